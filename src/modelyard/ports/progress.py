@@ -1,0 +1,58 @@
+"""Progress: long work tells how far it is, and somebody may show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Bar(Protocol):
+    """One piece of work under way."""
+
+    def advance(self, count: int = 1) -> None: ...
+
+    def total(self, count: int) -> None:
+        """The total became known, or changed."""
+        ...
+
+    def note(self, text: str) -> None:
+        """What it is at just now."""
+        ...
+
+
+class Progress(Protocol):
+    """Where progress is shown. `with progress.bar("read", total=12, unit="documents") as bar: bar.advance()`."""
+
+    def bar(self, label: str, total: int | None = None, unit: str = "") -> BarContext: ...
+
+    def say(self, text: str) -> None:
+        """A line for people, on its own."""
+        ...
+
+
+class BarContext(Protocol):
+    def __enter__(self) -> Bar: ...
+
+    def __exit__(self, *exc: object) -> bool | None: ...
+
+
+class _Nothing:
+    def advance(self, count: int = 1) -> None: ...
+
+    def total(self, count: int) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    @contextmanager
+    def _bar(self) -> Iterator[Bar]:
+        yield _Nothing()
+
+    def bar(self, label: str, total: int | None = None, unit: str = "") -> BarContext:
+        return self._bar()
+
+    def say(self, text: str) -> None: ...

@@ -1,0 +1,131 @@
+"""Frozen records that everything passes around: snapshots, manifests, releases, moves, decisions, evidence.
+
+They are plain data: each knows its JSON form and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from modelyard.ids import digest
+
+FORMAT = 1
+"""Version of the artifact's layout."""
+
+State = Literal["built", "passed", "failed", "abstained", "unproven", "redacted"]
+Verdict = Literal["pass", "fail", "abstain"]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The content a release is built from: (path, SHA-256 of the bytes) of every source, and how it was prepared.
+
+    `prepared` names what changes the rows made of the same bytes (parser, chunker). Never embeddings.
+    """
+
+    entries: tuple[tuple[str, str], ...]
+    prepared: str
+
+    @property
+    def root(self) -> str:
+        """SHA-256 over the sorted entries and the prepare settings: alike in every target for the same content."""
+        return digest({"entries": [list(e) for e in sorted(self.entries)], "prepared": self.prepared})
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that decides what a release answers. Its canonical JSON is what the release id is the digest of."""
+
+    workload: str
+    answer_version: int
+    members: Mapping[str, str]
+    snapshot: str
+    settings: Mapping[str, Any]
+    guards: tuple[str, ...] = ()
+    format: int = FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": self.format,
+            "workload": self.workload,
+            "answer_version": self.answer_version,
+            "members": dict(self.members),
+            "snapshot": self.snapshot,
+            "settings": dict(self.settings),
+            "guards": list(self.guards),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Manifest:
+        """Raises KeyError or TypeError where a field is missing."""
+        return cls(
+            workload=value["workload"],
+            answer_version=int(value["answer_version"]),
+            members=dict(value["members"]),
+            snapshot=value["snapshot"],
+            settings=dict(value["settings"]),
+            guards=tuple(value["guards"]),
+            format=int(value["format"]),
+        )
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of the canonical manifest: the release."""
+        return digest(self.to_json())
+
+
+@dataclass(frozen=True)
+class Release:
+    """A row of the ledger: one release in one target. `version` is MLflow's integer there, null until logged."""
+
+    id: str
+    manifest: Manifest
+    state: State
+    created: str
+    version: int | None = None
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class Pointers:
+    """Where an endpoint points. `generation` counts its moves; a move is refused when it has moved meanwhile."""
+
+    generation: int = 0
+    champion: str | None = None
+    challenger: str | None = None
+    previous: str | None = None
+
+
+@dataclass(frozen=True)
+class Move:
+    """One line of the append-only history of an endpoint."""
+
+    endpoint: str
+    pointers: Pointers
+    who: str
+    why: str
+    decision: str | None
+    at: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A judgement, with everything it was made from: `decide_<kind>(**inputs)` gives it again.
+
+    `reasons` are sentences for people. `id` is the digest of kind, inputs, verdict and reasons, so the same judgement
+    of the same inputs is one row.
+    """
+
+    kind: str
+    verdict: str
+    reasons: tuple[str, ...]
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    at: str = ""
+
+    @property
+    def id(self) -> str:
+        return digest(
+            {"kind": self.kind, "verdict": self.verdict, "reasons": list(self.reasons), "inputs": dict(self.inputs)}
+        )

@@ -1,0 +1,1 @@
+"""modelyard.yml as typed policies, where each value came from, and where a target keeps its state."""
