@@ -1,0 +1,140 @@
+"""What most workloads share: defaults for the optional half of the protocol, and builders of set-level figures."""
+
+from __future__ import annotations
+
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.errors import UserError
+from modelyard.ids import digest_file
+from modelyard.ports.records import Snapshot
+from modelyard.ports.workload import (
+    Case,
+    Changes,
+    Columns,
+    Context,
+    Exam,
+    Metric,
+    Predictor,
+    Response,
+    Row,
+)
+
+
+class BaseWorkload(ABC):
+    """A workload that reads its sources as they are: nothing is ingested, the snapshot is the manifest of the files,
+    no exam is proposed, and every setting counts as one that changes answers."""
+
+    name: str
+    answer_version: int = 1
+    accepts: frozenset[str] = frozenset()
+    metrics: Mapping[str, Metric] = {}
+
+    def settings(self, ctx: Context) -> Mapping[str, Any]:
+        """All settings, with floats as decimal strings."""
+        return {key: freeze(value) for key, value in ctx.settings.items()}
+
+    def ingest(self, ctx: Context, changes: Changes) -> None:
+        """Nothing."""
+
+    def snapshot(self, ctx: Context) -> Snapshot:
+        """The files below `ctx.sources`, hidden ones left out, by path and digest. Raises UserError for a name that is not Unicode."""
+        return Snapshot(entries=tuple(_manifest(ctx)), prepared="")
+
+    def propose_cases(self, ctx: Context, snapshot: Snapshot) -> Iterator[Mapping[str, Any]]:
+        """None."""
+        return iter(())
+
+    @abstractmethod
+    def build(self, ctx: Context, snapshot: Snapshot, out_dir: Path) -> None: ...
+
+    @abstractmethod
+    def load(self, ctx: Context, artifact_dir: Path) -> Predictor: ...
+
+    @abstractmethod
+    def cases(self, ctx: Context, exam: Exam) -> Iterator[Case]: ...
+
+    @abstractmethod
+    def score(self, case: Case, response: Response) -> Row: ...
+
+
+def _manifest(ctx: Context) -> Iterator[tuple[str, str]]:
+    if ctx.sources is None:
+        return
+    # Links to folders are not followed: a loop would never end.
+    for folder, folders, files in os.walk(ctx.sources):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(name for name in files if not name.startswith(".")):
+            ctx.check()
+            path = Path(folder, name)
+            relative = path.relative_to(ctx.sources).as_posix()
+            try:
+                relative.encode()
+                yield relative, digest_file(path)
+            except UnicodeEncodeError:
+                raise UserError(f"{relative!a}: the file's name is not valid Unicode; rename it") from None
+            except OSError as error:
+                raise UserError(f"{relative}: cannot be read ({error.strerror})") from None
+
+
+def freeze(value: Any) -> Any:
+    """`value` in a form that canonical JSON has: floats as plain decimal strings ("0.35", "1.0"), sequences as lists.
+
+    Raises ValueError for NaN and infinity.
+
+    >>> freeze({"threshold": 0.35, "ks": (1, 5)})
+    {'threshold': '0.35', 'ks': [1, 5]}
+    """
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"a setting may not be {value}")
+        return format(Decimal(repr(value)), "f")
+    if isinstance(value, Mapping):
+        return {str(key): freeze(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [freeze(item) for item in value]
+    return value
+
+
+def mean(
+    name: str, column: str | None = None, *, higher_is_better: bool = True, unit: str = "", compared: bool = True
+) -> Metric:
+    """The mean of `column` (default: called as the metric) over the rows that have it; NaN where none has."""
+    return Metric(name, partial(_mean, column or name), higher_is_better, unit, compared)
+
+
+def ratio(
+    name: str,
+    numerator: str,
+    denominator: str,
+    *,
+    higher_is_better: bool = True,
+    unit: str = "",
+    compared: bool = True,
+) -> Metric:
+    """The sum of one column over the sum of another, over the rows that have both: a precision, say, of counts per
+    row. NaN where the denominator's sum is 0."""
+    return Metric(name, partial(_ratio, numerator, denominator), higher_is_better, unit, compared)
+
+
+def _mean(column: str, columns: Columns, weights: NDArray[np.float64]) -> float:
+    values = columns[column]
+    there = ~np.isnan(values)
+    total = float(weights[there].sum())
+    return float(values[there] @ weights[there]) / total if total > 0 else math.nan
+
+
+def _ratio(numerator: str, denominator: str, columns: Columns, weights: NDArray[np.float64]) -> float:
+    over, under = columns[numerator], columns[denominator]
+    there = ~(np.isnan(over) | np.isnan(under))
+    total = float(under[there] @ weights[there])
+    return float(over[there] @ weights[there]) / total if total > 0 else math.nan
