@@ -45,9 +45,13 @@ class BaseWorkload(ABC):
 
     def ingest(self, ctx: Context, changes: Changes) -> None:
         """Nothing."""
+        return None
 
     def snapshot(self, ctx: Context) -> Snapshot:
-        """The files below `ctx.sources`, hidden ones left out, by path and digest. Raises UserError for a name that is not Unicode."""
+        """The files below `ctx.sources`, hidden ones left out, by path and digest.
+
+        Raises UserError for a name that is not Unicode, or a file that cannot be read.
+        """
         return Snapshot(entries=tuple(_manifest(ctx)), prepared="")
 
     def propose_cases(self, ctx: Context, snapshot: Snapshot) -> Iterator[Mapping[str, Any]]:
