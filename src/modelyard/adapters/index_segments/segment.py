@@ -1,0 +1,202 @@
+"""A segment: rows ordered by (document, page, start), their packed vectors and their postings, written once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from modelyard import ids
+from modelyard.adapters.index_segments import disk, postings, vectors
+from modelyard.adapters.index_segments.postings import Postings
+from modelyard.calc.text import ANALYSER, analyse
+from modelyard.errors import Damaged, NotFound, RequestError
+from modelyard.ports.index import ROWS, Passage
+
+FORMAT = 1
+_ORDER = [("document", "ascending"), ("page", "ascending"), ("start", "ascending"), ("chunk_id", "ascending")]
+_REPEATED = ("document", "kind", "title", "period", "section", "header")  # stored once, and by number in each row
+_FIELDS = pa.schema([f for f in ROWS if f.name != "embedding"]).set(10, pa.field("text", pa.large_string()))
+_FILES = ("rows.arrow", "vectors.bin", "postings.bin")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows in memory on their way into a segment: plain columns, packed vectors [n, d], inverse lengths, postings."""
+
+    table: pa.Table
+    packed: NDArray[np.int8]
+    inverse: NDArray[np.float32]
+    postings: Postings
+    keep: NDArray[np.bool_]
+
+
+class Segment:
+    """An opened segment, mapped into memory."""
+
+    def __init__(self, folder: Path, *, verify: bool = False) -> None:
+        """Raises Damaged when a file is missing, of another size, or (`verify`) of another digest; NotFound when it
+        was written by other rules than this version of modelyard follows."""
+        self.folder = folder
+        self.digest = folder.name
+        try:
+            head = disk.read_json(folder / "segment.json", self.digest)
+        except FileNotFoundError as error:
+            raise Damaged(f"{folder / 'segment.json'}: is missing") from error
+        if head["format"] != FORMAT:
+            raise NotFound(f"{folder}: index format {head['format']}, this version reads {FORMAT}; build again")
+        self.analyser: str = head["analyser"]
+        self.dimension: int = head["dimension"]
+        self.size: int = head["rows"]
+        self.bytes: int = sum(entry["bytes"] for entry in head["files"].values())
+        self._files = head["files"]
+        if verify:
+            for name in _FILES:
+                disk.verify(folder / name, self._files[name])
+        self.rows = disk.read_table(folder / "rows.arrow", self._files["rows.arrow"])
+        arrays = disk.read_arrays(folder / "vectors.bin", self._files["vectors.bin"])
+        self.packed: NDArray[np.int8] = arrays["packed"]
+        self.inverse: NDArray[np.float32] = arrays["inverse"]
+        self.postings = Postings.of(disk.read_arrays(folder / "postings.bin", self._files["postings.bin"]))
+
+    def __len__(self) -> int:
+        return self.size
+
+    @cached_property
+    def documents(self) -> list[str]:
+        """Its documents, in order: the number in `document_of` is a place in this list."""
+        names: list[str] = self.rows.column("document").dictionary.to_pylist()
+        return names
+
+    @cached_property
+    def document_of(self) -> NDArray[np.int32]:
+        """The document of each row [n], as a number that never falls from one row to the next."""
+        return np.asarray(self.rows.column("document").indices)
+
+    @cached_property
+    def pages(self) -> NDArray[np.int32]:
+        """The page of each row [n]."""
+        return np.asarray(self.rows.column("page"))
+
+    @property
+    def chunk_ids(self) -> pa.Array:
+        return self.rows.column("chunk_id")
+
+    def passage(self, row: int) -> Passage:
+        """The passage in a row."""
+        return Passage(*(self.rows.column(name)[row].as_py() for name in Passage.__dataclass_fields__))
+
+    def part(self, keep: NDArray[np.bool_]) -> Part:
+        """The rows of `keep` [n], to be written into another segment. Analysed anew if other rules made the postings."""
+        table = pa.Table.from_batches([self.rows]).cast(_FIELDS)
+        held = self.postings if self.analyser == ANALYSER else _analysed(table)
+        return Part(table, self.packed, self.inverse, held, keep)
+
+    def files(self) -> dict[str, str]:
+        """{file name: sha-256} of all its files."""
+        return {"segment.json": self.digest} | {name: self._files[name]["sha256"] for name in _FILES}
+
+
+def fresh(batches: Sequence[pa.RecordBatch], packed: NDArray[np.int8], inverse: NDArray[np.float32]) -> Part:
+    """New rows, analysed: header and text are what a lexical search finds."""
+    table = pa.Table.from_batches(batches, _FIELDS)
+    return Part(table, packed, inverse, _analysed(table), np.ones(len(table), np.bool_))
+
+
+def received(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, NDArray[np.int8], NDArray[np.float32]]:
+    """A batch of schema ROWS as columns to store, packed vectors and their inverse lengths.
+
+    Raises RequestError for missing columns, missing values, embeddings of differing lengths or not finite.
+    """
+    lacking = [name for name in ROWS.names if name not in batch.schema.names]
+    if lacking:
+        raise RequestError(f"rows for the index lack the column {lacking[0]!r}")
+    columns = []
+    for field in _FIELDS:
+        column = batch.column(field.name).cast(field.type)
+        if column.null_count:
+            if field.name in ("chunk_id", "document") or not pa.types.is_string(field.type):
+                raise RequestError(f"a row for the index has no {field.name}")
+            column = column.fill_null("")
+        columns.append(column)
+    rows = pa.RecordBatch.from_arrays(columns, schema=_FIELDS)
+    return (rows, *vectors.pack(_embeddings(batch.column("embedding"), len(rows))))
+
+
+def _embeddings(column: pa.Array, rows: int) -> NDArray[np.float32]:
+    flat = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    sizes = np.unique(pc.list_value_length(column).to_numpy(zero_copy_only=False))
+    if rows and (column.null_count or len(sizes) != 1 or not sizes[0] > 0):
+        raise RequestError("rows for the index have embeddings that are missing or of different dimensions")
+    if not np.isfinite(flat).all():
+        raise RequestError("rows for the index have embeddings with values that are not numbers")
+    return flat.reshape(rows, -1) if rows else np.empty((0, 0), np.float32)
+
+
+def _analysed(table: pa.Table) -> Postings:
+    pairs = zip(table.column("header").to_pylist(), table.column("text").to_pylist(), strict=True)
+    return postings.count(analyse(header) + analyse(text) for header, text in pairs)
+
+
+def write(parts: Sequence[Part], root: Path) -> str:
+    """Put the kept rows of all parts into one segment and publish it under `root`/segments; returns its digest.
+
+    The same rows give the same bytes and so the same digest, in whatever parts they come. Raises OSError;
+    RequestError when vectors differ in dimension.
+    """
+    dimensions = {part.packed.shape[1] for part in parts}
+    if len(dimensions) > 1:
+        raise RequestError(
+            f"one snapshot cannot hold embeddings of {' and '.join(map(str, sorted(dimensions)))} dimensions"
+        )
+    table = pa.concat_tables(part.table.filter(pa.array(part.keep)) for part in parts)
+    order = pc.sort_indices(table, sort_keys=_ORDER).to_numpy()
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    places, done = [], 0
+    for part in parts:
+        goes = np.full(len(part.keep), -1, np.int64)
+        kept = int(part.keep.sum())
+        goes[part.keep] = place[done : done + kept]
+        places.append(goes)
+        done += kept
+    merged = postings.merge([(p.postings, goes) for p, goes in zip(parts, places, strict=True)], len(order))
+    with disk.partial(root) as folder:
+        files = {
+            "rows.arrow": disk.write_bytes(folder / "rows.arrow", _arrow(table.take(pa.array(order)))),
+            "vectors.bin": disk.write_arrays(
+                folder / "vectors.bin",
+                {
+                    "packed": np.concatenate([p.packed[p.keep] for p in parts])[order],
+                    "inverse": np.concatenate([p.inverse[p.keep] for p in parts])[order],
+                },
+            ),
+            "postings.bin": disk.write_arrays(folder / "postings.bin", merged.arrays()),
+        }
+        head: dict[str, Any] = {"format": FORMAT, "analyser": ANALYSER, "rows": len(order), "files": files}
+        data = ids.canonical(head | {"dimension": dimensions.pop()})
+        digest = ids.digest_bytes(data)
+        disk.write_bytes(folder / "segment.json", data)
+        disk.publish(folder, root / "segments" / digest)
+    return digest
+
+
+def _arrow(table: pa.Table) -> memoryview:
+    """One record batch as an Arrow file; what repeats is stored once, numbered as it first appears."""
+    columns = []
+    for field in _FIELDS:
+        column = table.column(field.name).combine_chunks()
+        column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+        columns.append(column.dictionary_encode() if field.name in _REPEATED else column)
+    batch = pa.RecordBatch.from_arrays(columns, names=_FIELDS.names)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, batch.schema, options=pa.ipc.IpcWriteOptions()) as writer:
+        writer.write_batch(batch)
+    return memoryview(sink.getvalue())
