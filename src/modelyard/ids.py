@@ -45,6 +45,20 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
+def plain(value: Any) -> Any:
+    """`value` with floats as their shortest decimal strings and sequences as lists: what `canonical` takes.
+
+    Two floats get the same string only when they are the same number.
+    """
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [plain(item) for item in value]
+    return value
+
+
 def digest_bytes(*parts: bytes) -> str:
     """SHA-256 (64 hex digits) of the bytes, one part after the other."""
     h = hashlib.sha256()

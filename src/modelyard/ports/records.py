@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from modelyard.ids import digest
+from modelyard.ids import digest, plain
 
 FORMAT = 1
 """Version of the artifact's layout."""
@@ -126,6 +126,5 @@ class Decision:
 
     @property
     def id(self) -> str:
-        return digest(
-            {"kind": self.kind, "verdict": self.verdict, "reasons": list(self.reasons), "inputs": dict(self.inputs)}
-        )
+        body = {"kind": self.kind, "verdict": self.verdict, "reasons": self.reasons, "inputs": self.inputs}
+        return digest(plain(body))

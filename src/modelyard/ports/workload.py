@@ -218,13 +218,25 @@ class Workload(Protocol):
     accepts: frozenset[str]
     """Keys of a request it understands: {"messages"} for a chatbot."""
     metrics: Mapping[str, Metric]
+    floors: Mapping[str, float]
+    """Least values a release must reach, {metric: value}; the project file may override them."""
+    margins: Mapping[str, float]
+    """How much worse than the champion's a metric may be, with confidence, {metric: loss}."""
+    min_cases: Mapping[str, int]
+    """Least scored cases of a slice for a judgement, {slice: count}."""
+
+    def prepared(self, ctx: Context) -> str:
+        """Names what changes the rows that `ingest` makes of the same bytes (parser, chunker, embedder): where it is
+        another than last time, `ingest` is called even though no source changed."""
+        ...
 
     def settings(self, ctx: Context) -> Mapping[str, Any]:
         """The settings that change answers, without floats, as they go into the manifest. Never a URL or a secret."""
         ...
 
     def ingest(self, ctx: Context, changes: Changes) -> None:
-        """Sources to tables. Idempotent: interrupted and run again it leaves nothing double or half."""
+        """Sources to tables, and whatever is ingested but was prepared otherwise anew. Idempotent: interrupted and run
+        again it leaves nothing double or half."""
         ...
 
     def snapshot(self, ctx: Context) -> Snapshot:

@@ -38,6 +38,13 @@ class BaseWorkload(ABC):
     answer_version: int = 1
     accepts: frozenset[str] = frozenset()
     metrics: Mapping[str, Metric] = {}
+    floors: Mapping[str, float] = {}
+    margins: Mapping[str, float] = {}
+    min_cases: Mapping[str, int] = {}
+
+    def prepared(self, ctx: Context) -> str:
+        """Nothing is prepared."""
+        return ""
 
     def settings(self, ctx: Context) -> Mapping[str, Any]:
         """All settings, with floats as decimal strings."""

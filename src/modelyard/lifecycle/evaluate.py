@@ -1,0 +1,360 @@
+"""Let releases sit the exam: through the serving path, both arms on the same cases, every row kept."""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from modelyard.calc import stats
+from modelyard.clock import stamp
+from modelyard.errors import Cancelled, ModelyardError, UserError
+from modelyard.ids import digest, digest_bytes, short
+from modelyard.lifecycle.world import World
+from modelyard.ports.records import Release
+from modelyard.ports.tables import TableSpec
+from modelyard.ports.workload import Call, Case, Exam, Row, Workload
+from modelyard.serving.answer import answer
+from modelyard.serving.opened import OpenedRelease
+
+_MAX_EXAM_BYTES = 50_000_000
+
+CASES = TableSpec(
+    "evaluation_set",
+    pa.schema(
+        [
+            pa.field("case_id", pa.string(), nullable=False),
+            pa.field("case_digest", pa.string(), nullable=False),
+            ("origin", pa.string()),
+            ("row", pa.string()),
+            ("bound_to", pa.string()),
+            ("first_seen", pa.string()),
+        ]
+    ),
+)
+ROWS = TableSpec(
+    "evaluation_rows",
+    pa.schema(
+        [
+            pa.field("sitting", pa.string(), nullable=False),
+            pa.field("release", pa.string(), nullable=False),
+            pa.field("exam", pa.string(), nullable=False),
+            pa.field("case_id", pa.string(), nullable=False),
+            ("origin", pa.string()),
+            ("slices", pa.list_(pa.string())),
+            ("cluster", pa.string()),
+            ("values", pa.string()),
+            ("unscored", pa.string()),
+            ("latency_ms", pa.float64()),
+            ("output", pa.string()),
+            ("at", pa.string()),
+        ]
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The exam as it is sat now: its cases, a digest of them, and those set aside because what they ask about
+    changed."""
+
+    cases: tuple[Case, ...]
+    digest: str
+    set_aside: tuple[str, ...]
+    origin: str
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """One release's rows, in the order of the cases."""
+
+    release: str
+    rows: tuple[Row, ...]
+    latency_ms: tuple[float, ...]
+
+
+def read_exam(path: Path) -> Exam:
+    """The exam file: one JSON object a line. Empty where there is no such file. Raises UserError with the line."""
+    try:
+        if path.stat().st_size > _MAX_EXAM_BYTES:
+            raise UserError(f"{path} is larger than {_MAX_EXAM_BYTES:,} bytes")
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return Exam("human", ())
+    except UnicodeDecodeError as e:
+        raise UserError(f"{path} is not UTF-8 text (byte {e.start})") from None
+    except OSError as e:
+        raise UserError(f"{path} cannot be read: {e.strerror}") from None
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as e:
+            raise UserError(f"{path}:{number}: not JSON: {e}") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}:{number}: an object with question, answers and evidence is expected")
+        rows.append(row)
+    return Exam("human", tuple(rows))
+
+
+def set_exam(world: World) -> Sheet:
+    """The cases to sit now. With no exam of the user's own one is generated from the snapshot; either way the cases
+    are kept in `evaluation_set`, with the content they were bound to when first seen."""
+    workload, ctx = world.heavy.workload, world.heavy.context
+    exam = read_exam(world.loaded.exam)
+    if not exam.rows:
+        snapshot = workload.snapshot(ctx)
+        exam = Exam("generated", tuple(workload.propose_cases(ctx, snapshot)))
+    cases = list(workload.cases(ctx, exam))
+    tables = world.heavy.tables
+    tables.ensure(CASES)
+    known = {
+        (r["case_id"], r["case_digest"]): json.loads(r["bound_to"])
+        for r in tables.read(CASES.name, ["case_id", "case_digest", "bound_to"]).to_pylist()
+    }
+    fresh, kept, aside = [], [], []
+    for case in cases:
+        key = (case.id, _case_digest(case))
+        bound = known.get(key)
+        if bound is None:
+            fresh.append(_case_row(case, key, stamp(world.clock.now())))
+        if bound is not None and bound != dict(case.bound_to) and case.origin != "generated":
+            aside.append(case.id)
+        else:
+            kept.append(case)
+    if fresh:
+        tables.append(CASES.name, pa.Table.from_pylist(fresh, schema=CASES.schema))
+    identity = digest([[c.id, _case_digest(c), dict(c.bound_to)] for c in kept])
+    return Sheet(tuple(kept), identity, tuple(aside), exam.origin)
+
+
+def _case_digest(case: Case) -> str:
+    body = {"request": case.request, "expected": case.expected, "evidence": list(case.evidence)}
+    return digest_bytes(json.dumps(body, sort_keys=True, ensure_ascii=False).encode())
+
+
+def _case_row(case: Case, key: tuple[str, str], at: str) -> dict[str, Any]:
+    row = {"request": case.request, "expected": case.expected, "evidence": list(case.evidence)}
+    return {
+        "case_id": key[0],
+        "case_digest": key[1],
+        "origin": case.origin,
+        "row": json.dumps(row, ensure_ascii=False),
+        "bound_to": json.dumps(dict(case.bound_to), sort_keys=True),
+        "first_seen": at,
+    }
+
+
+def sit(world: World, release: Release, sheet: Sheet, label: str) -> Sitting:
+    """The rows of one release; those it has from an earlier sitting of the same exam are taken from the table."""
+    tables = world.heavy.tables
+    tables.ensure(ROWS)
+    found = tables.read(ROWS.name, match={"release": [release.id], "exam": [sheet.digest]}).to_pylist()
+    earlier = {r["case_id"]: r for r in found}
+    if set(earlier) >= {c.id for c in sheet.cases}:
+        rows = [_row_from(earlier[c.id]) for c in sheet.cases]
+        return Sitting(release.id, tuple(rows), tuple(earlier[c.id]["latency_ms"] for c in sheet.cases))
+    rows, latency = [], []
+    with (
+        world.heavy.open_release(world.layout.releases / release.id) as opened,
+        world.progress.bar(f"{label} {short(release.id)} sits the exam", len(sheet.cases), "cases") as bar,
+    ):
+        for case in sheet.cases:
+            world.heavy.context.check()
+            row, took = _sit_one(world, opened, case)
+            rows.append(row)
+            latency.append(took)
+            bar.advance()
+    sitting = Sitting(release.id, tuple(rows), tuple(latency))
+    _keep(world, sitting, sheet)
+    return sitting
+
+
+def _sit_one(world: World, opened: OpenedRelease, case: Case) -> tuple[Row, float]:
+    call = Call(world.clock, key=f"exam-{case.id}", effects="exam")
+    start = world.clock.monotonic()
+    try:
+        response = answer(opened, case.request, call)
+        took = (world.clock.monotonic() - start) * 1000
+        row = opened.workload.score(case, response)
+    except Cancelled:
+        raise
+    except ModelyardError as e:
+        return _unscored(case, str(e)), (world.clock.monotonic() - start) * 1000
+    except Exception as e:  # noqa: BLE001 a crash of the model or the scorer is a row, never a pass
+        return _unscored(case, f"{type(e).__name__}: {e}"), (world.clock.monotonic() - start) * 1000
+    return row, took
+
+
+def _unscored(case: Case, reason: str) -> Row:
+    return Row(case.id, {}, reason, case.slices, case.cluster, case.origin)
+
+
+def _keep(world: World, sitting: Sitting, sheet: Sheet) -> None:
+    name, at = uuid.uuid4().hex, stamp(world.clock.now())
+    rows = [
+        {
+            "sitting": name,
+            "release": sitting.release,
+            "exam": sheet.digest,
+            "case_id": row.case,
+            "origin": row.origin,
+            "slices": list(row.slices),
+            "cluster": row.cluster,
+            "values": json.dumps(dict(row.values)),
+            "unscored": row.unscored,
+            "latency_ms": took,
+            "output": json.dumps(dict(row.output), ensure_ascii=False),
+            "at": at,
+        }
+        for row, took in zip(sitting.rows, sitting.latency_ms, strict=True)
+    ]
+    match = {"release": [sitting.release], "exam": [sheet.digest]}
+    world.heavy.tables.replace(ROWS.name, pa.Table.from_pylist(rows, schema=ROWS.schema), match)
+
+
+def _row_from(r: Mapping[str, Any]) -> Row:
+    return Row(
+        r["case_id"],
+        json.loads(r["values"]),
+        r["unscored"],
+        tuple(r["slices"] or ()),
+        r["cluster"] or "",
+        r["origin"] or "human",
+        json.loads(r["output"]),
+    )
+
+
+def evidence(workload: Workload, sheet: Sheet, ours: Sitting, theirs: Sitting | None, confidence: float) -> dict[str, Any]:
+    """Everything the gate judges by, as plain data: figures with intervals, counts, slices, and the paired differences
+    to the champion's (`differences`), where it sat the same exam.
+
+    A case that either arm left unscored is in no figure of the comparison, and is counted.
+    """
+    seed = int(sheet.digest[:8] or "0", 16)
+    out = _figures(workload, ours, confidence, seed)
+    out["release"] = ours.release
+    out["exam"] = {
+        "digest": sheet.digest,
+        "origin": sheet.origin,
+        "cases": len(sheet.cases),
+        "set_aside": list(sheet.set_aside),
+        "human": sum(c.origin == "human" for c in sheet.cases),
+    }
+    if theirs is None:
+        return out
+    both = [i for i in range(len(ours.rows)) if ours.rows[i].unscored is None and theirs.rows[i].unscored is None]
+    differences: dict[str, Any] = {}
+    if both:
+        a, b = _columns([ours.rows[i] for i in both]), _columns([theirs.rows[i] for i in both])
+        names = sorted(set(a) & set(b))
+        a, b = {k: a[k] for k in names}, {k: b[k] for k in names}
+        clusters = [ours.rows[i].cluster or ours.rows[i].case for i in both]
+        weights = stats.resample(clusters, seed)
+        for metric in workload.metrics.values():
+            if metric.compared:
+                found = _guarded(lambda m=metric: stats.paired(m.value, a, b, clusters, weights, confidence))
+                if found is not None:
+                    spread = _spread(metric.name, a, b)
+                    differences[metric.name] = _estimate(found) | {
+                        "detectable": _finite(stats.detectable(found.n, spread, confidence))
+                    }
+    out["champion"] = theirs.release
+    out["differences"] = differences
+    out["champion_metrics"] = _figures(workload, theirs, confidence, seed)["metrics"]
+    out["changed_answers"] = [
+        ours.rows[i].case for i in both if _said(ours.rows[i].output) != _said(theirs.rows[i].output)
+    ]
+    return out
+
+
+def _said(output: Mapping[str, Any]) -> str:
+    return json.dumps({k: output.get(k) for k in ("answer", "refused")}, sort_keys=True)
+
+
+def _spread(name: str, a: Mapping[str, stats.Floats], b: Mapping[str, stats.Floats]) -> float:
+    """Standard deviation of the differences by case; that of a coin where the figure is no column of its own."""
+    if name not in a:
+        return 0.5
+    values = a[name] - b[name]
+    values = values[~np.isnan(values)]
+    return float(values.std()) if len(values) else 0.5
+
+
+def _figures(workload: Workload, sitting: Sitting, confidence: float, seed: int) -> dict[str, Any]:
+    scored = [r for r in sitting.rows if r.unscored is None]
+    out: dict[str, Any] = {
+        "metrics": {},
+        "slices": {},
+        "scored": len(scored),
+        "unscored": [{"case": r.case, "reason": r.unscored} for r in sitting.rows if r.unscored is not None],
+        "by_slice": {},
+        "scored_human": sum(r.origin == "human" for r in scored),
+    }
+    if not scored:
+        return out
+    out["metrics"] = _table(workload, scored, confidence, seed)
+    times = [t for r, t in zip(sitting.rows, sitting.latency_ms, strict=True) if r.unscored is None]
+    out["latency_ms"] = {"p50": round(stats.quantile(times, 0.5), 2), "p95": round(stats.quantile(times, 0.95), 2)}
+    for name in sorted({s for r in scored for s in r.slices}):
+        rows = [r for r in scored if name in r.slices]
+        out["by_slice"][name] = len(rows)
+        if len(rows) < len(scored):
+            out["slices"][name] = _table(workload, rows, confidence, seed)
+    return out
+
+
+def _table(workload: Workload, rows: Sequence[Row], confidence: float, seed: int) -> dict[str, Any]:
+    columns = _columns(rows)
+    clusters = [r.cluster or r.case for r in rows]
+    weights = stats.resample(clusters, seed)
+    out = {}
+    for metric in workload.metrics.values():
+        found = _guarded(lambda m=metric: stats.estimate(m.value, columns, clusters, weights, confidence))
+        if found is not None:
+            out[metric.name] = _estimate(found) | {"higher_is_better": metric.higher_is_better, "unit": metric.unit}
+    return out
+
+
+def _guarded(compute: Any) -> stats.Estimate | None:
+    """A figure whose columns no row has is missing: the gate fails closed on it."""
+    try:
+        found: stats.Estimate | None = compute()
+    except KeyError:
+        return None
+    return found
+
+
+def _columns(rows: Sequence[Row]) -> dict[str, stats.Floats]:
+    names = sorted({name for row in rows for name in row.values})
+    return {
+        name: np.array([_number(row.values.get(name)) for row in rows], dtype=np.float64) for name in names
+    }
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _estimate(e: stats.Estimate) -> dict[str, Any]:
+    return {
+        "value": round(e.value, 6),
+        "low": _finite(e.low),
+        "high": _finite(e.high),
+        "n": e.n,
+        "clusters": e.clusters,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
+

@@ -1,0 +1,166 @@
+"""Moving the pointer: promote, rollback, and what the registry shows of it.
+
+Imports nothing heavy: a rollback is one transaction in the ledger, and the projections follow right after.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from modelyard.errors import GateAbstained, GateFailed, ModelyardError, NotFound, RefusedByPolicy, Unavailable
+from modelyard.ids import short
+from modelyard.lifecycle.admit import decide_admit
+from modelyard.lifecycle.world import World
+from modelyard.ports.records import Decision, Pointers, Release
+
+ALIASES = ("champion", "challenger", "previous")
+WARM_WITHIN = 120.0
+"""Seconds a gateway is given to have a worker of the new release ready."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a promote or rollback did. `switched` says whether a gateway that is up serves it already; `warnings` are
+    for people."""
+
+    release: Release
+    before: str | None
+    generation: int
+    unproven: bool
+    switched: bool
+    warnings: tuple[str, ...] = ()
+
+
+def stored_verdict(world: World, release: str) -> Decision | None:
+    """The newest judgement of the gate on this release."""
+    found = (d for d in world.ledger.decisions("gate") if d.inputs["evidence"].get("release") == release)
+    return next(found, None)
+
+
+def promote(world: World, name: str, *, by_person: bool, why: str) -> Moved:
+    """Make a release the champion: admitted first, warmed where a gateway is up, then the pointer moves.
+
+    Raises NotFound, GateFailed, GateAbstained, RefusedByPolicy (never judged), Unavailable (its worker does not come
+    up), Busy (moved meanwhile).
+    """
+    release = world.ledger.release(name)
+    before = world.ledger.pointers(world.endpoint)
+    if before.champion == release.id:
+        return Moved(release, before.champion, before.generation, release.state == "unproven", True)
+    admission = admit(world, release, before, by_person=by_person)
+    unproven = admission.verdict == "unproven"
+    _present(world, release)
+    challenger = replace(before, challenger=release.id)
+    standing = world.ledger.move(world.endpoint, before.generation, challenger, world.who, why, admission.id)
+    try:
+        warmed = _warm(world, release)
+    except ModelyardError:
+        dropped = replace(standing, challenger=None)
+        world.ledger.move(world.endpoint, standing.generation, dropped, world.who, "its worker did not start", None)
+        raise
+    to = Pointers(champion=release.id, previous=before.champion or before.previous)
+    done = world.ledger.move(world.endpoint, standing.generation, to, world.who, why, admission.id)
+    world.ledger.set_state(release.id, "unproven" if unproven else "passed")
+    warnings = tuple(admission.reasons) if unproven else ()
+    return Moved(world.ledger.release(release.id), before.champion, done.generation, unproven, warmed, warnings)
+
+
+def admit(world: World, release: Release, pointers: Pointers, *, by_person: bool) -> Decision:
+    """The decision of admission, written down. Raises where it refuses."""
+    verdict = stored_verdict(world, release.id)
+    if verdict is None:
+        raise RefusedByPolicy(
+            f"release {short(release.id)} was never judged here: `modelyard evaluate {short(release.id)}` lets it sit the exam"
+        )
+    champion = world.ledger.release(pointers.champion).state if pointers.champion else None
+    policy = world.loaded.config.gate
+    decision = decide_admit(
+        verdict.verdict, champion, policy.admit_unproven, by_person, world.loaded.target, verdict.id
+    )
+    world.ledger.add_decision(decision)
+    if decision.verdict == "refuse":
+        line = f"release {short(release.id)} is not deployed: {decision.reasons[0]} (modelyard explain {short(verdict.id)})"
+        raise GateFailed(line) if verdict.verdict == "fail" else GateAbstained(line)
+    return decision
+
+
+def rollback(world: World, to: str | None, why: str) -> Moved:
+    """Go back to the previous champion, or to the named one that was champion before. Needs no exam.
+
+    Raises NotFound where there is nothing to go back to, RefusedByPolicy for a release that never was champion here.
+    """
+    before = world.ledger.pointers(world.endpoint)
+    target = to or before.previous
+    if target is None:
+        raise NotFound(f"there is no previous release of {world.endpoint} to go back to")
+    release = world.ledger.release(target)
+    if before.champion == release.id:
+        return Moved(release, before.champion, before.generation, release.state == "unproven", True)
+    served = {m.pointers.champion for m in world.ledger.history(world.endpoint)}
+    if release.id not in served:
+        raise RefusedByPolicy(
+            f"release {short(release.id)} was never champion of {world.endpoint}: promote it instead of rolling back to it"
+        )
+    _present(world, release)
+    warmed = True
+    if world.gateway() is not None and release.id != before.previous:
+        challenger = replace(before, challenger=release.id)
+        before = world.ledger.move(world.endpoint, before.generation, challenger, world.who, why, None)
+        warmed = _warm(world, release)
+    to_pointers = Pointers(champion=release.id, previous=before.champion)
+    done = world.ledger.move(world.endpoint, before.generation, to_pointers, world.who, why, None)
+    return Moved(release, before.champion, done.generation, release.state == "unproven", warmed)
+
+
+def _present(world: World, release: Release) -> None:
+    if not (world.layout.releases / release.id / "manifest.json").is_file():
+        raise NotFound(f"release {short(release.id)} is in the ledger, but its files are gone from {world.layout.releases}")
+
+
+def _warm(world: World, release: Release) -> bool:
+    """Wait until the gateway that is up has a worker of the release ready; True also where none is up.
+
+    Raises Unavailable with the gateway's reason, or when it takes too long.
+    """
+    until = world.clock.monotonic() + WARM_WITHIN
+    while (gateway := world.gateway()) is not None:
+        if world.ledger.is_warm(world.endpoint, release.id, gateway):
+            return True
+        reason = world.ledger.failure(world.endpoint, release.id, gateway)
+        if reason is not None:
+            raise Unavailable(f"release {short(release.id)} does not start: {reason}; traffic stays where it was")
+        if world.clock.monotonic() > until:
+            raise Unavailable(f"no worker of release {short(release.id)} within {WARM_WITHIN:.0f} s; traffic stays where it was")
+        world.clock.sleep(0.02)
+    return True
+
+
+def project_aliases(world: World) -> None:
+    """Bring the registry's aliases in line with the ledger, which is right whatever somebody did there by hand."""
+    registry, pointers = world.heavy.registry, world.ledger.pointers(world.endpoint)
+    found = registry.aliases(world.endpoint)
+    wanted: dict[str, int] = {}
+    for alias in ALIASES:
+        identity = getattr(pointers, alias)
+        version = world.ledger.release(identity).version if identity else None
+        if found.get(alias) != version:
+            registry.set_alias(world.endpoint, alias, version)
+        if version is not None:
+            wanted[alias] = version
+    world.journal.finish("aliases", "", wanted)
+
+
+def moved_by_hand(world: World) -> list[str]:
+    """Aliases that differ from what was last projected: somebody moved them in the registry."""
+    projected = world.journal.last("aliases")
+    if projected is None:
+        return []
+    found = world.heavy.registry.aliases(world.endpoint)
+    ours = {k: v for k, v in found.items() if k in ALIASES}
+    return [
+        f"the alias {alias} of {world.endpoint} was moved to version {ours.get(alias)} in the registry by hand; the "
+        f"ledger says version {projected.get(alias)}, and it is put back (`modelyard release promote` moves it)"
+        for alias in sorted(set(ours) | set(projected))
+        if ours.get(alias) != projected.get(alias)
+    ]
+

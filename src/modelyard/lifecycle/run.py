@@ -1,0 +1,253 @@
+"""The loop: prepare, build, evaluate, gate, deploy.
+
+This file is the table of contents of a run. Each step is skipped when its inputs are what they were; a run whose
+inputs are all unchanged is told so by one look at the data folder and the journal, writes nothing and imports nothing
+heavy. Interrupted anywhere, the same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelyard.errors import GateAbstained, GateFailed, NotFound, UserError
+from modelyard.ids import digest, digest_file, short
+from modelyard.lifecycle import release as pointer
+from modelyard.lifecycle.build import build, build_key, register
+from modelyard.lifecycle.evaluate import evidence, set_exam, sit
+from modelyard.lifecycle.gate import decide_gate
+from modelyard.lifecycle.hold import hold
+from modelyard.lifecycle.scan import Scan, guard_removals, scan
+from modelyard.lifecycle.world import World
+from modelyard.ports.records import Decision, Release, Snapshot, State
+from modelyard.ports.registry import Run
+
+STEPS = ("prepare", "build", "evaluate", "gate", "deploy")
+_STATE: Mapping[str, State] = {"pass": "passed", "fail": "failed", "abstain": "abstained"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """`only`: this step alone, on what stands. `start`: from this step on, even where its inputs are unchanged."""
+
+    only: str | None = None
+    start: str | None = None
+    allow_removals: bool = False
+    wait: float = 0.0
+
+    def asked(self, step: str) -> bool:
+        if self.only is not None:
+            return step == self.only
+        return self.start is None or STEPS.index(step) >= STEPS.index(self.start)
+
+    @property
+    def forced(self) -> bool:
+        return self.only is not None or self.start is not None
+
+
+@dataclass
+class Outcome:
+    """What a run came to. `steps` maps each step to "done", "skipped" or "not asked for", in order."""
+
+    steps: dict[str, str] = field(default_factory=dict)
+    release: Release | None = None
+    evidence: Mapping[str, Any] | None = None
+    decision: Decision | None = None
+    deployed: bool = False
+    unproven: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+def run(world: World, options: Options = Options()) -> Outcome:
+    """Take the project to a deployed release, or say why not.
+
+    Raises UserError for bad input, GateFailed, GateAbstained (not admitted), Busy (another run holds the target),
+    Cancelled (interrupted), StorageError.
+    """
+    for step in (options.only, options.start):
+        if step is not None and step not in STEPS:
+            raise UserError(f"{step!r} is not a step of a run: {', '.join(STEPS)}")
+    with hold(world.layout.run_lock, f"`modelyard run -t {world.loaded.target}`", world.clock, options.wait):
+        ingest = world.loaded.config.ingest
+        look = scan(world.loaded.documents, world.journal.seen(), ingest.max_file)
+        key = _run_key(world)
+        if not options.forced and not look.touched and not look.changes:
+            done = world.journal.done("run", key)
+            if done is not None and _stands(world, str(done["release"])):
+                return _unchanged(world, str(done["release"]))
+        guard_removals(look, 1.0 if options.allow_removals else ingest.max_removals, world.loaded.documents)
+        return _Loop(world, options, look, key).go()
+
+
+def _run_key(world: World) -> str:
+    """Everything but the data that a run's outcome depends on. Where it serves is not among it."""
+    config = world.loaded.config.model_dump(mode="json", exclude={"serve"})
+    exam = world.loaded.exam
+    return digest([repr(sorted(config.items())), digest_file(exam) if exam.is_file() else "", world.code])
+
+
+def _stands(world: World, release: str) -> bool:
+    return (world.layout.releases / release / "manifest.json").is_file()
+
+
+def _unchanged(world: World, name: str) -> Outcome:
+    release, pointers = world.ledger.release(name), world.ledger.pointers(world.endpoint)
+    out = Outcome(dict.fromkeys(STEPS, "skipped"), release, deployed=pointers.champion == release.id)
+    out.unproven = release.state == "unproven"
+    if not out.deployed and pointers.champion is not None:
+        out.warnings.append(_moved_since(release.id, pointers.champion))
+    return out
+
+
+def _moved_since(release: str, champion: str) -> str:
+    return (
+        f"release {short(release)} was deployed before, and {short(champion)} serves now: somebody moved the pointer "
+        f"since (modelyard release history), and a run does not move it back"
+    )
+
+
+class _Loop:
+    """One run that has something to do. Each step either works, or takes what stands from before."""
+
+    def __init__(self, world: World, options: Options, look: Scan, key: str) -> None:
+        self.world, self.options, self.look, self.key = world, options, look, key
+        self.out = Outcome()
+
+    def go(self) -> Outcome:
+        world, registry = self.world, self.world.heavy.registry
+        registry.check()
+        self.out.warnings += pointer.moved_by_hand(world)
+        with registry.run(f"run {world.loaded.target}") as record:
+            snapshot = self._prepare(record)
+            if self._ends_with("prepare"):
+                return self.out
+            release = self.out.release = self._build(record, snapshot)
+            record.tags({"modelyard.release": release.id, "modelyard.snapshot": snapshot.root})
+            if self._ends_with("build"):
+                return self.out
+            if self._asked("evaluate") or self._asked("gate"):
+                self.out.evidence, self.out.decision = judge(world, release, record, self.out.steps, self.options)
+                if self.options.only in ("evaluate", "gate"):
+                    return self.out
+            else:
+                self.out.decision = pointer.stored_verdict(world, release.id)
+            self._deploy(release)
+        if self.options.only is None:
+            world.journal.finish("run", self.key, {"release": release.id})
+        return self.out
+
+    def _asked(self, step: str) -> bool:
+        asked = self.options.asked(step)
+        self.out.steps[step] = "done" if asked else "not asked for"
+        self.world.heavy.context.check()
+        return asked
+
+    def _ends_with(self, step: str) -> bool:
+        return self.options.only == step
+
+    def _prepare(self, record: Run) -> Snapshot:
+        world, workload, ctx = self.world, self.world.heavy.workload, self.world.heavy.context
+        if self._asked("prepare"):
+            prepared = workload.prepared(ctx)
+            stale = world.journal.done("prepare", prepared) is None
+            if self.look.touched or self.look.changes or stale or self.options.forced:
+                with record.step("prepare") as child:
+                    workload.ingest(ctx, self.look.changes)
+                    child.params({"changed": str(len(self.look.changes.changed)), "files": str(self.look.files)})
+                world.journal.see(self.look.touched, self.look.changes.removed)
+                world.journal.finish("prepare", prepared, {})
+            else:
+                self.out.steps["prepare"] = "skipped"
+        return workload.snapshot(ctx)
+
+    def _build(self, record: Run, snapshot: Snapshot) -> Release:
+        world = self.world
+        key = build_key(world, snapshot)
+        before = world.journal.done("build", key)
+        if self._asked("build") and (before is None or self.options.forced or not _stands(world, before["release"])):
+            with record.step("build") as child:
+                release = register(world, build(world, snapshot), child)
+                child.params({"release": release.id, "documents": str(len(snapshot.entries))})
+            world.journal.finish("build", key, {"release": release.id})
+            return release
+        if before is None:
+            raise NotFound("nothing is built from what the documents folder holds now: `modelyard run --from build`")
+        if self.out.steps["build"] == "done":
+            self.out.steps["build"] = "skipped"
+        return register(world, world.ledger.release(str(before["release"])), record)
+
+    def _deploy(self, release: Release) -> None:
+        world = self.world
+        verdict = self.out.decision
+        if not self._asked("deploy"):
+            return
+        pointers = world.ledger.pointers(world.endpoint)
+        before = world.journal.done("deploy", release.id)
+        if before is not None and not self.options.forced and pointers.champion != release.id and pointers.champion:
+            self.out.steps["deploy"] = "skipped"
+            self.out.warnings.append(_moved_since(release.id, pointers.champion))
+            return
+        if verdict is not None and verdict.verdict == "fail":
+            raise GateFailed(f"the gate failed release {short(release.id)}: {verdict.reasons[0]} ({_explain(verdict)})")
+        try:
+            moved = pointer.promote(world, release.id, by_person=False, why="run")
+        except GateAbstained as e:
+            doubt = verdict.reasons[0] if verdict is not None else ""
+            raise GateAbstained(f"{e}; {doubt}") from None
+        pointer.project_aliases(world)
+        world.journal.finish("deploy", release.id, {"generation": moved.generation})
+        self.out.deployed, self.out.unproven = True, moved.unproven
+        self.out.release = moved.release
+        self.out.warnings += moved.warnings
+        if moved.before == release.id:
+            self.out.steps["deploy"] = "skipped"
+
+
+def _explain(decision: Decision) -> str:
+    return f"modelyard explain {short(decision.id)}"
+
+
+def judge(
+    world: World, release: Release, record: Run, steps: dict[str, str], options: Options = Options()
+) -> tuple[Mapping[str, Any], Decision]:
+    """Evaluate and gate: let the release, and the champion, sit the exam; decide; write both down.
+
+    Rows of a release that sat this very exam before are taken from the table, and the step says "skipped".
+    """
+    workload, ledger = world.heavy.workload, world.ledger
+    policy = gate_policy(world)
+    with record.step("evaluate") as child:
+        sheet = set_exam(world)
+        champion = ledger.pointers(world.endpoint).champion
+        key = digest([release.id, sheet.digest, champion or ""])
+        unchanged = world.journal.done("evaluate", key) is not None and not options.forced
+        ours = sit(world, release, sheet, "release")
+        rival = None
+        if champion is not None and champion != release.id:
+            rival = sit(world, ledger.release(champion), sheet, "champion")
+        found = evidence(workload, sheet, ours, rival, world.loaded.config.gate.confidence)
+        child.metrics({name: figure["value"] for name, figure in found["metrics"].items()})
+        world.journal.finish("evaluate", key, {})
+        steps["evaluate"] = "skipped" if unchanged else "done"
+    with record.step("gate") as child:
+        decision = decide_gate(found, policy)
+        stored = pointer.stored_verdict(world, release.id)
+        steps["gate"] = "skipped" if stored is not None and stored.id == decision.id else "done"
+        ledger.add_decision(decision)
+        child.tags({"modelyard.verdict": decision.verdict, "modelyard.decision": decision.id})
+        if ledger.release(release.id).state in ("built", "failed", "abstained"):
+            ledger.set_state(release.id, _STATE[decision.verdict])
+    return found, decision
+
+
+def gate_policy(world: World) -> dict[str, Any]:
+    """The gate's policy in force: the workload's own, with what the project file says over it."""
+    workload, config = world.heavy.workload, world.loaded.config.gate
+    return {
+        "floors": {**workload.floors, **config.floors},
+        "margins": {**workload.margins, **config.margins},
+        "min_cases": {**workload.min_cases, **config.min_cases},
+        "max_unscored": config.max_unscored,
+        "min_human": config.min_human,
+    }

@@ -1,0 +1,118 @@
+"""What changed in the data folder since it was last ingested: size, time and inode first, bytes only where these differ."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelyard.errors import ProjectError, RefusedByPolicy
+from modelyard.ids import digest_file
+from modelyard.lifecycle.journal import Stat
+from modelyard.ports.workload import Changes, Source
+
+_IGNORED = {"Thumbs.db", "desktop.ini"}
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A look at the data folder: `files` there now, `readable` ones known before, and how many of these are `lost`
+    (gone, or no longer readable). `touched` are files whose stat changed, with their inodes; `changes` is what of that
+    is news to the workload."""
+
+    files: int
+    readable: int
+    lost: int
+    changes: Changes
+    touched: tuple[tuple[Source, int], ...] = ()
+
+
+def walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """(path relative to `folder` with forward slashes, stat) of every file, sorted within a folder.
+
+    Hidden files are left out; a link to a folder is not followed (it may lead round in a circle), a link to a file is.
+    Raises ProjectError for a folder that is not there or cannot be listed.
+    """
+    if not folder.is_dir():
+        raise ProjectError(f"the documents folder {folder} is not there: `documents:` in modelyard.yml names it")
+    yield from _walk(os.fspath(folder), "")
+
+
+def _walk(folder: str, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda e: e.name)
+    except OSError as e:
+        raise ProjectError(f"the folder {folder} cannot be listed: {e.strerror}") from None
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name in _IGNORED:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(entry.path, f"{prefix}{entry.name}/")
+            continue
+        try:
+            found = entry.stat()
+        except OSError:
+            # A link that leads nowhere, or in a circle: named by the caller as unreadable.
+            found = entry.stat(follow_symlinks=False)
+        if not (stat.S_ISDIR(found.st_mode)):
+            yield f"{prefix}{entry.name}", found
+
+
+def scan(folder: Path, seen: Mapping[str, tuple[Stat, str]], max_file: int) -> Scan:
+    """Compare `folder` with what was `seen`. Files over `max_file` bytes are not read: they are unreadable, with the
+    reason."""
+    touched: list[tuple[Source, int]] = []
+    changed: list[Source] = []
+    unreadable: dict[str, str] = {}
+    present: set[str] = set()
+    lost = 0
+    for path, found in walk(folder):
+        name = path.encode("utf-8", "backslashreplace").decode()
+        present.add(name)
+        now = (found.st_size, found.st_mtime_ns, found.st_ino)
+        before = seen.get(name)
+        if before is not None and before[0] == now:
+            continue
+        reason, sha256 = _refusal(name != path, found, max_file), ""
+        if reason is None:
+            try:
+                sha256 = digest_file(folder / path)
+            except OSError as e:
+                reason = f"cannot be read: {(e.strerror or str(e)).lower()}"
+        source = Source(name, sha256, found.st_size, found.st_mtime_ns)
+        if reason is None:
+            touched.append((source, found.st_ino))
+            if before is None or before[1] != sha256:
+                changed.append(source)
+        elif before is None or before[1]:
+            # No inode, so that it is looked at again in every run: what kept it from being read may pass.
+            touched.append((source, -1))
+            unreadable[name] = reason
+            lost += before is not None
+    removed = tuple(sorted(set(seen) - present))
+    readable = sum(1 for _, sha256 in seen.values() if sha256)
+    lost += sum(1 for path in removed if seen[path][1])
+    return Scan(len(present), readable, lost, Changes(tuple(changed), removed, unreadable), tuple(touched))
+
+
+def _refusal(odd_name: bool, found: os.stat_result, max_file: int) -> str | None:
+    if odd_name:
+        return "its name is not valid Unicode: rename it"
+    if stat.S_ISLNK(found.st_mode):
+        return "a link that leads nowhere, or in a circle"
+    if not stat.S_ISREG(found.st_mode):
+        return "not a regular file"
+    if found.st_size > max_file:
+        return f"{found.st_size:,} bytes: larger than the limit of {max_file:,} (limits.max_file)"
+    return None
+
+
+def guard_removals(scan: Scan, share: float, folder: Path) -> None:
+    """A share that was not mounted must not empty the corpus. Raises RefusedByPolicy."""
+    if scan.lost > scan.readable * share:
+        raise RefusedByPolicy(
+            f"{scan.lost} of {scan.readable} documents are gone from {folder}: is it mounted? "
+            f"If they are meant to be gone, run again with --allow-removals"
+        )

@@ -1,0 +1,62 @@
+"""What the steps of a run work with. The composition root fills it in; nothing here knows which adapters they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from modelyard.clock import Clock
+from modelyard.lifecycle.journal import Journal
+from modelyard.ports.ledger import Ledger
+from modelyard.ports.progress import Progress
+from modelyard.ports.registry import Registry
+from modelyard.ports.tables import Tables
+from modelyard.ports.workload import Context, Workload
+from modelyard.project.layout import Layout
+from modelyard.project.load import Loaded
+from modelyard.serving.opened import OpenedRelease
+
+
+class Heavy(Protocol):
+    """What costs a second to import or open, and is therefore only opened when asked for."""
+
+    @property
+    def workload(self) -> Workload: ...
+
+    @property
+    def context(self) -> Context: ...
+
+    @property
+    def tables(self) -> Tables: ...
+
+    @property
+    def registry(self) -> Registry: ...
+
+    def open_release(self, folder: Path) -> OpenedRelease: ...
+
+
+@dataclass(frozen=True)
+class World:
+    """One target of one project, and who is acting on it."""
+
+    loaded: Loaded
+    ledger: Ledger
+    journal: Journal
+    heavy: Heavy
+    clock: Clock
+    progress: Progress
+    who: str
+    code: str
+    """Digest of modelyard's own code, recorded beside a release."""
+    gateway: Callable[[], str | None]
+    """The id of the gateway that serves this target now, if one does."""
+
+    @property
+    def endpoint(self) -> str:
+        return self.loaded.config.name
+
+    @property
+    def layout(self) -> Layout:
+        return self.loaded.layout

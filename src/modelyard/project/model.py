@@ -1,0 +1,164 @@
+"""The project file as typed policies: every key, its type, its default and what it means.
+
+    name: handbook               the endpoint, the registered model and the OpenAI `model`
+    workload: chatbot
+    documents: documents         the folder of the user's data
+    exam: evaluation.jsonl
+    chatbot: {embedder, index, chat, retrieval, answer, history_turns, limits}
+    gate: {floors, margins, min_cases, max_unscored, min_human, confidence, admit_unproven}
+    ingest: {max_file, max_removals}
+    settings: {...}              of a workload of your own (`workload: module:Class`)
+    serve: {host, port, token}
+    mlflow: {tracking_uri}
+    targets: {test: {...}, staging: {...}, prod: {...}}      the same keys again, overriding
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator
+
+from modelyard.project.secrets import Secret
+from modelyard.units import parse_duration, parse_size
+
+TARGETS = ("test", "staging", "prod")
+NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,62}\Z")
+
+
+def _secret(value: Any) -> Any:
+    return Secret(value) if isinstance(value, str) else value
+
+
+def _size(value: Any) -> Any:
+    return parse_size(value) if isinstance(value, str) else value
+
+
+def _duration(value: Any) -> Any:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+SecretField = Annotated[Secret, BeforeValidator(_secret), PlainSerializer(str)]
+Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
+Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A mapping of the project file. Unknown keys are errors, types are not guessed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+
+
+class Chat(Section):
+    """An OpenAI-compatible chat model. The URL and the key never enter a release: the model's name and parameters do."""
+
+    url: str = Field(description="base URL up to and including /v1, or the full URL of a chat completions route")
+    model: str
+    key: SecretField | None = None
+    headers: dict[str, SecretField] = {}
+    max_tokens: int = Field(400, gt=0, le=32_000)
+    timeout: Seconds = 60.0
+    retries: int = Field(2, ge=0, le=10)
+    budget_tokens: int | None = Field(None, gt=0, description="tokens one process may spend before it refuses")
+
+    @field_validator("url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("a URL that begins with http:// or https:// is expected")
+        return value
+
+
+class Retrieval(Section):
+    candidates: int = Field(100, ge=1, le=10_000, description="passages each arm of the search proposes")
+    passages: int = Field(8, ge=1, le=100, description="passages the answer is made from")
+
+
+class Answer(Section):
+    max_words: int = Field(60, ge=5, le=400)
+    threshold: Share | None = Field(None, description="evidence under which a question is refused; null: the built-in one")
+
+
+class Limits(Section):
+    """What one document may cost to read. Past these it is quarantined."""
+
+    seconds: Seconds = 60.0
+    memory: Size = 10**9
+    pages: int = Field(5_000, gt=0)
+
+
+class Chatbot(Section):
+    embedder: str = "minilm"
+    index: str = "segments"
+    chat: Chat | None = None
+    retrieval: Retrieval = Retrieval()
+    answer: Answer = Answer()
+    history_turns: int = Field(6, ge=0, le=50)
+    limits: Limits = Limits()
+
+
+class Echo(Section):
+    prefix: str = ""
+
+
+class Gate(Section):
+    """When a release may be deployed. A floor is a least value; a margin is how much worse than the champion's a
+    figure may be, with confidence, before it counts as a regression. What is not given here the workload gives."""
+
+    floors: dict[str, float] = Field({}, description="over the workload's own: metric -> least value")
+    margins: dict[str, Share] = Field({}, description="over the workload's own: metric -> margin")
+    min_cases: dict[str, int] = Field({}, description="over the workload's own: slice -> least scored cases")
+    max_unscored: Share = 0.0
+    min_human: int = Field(0, ge=0, description="least scored cases that a person wrote")
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    admit_unproven: bool = Field(True, description="let an abstained release in where the champion is absent or unproven")
+
+
+class Serve(Section):
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    token: SecretField | None = None
+    timeout: Seconds = 60.0
+
+
+class Mlflow(Section):
+    tracking_uri: str | None = Field(None, description="null: a SQLite file of the target's own")
+
+
+class Ingest(Section):
+    max_file: Size = Field(200 * 10**6, description="a larger file is not read: it is quarantined")
+    max_removals: Share = Field(0.2, description="a run that loses more of the documents needs --allow-removals")
+
+
+class Project(Section):
+    """A project, with the overrides of one target applied."""
+
+    name: str
+    workload: str = "chatbot"
+    documents: str = "documents"
+    exam: str = "evaluation.jsonl"
+    chatbot: Chatbot = Chatbot()
+    echo: Echo = Echo()
+    settings: dict[str, Any] = {}
+    ingest: Ingest = Ingest()
+    gate: Gate = Gate()
+    serve: Serve = Serve()
+    mlflow: Mlflow = Mlflow()
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if not NAME.match(value):
+            raise ValueError("letters, digits, - and _ are allowed, at most 63, beginning with a letter")
+        return value
+
+
+TARGET_DEFAULTS: dict[str, dict[str, Any]] = {
+    "test": {},
+    "staging": {},
+    # Strangers meet prod: nothing gets in on generated questions alone.
+    "prod": {"gate": {"min_human": 30, "admit_unproven": False}},
+}
+"""What a target's defaults differ in, before the project file says anything."""
