@@ -7,6 +7,10 @@ from dataclasses import dataclass
 MEGABYTE = 1_000_000
 
 
+class Unreadable(Exception):
+    """What was asked for cannot be read; the message is one sentence for a person."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds on reading one document, all inclusive.

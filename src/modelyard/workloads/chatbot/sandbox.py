@@ -1,14 +1,15 @@
 """A child process that may be killed: what reads hostile files runs there, never here.
 
-The child is a fresh interpreter (`python -m ...child`), so it inherits no thread, lock or library state of the parent and
-may be started from any thread. It is reused for as long as it behaves. Down its standard input go jobs, up its standard
-output come frames: a kind (one byte), a length (eight bytes), a payload.
+The child is a fresh interpreter (`python -m ...child`), so it inherits no thread, lock or library state of the parent
+and may be started from any thread. It is reused for as long as it behaves. Down its standard input go jobs, up its
+standard output come frames: a kind (one byte), a length (eight bytes), a payload.
 
-What this does not do: it limits accidents (crash, hang, memory, time), it is no jail against code that has taken over the child.
+What this does not do: it bounds accidents (crash, hang, memory, time); it is no jail for code that took over the child.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -27,7 +28,7 @@ FRAME = struct.Struct("!cQ")
 PROGRESS, ROWS, REFUSED, DONE = b"p", b"r", b"e", b"d"
 # A started interpreter imports numpy, Arrow and pdfium before it reads its first job: that is not the document's time.
 START_SECONDS = 60.0
-CHILD = "modelyard.workloads.chatbot.child"
+CHILD = "modelyard.workloads.chatbot.reading.child"
 
 
 class Refused(Exception):
@@ -81,10 +82,8 @@ class Sandbox:
         child.wait()
         for pipe in (child.stdin, child.stdout):
             if pipe is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-                except BrokenPipeError:
-                    pass
 
     def _talk(self, job: str, arguments: Mapping[str, Any], content: bytes) -> Iterator[bytes]:
         child = self._child

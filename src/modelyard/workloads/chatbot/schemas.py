@@ -1,7 +1,7 @@
 """The tables between documents and chunks, as Arrow schemas, and the version of what fills them.
 
-Offsets are positions in the page's `text`, counted in Unicode code points. Boxes are in PDF points, origin at the top left
-of the page as it is shown. Pages count from 1.
+Offsets are positions in the page's `text`, counted in Unicode code points. Boxes are in PDF points, origin at the top
+left of the page as it is shown. Pages count from 1.
 """
 
 from __future__ import annotations

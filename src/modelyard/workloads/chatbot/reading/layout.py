@@ -1,0 +1,216 @@
+"""From words with boxes to lines in reading order: rows of a table stay rows, columns of prose are read one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from modelyard.workloads.chatbot.reading.numbers import is_number
+from modelyard.workloads.chatbot.reading.pdf import Floats, Ints, Words
+
+LIGATURES = str.maketrans(
+    {"\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl", "\ufb05": "st", "\ufb06": "st"}
+)
+# Widths of gaps, in heights of the line's font box (about 1.2 of the font's size).
+WIDE_GAP = 1.0
+NUMBER_GAP = 0.35
+CLOSING_GAP = 1.0
+PUNCTUATION_GAP = 0.18
+NO_GAP = 0.06
+COLUMN_LINES = 5
+CURRENCY = ("$", "€", "£", "¥", "US$", "C$", "A$", "CHF", "($", "(€", "(£", "$(", "€(", "£(")
+CLOSING = (")", "%", ")%", "%)", "pts", "bps", "x")
+
+
+@dataclass(slots=True)
+class Line:
+    """One line as shown.
+
+    words: strings. glue: what stands before each word ("" only where two boxes make one word). boxes: (n, 4) as shown.
+    x0, y0, x1, y1: frame of the line in its reading direction. size: height of the font box. first: pdfium's character
+    index of each word. soft: a soft hyphen ends the line. block: lines of one block (column) follow each other.
+    """
+
+    words: list[str]
+    glue: list[str]
+    boxes: Floats
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    size: float
+    first: list[int]
+    soft: bool = False
+    block: int = 0
+    bold: bool = False
+    level: int = 0
+    text: str = field(default="", init=False)
+
+    def __post_init__(self) -> None:
+        self.text = "".join(part for pair in zip(self.glue, self.words, strict=True) for part in pair)
+
+
+def lines_of(words: Words) -> list[Line]:
+    """All lines of a page in reading order; writing that runs in another direction than most comes last."""
+    if not words.text:
+        return []
+    found: list[Line] = []
+    turns, counts = np.unique(words.turn, return_counts=True)
+    for turn in turns[np.argsort(-counts, kind="stable")].tolist():
+        chosen = np.flatnonzero(words.turn == turn)
+        frame = _upright(words.boxes[chosen], turn)
+        block = found[-1].block + 1 if found else 0
+        for rows in _blocks(frame, words, chosen):
+            found += [_line(words, chosen[row], frame[row], block) for row in rows]
+            block += 1
+    return found
+
+
+def _upright(boxes: Floats, turn: int) -> Floats:
+    """Boxes in a frame where the writing runs left to right, lines downwards. Only order and distances matter in it."""
+    x0, y0, x1, y1 = boxes.T
+    if turn == 1:  # reads downwards: next letter is lower, next line further left
+        return np.stack([y0, -x1, y1, -x0], axis=1)
+    if turn == 2:
+        return np.stack([-x1, -y1, -x0, -y0], axis=1)
+    if turn == 3:  # reads upwards
+        return np.stack([-y1, x0, -y0, x1], axis=1)
+    return boxes
+
+
+def _blocks(frame: Floats, words: Words, chosen: Ints) -> list[list[Ints]]:
+    """Rows of word indices, in blocks that are read one after the other."""
+    rows = _rows(frame)
+    gutter = _gutter(frame, rows)
+    if gutter is None:
+        return [rows]
+    blocks: list[list[Ints]] = []
+    band: list[Ints] = []
+    plain: list[Ints] = []
+
+    def close_band() -> None:
+        nonlocal band, plain
+        if _two_columns(frame, band, gutter, words, chosen):
+            together = np.concatenate(band)
+            left = together[frame[together, 2] <= gutter + 1]
+            right = together[frame[together, 2] > gutter + 1]
+            blocks.append(plain)
+            plain = []
+            blocks.extend([side[row] for row in _rows(frame[side])] for side in (left, right) if len(side))
+        else:
+            plain += band
+        band = []
+
+    for row in rows:
+        crossing = (frame[row, 0] < gutter - 1) & (frame[row, 2] > gutter + 1)
+        if crossing.any():
+            close_band()
+            plain.append(row)
+        else:
+            band.append(row)
+    close_band()
+    blocks.append(plain)
+    return [block for block in blocks if block]
+
+
+def _rows(frame: Floats) -> list[Ints]:
+    """Words that share a line, left to right; lines from the top. A word belongs to a line it overlaps by half."""
+    order = np.argsort((frame[:, 1] + frame[:, 3]) / 2, kind="stable")
+    tops, bottoms = frame[:, 1].tolist(), frame[:, 3].tolist()
+    rows: list[list[int]] = []
+    top = bottom = 0.0
+    for word in order.tolist():
+        y0, y1 = tops[word], bottoms[word]
+        height = y1 - y0
+        if rows and min(y1, bottom) - max(y0, top) > 0.5 * min(height, bottom - top):
+            rows[-1].append(word)
+            if height > bottom - top:
+                top, bottom = y0, y1
+        else:
+            rows.append([word])
+            top, bottom = y0, y1
+    left = frame[:, 0]
+    return [np.array(row)[np.argsort(left[row], kind="stable")] for row in rows]
+
+
+def _gutter(frame: Floats, rows: list[Ints]) -> float | None:
+    """The x where a right column may begin: left edges that many rows share behind a gap near the middle."""
+    if len(rows) < COLUMN_LINES:
+        return None
+    page_left, page_right = float(frame[:, 0].min()), float(frame[:, 2].max())
+    low, high = page_left + 0.35 * (page_right - page_left), page_left + 0.65 * (page_right - page_left)
+    edges: list[float] = []
+    for row in rows:
+        x0, x1 = frame[row[1:], 0], frame[row[:-1], 2]
+        wide = (x0 - x1 > 0.7 * float(frame[row[0], 3] - frame[row[0], 1])) & (x0 > low) & (x0 < high)
+        edges += x0[wide].tolist()
+    if len(edges) < COLUMN_LINES:
+        return None
+    values, counts = np.unique(np.round(np.array(edges) / 3), return_counts=True)
+    best = int(np.argmax(counts))
+    if counts[best] < max(COLUMN_LINES, 0.2 * len(rows)):
+        return None
+    return float(values[best] * 3) - 4.0
+
+
+def _two_columns(frame: Floats, band: list[Ints], gutter: float, words: Words, chosen: Ints) -> bool:
+    """Whether a band of rows is prose in two columns: both sides are filled with words, not labels beside values."""
+    if len(band) < COLUMN_LINES:
+        return False
+    sides: list[tuple[list[Ints], float]] = []
+    together = np.concatenate(band)
+    right_of = frame[:, 2] > gutter + 1
+    for side, width in (
+        (False, gutter - float(frame[together, 0].min())),
+        (True, float(frame[together, 2].max()) - gutter),
+    ):
+        parts = [row[right_of[row] == side] for row in band]
+        sides.append(([part for part in parts if len(part)], width))
+    for parts, width in sides:
+        if len(parts) < COLUMN_LINES:
+            return False
+        filled = [float(frame[part[-1], 2] - frame[part[0], 0]) > 0.75 * width for part in parts]
+        texts = [words.text[chosen[word]] for part in parts for word in part.tolist()]
+        letters = sum(text[0].isalpha() or text[-1].isalpha() for text in texts)
+        if np.mean(filled) < 0.5 or len(texts) < 4 * len(parts) or letters < 0.8 * len(texts):
+            return False
+    return True
+
+
+def _line(words: Words, row: Ints, frame: Floats, block: int) -> Line:
+    texts = [words.text[word].translate(LIGATURES) for word in row.tolist()]
+    soft = bool(words.soft[row[-1]])
+    texts = [text.rstrip("\x02\xad") for text in texts]
+    size = float(np.median(frame[:, 3] - frame[:, 1]))
+    gaps = [0.0, *((frame[1:, 0] - frame[:-1, 2]) / max(size, 1.0)).tolist()]
+    return Line(
+        words=texts,
+        glue=_glue(texts, gaps),
+        boxes=words.boxes[row],
+        x0=float(frame[0, 0]),
+        y0=float(frame[:, 1].min()),
+        x1=float(frame[:, 2].max()),
+        y1=float(frame[:, 3].max()),
+        size=size,
+        first=words.first[row].tolist(),
+        soft=soft,
+        block=block,
+    )
+
+
+def _glue(texts: list[str], gaps: list[float]) -> list[str]:
+    """Tab between cells, blank between words, nothing between a number and its sign."""
+    glue = [""]
+    for before, word, gap in zip(texts, texts[1:], gaps[1:], strict=False):
+        if before in CURRENCY and is_number(word):
+            glue.append("" if before[-1] in "$€£¥(" else " ")
+        elif word in CLOSING and is_number(before) and gap < CLOSING_GAP:
+            glue.append("" if word[0] in ")%" else " ")
+        elif gap < NO_GAP or (gap < PUNCTUATION_GAP and word[0] in ",.;:)]" and before[-1].isalnum()):
+            glue.append("")
+        elif gap > WIDE_GAP or (gap > NUMBER_GAP and is_number(before) and (is_number(word) or word in CURRENCY)):
+            glue.append("\t")
+        else:
+            glue.append(" ")
+    return glue

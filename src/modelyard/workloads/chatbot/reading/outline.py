@@ -1,0 +1,149 @@
+"""The outline of a document: its headings, the heading path in force, its title."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from modelyard.workloads.chatbot.reading.layout import Line
+from modelyard.workloads.chatbot.reading.naming import name_words, speaks
+from modelyard.workloads.chatbot.reading.numbers import is_number
+
+LARGER = 1.1
+LONGEST_HEADING = 120
+PATH_DEPTH = 4
+ENTRY_LENGTH = 90
+
+PART = re.compile(r"(?:part|teil|chapter|kapitel)\s+(?:[ivxlc]+|\d+)\b", re.I)
+ITEM = re.compile(r"(?:item|article|artikel|appendix|annex|schedule|section)\s+\d*[a-z]?\d*[.:)–—-]?(?:\s|$)", re.I)
+NOTE = re.compile(r"note\s+\d+[a-z]?\b", re.I)
+DECIMAL = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,4})[.)]?\s+(?=\S*[^\W\d_])")
+COLUMN_HEAD = re.compile(
+    r"\(?(?:year|years|fiscal|quarter|three|six|nine|twelve|months|in millions|in thousands|dollars|as of|for the|january|february"
+    r"|march|april|may|june|july|august|september|october|november|december|change|total)\b",
+    re.I,
+)
+
+
+def body_size(pages: Sequence[list[Line]]) -> float:
+    """The height most characters are set in."""
+    sizes: Counter[float] = Counter()
+    for lines in pages:
+        for line in lines:
+            sizes[round(line.size * 2) / 2] += len(line.text)
+    return max(sizes, key=lambda size: sizes[size]) if sizes else 0.0
+
+
+def mark_bold(lines: list[Line], bold: Callable[[int], bool]) -> None:
+    """Ask for the font only where a line may be a heading at all: asking costs a call into the library."""
+    for line in lines:
+        if len(line.words) <= 18 and _may_be_heading(line):
+            line.bold = bold(line.first[0]) and (len(line.first) == 1 or bold(line.first[-1]))
+
+
+def mark_headings(pages: Sequence[list[Line]]) -> None:
+    """Set `level` (from 1) on every line of the document that is a heading, in place."""
+    body = body_size(pages)
+    styles: Counter[tuple[float, int]] = Counter()
+    found: list[tuple[Line, tuple[float, int]]] = []
+    for lines in pages:
+        right = max((line.x1 for line in lines), default=0.0)
+        left = min((line.x0 for line in lines), default=0.0)
+        for at, line in enumerate(lines):
+            style = _style(line, body)
+            if style is not None and not _in_table(lines, at) and not _column_head(lines, at, left, right):
+                found.append((line, style))
+                styles[style] += 1
+    order = {style: rank for rank, style in enumerate(sorted(styles, reverse=True), start=1)}
+    named = [_named_level(line.text) for line, _ in found]
+    base = max(named, default=0)
+    for (line, style), level in zip(found, named, strict=True):
+        if level:
+            line.level = level
+        else:
+            number = DECIMAL.match(line.text)
+            depth = number.group(1).count(".") if number else 0
+            line.level = min(9, base + order[style] + depth)
+
+
+def _may_be_heading(line: Line) -> bool:
+    text = line.text
+    if not 3 <= len(text) <= LONGEST_HEADING or sum(char.isalpha() for char in text) < 3:
+        return False
+    if "\t" in text and not (_named_level(text) or DECIMAL.match(text.replace("\t", " "))):
+        return False
+    if text[-1] in ",;:" or not (text[0].isupper() or text[0].isdigit() or text[0] in "“\"'(§"):
+        return False
+    return not (text[-1] == "." and len(line.words) > 12)
+
+
+def _style(line: Line, body: float) -> tuple[float, int] | None:
+    """(size, weight) of a heading, None where the line is none. Weight: 3 bold capitals, 2 bold, 1 capitals."""
+    if not _may_be_heading(line) or sum(is_number(word) for word in line.words) > 0.4 * len(line.words):
+        return None
+    size = round(line.size * 2) / 2
+    larger = size > LARGER * body
+    capitals = line.text.isupper() and len(line.words) >= 2
+    if not (larger or line.bold or (_named_level(line.text) >= 2 and line.text.isupper())):
+        return None
+    if line.text[-1] == "." and not larger and not _named_level(line.text):
+        return None
+    return (size if larger else body), 2 * line.bold + capitals
+
+
+def _named_level(text: str) -> int:
+    for level, pattern in ((1, PART), (2, ITEM), (3, NOTE)):
+        if pattern.match(text):
+            return level
+    return 0
+
+
+def _in_table(lines: list[Line], at: int) -> bool:
+    """A bold label between rows of a table is a row."""
+    above = at > 0 and "\t" in lines[at - 1].text
+    below = at + 1 < len(lines) and "\t" in lines[at + 1].text
+    line = lines[at]
+    if not above or not below or line.size > 1.2 * lines[at - 1].size:
+        return False
+    return line.y0 - lines[at - 1].y1 < 1.2 * line.size
+
+
+def _column_head(lines: list[Line], at: int, left: float, right: float) -> bool:
+    """Words over the value columns of a table: right of the middle, or a date or unit alone."""
+    line = lines[at]
+    if COLUMN_HEAD.match(line.text) and any("\t" in below.text for below in lines[at + 1 : at + 3]):
+        return True
+    return (line.x0 + line.x1) / 2 > left + 0.62 * (right - left) and line.x0 > left + 0.3 * (right - left)
+
+
+class Path:
+    """The headings in force while a document is read from top to bottom."""
+
+    def __init__(self) -> None:
+        self._open: list[tuple[int, str]] = []
+
+    def enter(self, level: int, heading: str) -> None:
+        while self._open and self._open[-1][0] >= level:
+            self._open.pop()
+        self._open.append((level, " ".join(heading.split())[:ENTRY_LENGTH]))
+
+    def __str__(self) -> str:
+        return " > ".join(text for _, text in self._open[-PATH_DEPTH:])
+
+
+def title_of(document: str, first_page: Sequence[Line], body: float, metadata: str) -> str:
+    """The largest text of the first page, else the file's own metadata, else the file's name."""
+    large = [line for line in first_page if line.size > 1.15 * body and sum(char.isalpha() for char in line.text) >= 4]
+    if large:
+        size = max(line.size for line in large)
+        lead = next(at for at, line in enumerate(large) if line.size > 0.95 * size)
+        parts = [large[lead].text]
+        for above, line in zip(large[lead:], large[lead + 1 : lead + 3], strict=False):
+            if line.size < 0.95 * size or line.y0 - above.y1 > 1.5 * size:
+                break
+            parts.append(line.text)
+        return " ".join(" ".join(parts).split())[:160]
+    if speaks(metadata):
+        return " ".join(metadata.split())[:160]
+    return name_words(document)

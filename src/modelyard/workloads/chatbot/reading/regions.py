@@ -1,0 +1,89 @@
+"""Where a page's text is a table, and what its columns are called: rows are lines whose cells are parted by tabs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modelyard.workloads.chatbot.reading.numbers import is_number
+
+YEAR = re.compile(r"(?:FY|fiscal|year)?\s*'?(?:(?:19|20)\d\d|\d\d)(?:\s*\(?[a-z0-9*]\)?)?", re.I)
+# Lines without cells that a table may hold between two rows: a group label and a blank line.
+BRIDGE = 2
+CAPTION_LENGTH = 240
+SHORT_LABEL = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A run of lines, as indices: [caption, head) caption, [head, rows) column lines, [rows, end) the rest."""
+
+    caption: int
+    head: int
+    rows: int
+    end: int
+
+
+def tables_of(lines: Sequence[str], headings: frozenset[int]) -> list[Table]:
+    """The tables among the lines of a page, in order. headings: indices of lines no table reaches across."""
+    tables: list[Table] = []
+    at = 0
+    while at < len(lines):
+        if "\t" not in lines[at].strip() or at in headings:
+            at += 1
+            continue
+        end = _end(lines, at, headings)
+        if sum("\t" in line.strip() for line in lines[at:end]) >= 2:
+            floor = tables[-1].end if tables else 0
+            tables.append(Table(_caption(lines, at, floor, headings), at, _first_row(lines, at, end), end))
+        at = end
+    return tables
+
+
+def _end(lines: Sequence[str], start: int, headings: frozenset[int]) -> int:
+    end = at = start + 1
+    while at < len(lines) and at - end <= BRIDGE and at not in headings:
+        line = lines[at].strip()
+        if "\t" in line:
+            end = at + 1
+        elif len(line) > SHORT_LABEL:
+            break
+        at += 1
+    return end
+
+
+def _caption(lines: Sequence[str], start: int, floor: int, headings: frozenset[int]) -> int:
+    """Where the words over a table begin: short lines right above it, or a paragraph that announces it."""
+    at = start
+    taken = 0
+    while at > floor and at - 1 not in headings:
+        line = lines[at - 1].strip()
+        gap = not line
+        if gap:
+            above = lines[at - 2].strip() if at - 2 >= floor else ""
+            announces = above.endswith(":") or (0 < len(above) <= SHORT_LABEL and above[-1] not in ".;,")
+            if taken or not announces or at - 2 in headings:
+                break
+        elif taken + len(line) > CAPTION_LENGTH or (line.endswith(".") and len(line) > SHORT_LABEL):
+            break
+        taken += len(line)
+        at -= 1
+    while at < start and not lines[at].strip():
+        at += 1
+    return at
+
+
+def _first_row(lines: Sequence[str], start: int, end: int) -> int:
+    """The first line that is no column line: it has a label, and values that are not years."""
+    for at in range(start, min(end, start + 8)):
+        cells = [cell.strip() for cell in lines[at].rstrip("\n").split("\t")]
+        values = [cell for cell in cells[1:] if cell]
+        if cells[0] and any(_is_value(cell) for cell in values):
+            return at
+    # A table of words: its first line names the columns.
+    return min(start + 1, end)
+
+
+def _is_value(cell: str) -> bool:
+    return not YEAR.fullmatch(cell) and any(is_number(word) for word in cell.split())
