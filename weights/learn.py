@@ -1,0 +1,118 @@
+"""Learn the scales of the int8 graph from text, and write `scales.json`. Run once, by hand; its result is committed.
+
+    python weights/learn.py MODEL.safetensors TOKENIZER.json
+
+For every place where activations become int8 it tries how much of each channel's range to move into the weights
+(SmoothQuant's alpha) and how much of the range's ends to cut off, and keeps what leaves the smallest squared error in
+the matrix product that follows, over the tokens of `calibration.txt`. Needs what the graph needs, and openvino.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import graph
+import numpy as np
+import onnx
+import openvino
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+FOLDER = Path(__file__).resolve().parent
+ALPHAS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+CUTS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+STEPS_PER_OCTAVE = 8
+"""Factors are kept as whole eighths of an octave: two digits each in the file, and exact to rebuild."""
+
+Floats = NDArray[np.float32]
+
+
+def passages(path: Path) -> list[str]:
+    blocks = path.read_text(encoding="utf-8").split("\n\n")
+    return [block.strip() for block in blocks if block.strip() and not block.startswith("#")]
+
+
+def activations(tensors: Any, tokenizer: Tokenizer, texts: list[str]) -> dict[str, Floats]:
+    """What flows into each site in fp32, [tokens, channels]."""
+    model = graph.build(tensors, None)
+    wanted = {"0.input": "embedded.normal"}
+    wanted |= {f"{i}.input": f"{i - 1}.output" for i in range(1, graph.LAYERS)}
+    wanted |= {f"{i}.{site}": f"{i}.{site}" for i in range(graph.LAYERS) for site in graph.SITES[1:]}
+    for name in wanted.values():
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    core = openvino.Core()
+    read = core.read_model(model.SerializeToString())
+    compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    seen: dict[str, list[Floats]] = {site: [] for site in wanted}
+    for text in texts:
+        ids = np.array([tokenizer.encode(text).ids], np.int64)
+        result = compiled({"input_ids": ids, "attention_mask": np.ones_like(ids)})
+        for site, name in wanted.items():
+            seen[site].append(result[name][0])
+    return {site: np.concatenate(parts) for site, parts in seen.items()}
+
+
+def readers(tensors: Any, site: str) -> Floats:
+    """The weights, [channels, outputs], of every product that reads `site`."""
+    i, kind = site.split(".")
+    parts = {
+        "input": ("attention.self.query", "attention.self.key", "attention.self.value"),
+        "context": ("attention.output.dense",),
+        "attended": ("intermediate.dense",),
+        "inner": ("output.dense",),
+    }[kind]
+    return np.concatenate([tensors[f"encoder.layer.{i}.{part}.weight"] for part in parts]).T
+
+
+def candidates(x: Floats, w: Floats) -> Iterator[tuple[list[int], float, float]]:
+    """(exponents of the channel factors, low, high)"""
+    most, heaviest = np.abs(x).max(axis=0), np.abs(w).max(axis=1)
+    for alpha in ALPHAS:
+        exact = np.log2(heaviest ** (1 - alpha) / np.maximum(most, 1e-4) ** alpha)
+        exponents = np.rint((exact - np.median(exact)) * STEPS_PER_OCTAVE).astype(int)
+        scaled = x * factors(exponents)
+        low, high = float(scaled.min()), float(scaled.max())
+        cuts = itertools.product(CUTS, CUTS) if low < -0.3 * high else ((1.0, cut) for cut in CUTS)
+        for down, up in cuts:
+            yield exponents.tolist(), low * down, high * up
+
+
+def factors(exponents: Any) -> Floats:
+    return np.exp2(np.asarray(exponents) / STEPS_PER_OCTAVE).astype(np.float32)
+
+
+def loss(x: Floats, w: Floats, exact: Floats, exponents: list[int], low: float, high: float) -> float:
+    """Mean squared error of the product when both sides are int8."""
+    factor = factors(exponents)
+    packed, steps = graph.int8(w / factor[:, None], axis=0)
+    step, zero = graph.int8_range(low, high)
+    q = (np.clip(np.rint(x * factor / step) + zero, 0, 255) - zero) * step
+    return float(np.square(q @ (packed * steps) - exact).mean())
+
+
+def learn(site: str, x: Floats, w: Floats) -> dict[str, Any]:
+    exact = x @ w
+    best = min(candidates(x, w), key=lambda c: loss(x, w, exact, *c))
+    share = loss(x, w, exact, *best) / float(exact.var())
+    print(f"{site:12s} error {share:.2e} of the variance, range {best[1]:.3f} to {best[2]:.3f}", file=sys.stderr)
+    return {"exponents": best[0], "low": float(f"{best[1]:.6g}"), "high": float(f"{best[2]:.6g}")}
+
+
+def main(weights: str, tokenizer: str) -> None:
+    tensors = graph.read_safetensors(Path(weights))
+    reader = Tokenizer.from_file(tokenizer)
+    reader.no_padding()
+    reader.enable_truncation(graph.MAX_TOKENS)
+    seen = activations(tensors, reader, passages(FOLDER / "calibration.txt"))
+    found = {site: learn(site, x, readers(tensors, site)) for site, x in sorted(seen.items())}
+    lines = ",\n".join(f"{json.dumps(site)}: {json.dumps(value, separators=(',', ':'))}" for site, value in found.items())
+    (FOLDER / "scales.json").write_text("{\n" + lines + "\n}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
