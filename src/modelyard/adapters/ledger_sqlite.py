@@ -1,0 +1,345 @@
+"""The ledger in one SQLite file (WAL), shared by every process of a target.
+
+Standard library only: moving a pointer must not wait for an import. Where an endpoint points is its newest move, so
+pointer and history cannot disagree; triggers keep the history from being rewritten, even by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from modelyard.clock import Clock, SystemClock, stamp
+from modelyard.errors import AdapterError, Busy, Damaged, NotFound, StorageError, UserError
+from modelyard.ids import canonical, is_prefix, short
+from modelyard.ports.records import Decision, Manifest, Move, Pointers, Release, State
+
+SCHEMA = 1
+"""Version of the file's tables, kept in `PRAGMA user_version`."""
+
+_TABLES = """
+CREATE TABLE releases (
+    id TEXT PRIMARY KEY, manifest TEXT NOT NULL, state TEXT NOT NULL, created TEXT NOT NULL, version INTEGER UNIQUE,
+    code TEXT NOT NULL);
+CREATE TABLE moves (
+    number INTEGER PRIMARY KEY, endpoint TEXT NOT NULL, generation INTEGER NOT NULL,
+    champion TEXT, challenger TEXT, previous TEXT,
+    who TEXT NOT NULL, why TEXT NOT NULL, decision TEXT, at TEXT NOT NULL,
+    UNIQUE (endpoint, generation));
+CREATE TABLE decisions (
+    id TEXT PRIMARY KEY, kind TEXT NOT NULL, verdict TEXT NOT NULL, reasons TEXT NOT NULL, inputs TEXT NOT NULL,
+    at TEXT NOT NULL);
+CREATE TABLE readiness (
+    endpoint TEXT NOT NULL, release TEXT NOT NULL, gateway TEXT NOT NULL, failure TEXT,
+    PRIMARY KEY (endpoint, release, gateway));
+CREATE TRIGGER moves_are_not_changed BEFORE UPDATE ON moves
+    BEGIN SELECT RAISE(ABORT, 'the history of moves is only added to'); END;
+CREATE TRIGGER moves_are_not_deleted BEFORE DELETE ON moves
+    BEGIN SELECT RAISE(ABORT, 'the history of moves is only added to'); END;
+CREATE TRIGGER moves_follow_each_other BEFORE INSERT ON moves
+    WHEN NEW.generation <> (SELECT coalesce(max(generation), 0) + 1 FROM moves WHERE endpoint = NEW.endpoint)
+        OR EXISTS (SELECT 1 FROM moves WHERE number = NEW.number)
+    BEGIN SELECT RAISE(ABORT, 'a move takes the next generation of its endpoint'); END;
+"""
+# The insert trigger also stops INSERT OR REPLACE, which deletes without asking the delete trigger.
+
+_MOVE = "endpoint, generation, champion, challenger, previous, who, why, decision, at"
+_RELEASE = "id, manifest, state, created, version, code"
+_DECISION = "kind, verdict, reasons, inputs, at"
+_VERSION = re.compile(r"v([1-9][0-9]{0,17})")
+_SHOWN = 5
+
+
+class SqliteLedger:
+    """A ledger in the file `path`, made where it is not there. Safe between processes and between threads.
+
+    A plain `pointers` call costs some 20 microseconds: a gateway may poll with it. Raises UserError for a file that a
+    newer modelyard wrote, StorageError where the file cannot be written, Damaged where it is no ledger, Busy where
+    another process keeps it locked for longer than `patience` seconds.
+    """
+
+    def __init__(self, path: Path, clock: Clock | None = None, patience: float = 10.0) -> None:
+        self._path, self._clock = path, clock or SystemClock()
+        self._lock = threading.Lock()
+        with self._translated():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._base = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
+            try:
+                self._enter_wal(patience)
+                self._prepare()
+            except BaseException:
+                self._base.close()
+                raise
+
+    def _enter_wal(self, patience: float) -> None:
+        # SQLite does not wait for a lock here, as everywhere else: processes that make the file together collide.
+        end = time.monotonic() + patience
+        while True:
+            try:
+                if self._base.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                    self._base.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= end:
+                    raise
+                time.sleep(0.01)
+
+    def _prepare(self) -> None:
+        # FULL: a move that was answered survives a power cut; fullfsync is what that takes on macOS.
+        for pragma in ("synchronous = FULL", "fullfsync = ON", "foreign_keys = ON"):
+            self._base.execute(f"PRAGMA {pragma}")
+        if self._schema() == 0:
+            with _transaction(self._base):
+                if self._schema() == 0:  # another process may have been faster
+                    for statement in _statements(_TABLES):
+                        self._base.execute(statement)
+                    self._base.execute(f"PRAGMA user_version = {SCHEMA}")
+        if (found := self._schema()) > SCHEMA:
+            raise UserError(
+                f"{self._path} was written by a newer modelyard (ledger version {found}, this one knows {SCHEMA}): "
+                "install a newer modelyard"
+            )
+
+    def _schema(self) -> int:
+        return int(self._base.execute("PRAGMA user_version").fetchone()[0])
+
+    def add_release(self, release: Release) -> None:
+        manifest = canonical(release.manifest.to_json()).decode()
+        row = (release.id, manifest, release.state, release.created, release.code)
+        with self._write() as db:
+            new = db.execute(
+                "INSERT INTO releases (id, manifest, state, created, code) VALUES (?,?,?,?,?)"
+                " ON CONFLICT (id) DO NOTHING",
+                row,
+            ).rowcount
+            if new and release.version is not None:
+                _set_version(db, release.id, release.version)
+
+    def set_state(self, release: str, state: State) -> None:
+        with self._write() as db:
+            if db.execute("UPDATE releases SET state = ? WHERE id = ?", (state, release)).rowcount == 0:
+                _no_release(release)
+
+    def set_version(self, release: str, version: int) -> None:
+        with self._write() as db:
+            _set_version(db, release, version)
+
+    def releases(self) -> Sequence[Release]:
+        rows = self._rows(f"SELECT {_RELEASE} FROM releases ORDER BY created DESC, rowid DESC")
+        return [_release(row) for row in rows]
+
+    def release(self, name: str) -> Release:
+        select = f"SELECT {_RELEASE} FROM releases WHERE"
+        if match := _VERSION.fullmatch(name):
+            rows = self._rows(f"{select} version = ?", int(match[1]))
+        else:
+            rows = self._rows(f"{select} id = ?", name) or self._by_prefix(select, name)
+        if not rows:
+            _no_release(name)
+        if len(rows) > 1:
+            _ambiguous(name, "releases", [row[0] for row in rows])
+        return _release(rows[0])
+
+    def pointers(self, endpoint: str) -> Pointers:
+        with self._read() as db:
+            return _pointers(db, endpoint)
+
+    def move(self, endpoint: str, expected: int, to: Pointers, who: str, why: str, decision: str | None) -> Pointers:
+        moved = Pointers(expected + 1, to.champion, to.challenger, to.previous)
+        with self._write() as db:
+            found = _pointers(db, endpoint).generation
+            if found != expected:
+                raise Busy(
+                    f"endpoint {endpoint!r} moved meanwhile (generation {found}, expected {expected}): look where it "
+                    "points now and try again"
+                )
+            for name in (to.champion, to.challenger, to.previous):
+                if name is not None and not db.execute("SELECT 1 FROM releases WHERE id = ?", (name,)).fetchone():
+                    _no_release(name)
+            row = (endpoint, moved.generation, moved.champion, moved.challenger, moved.previous)
+            db.execute(
+                f"INSERT INTO moves ({_MOVE}) VALUES (?,?,?,?,?,?,?,?,?)",
+                (*row, who, why, decision, stamp(self._clock.now())),
+            )
+        return moved
+
+    def history(self, endpoint: str | None = None) -> Sequence[Move]:
+        where, values = ("", ()) if endpoint is None else ("WHERE endpoint = ?", (endpoint,))
+        rows = self._rows(f"SELECT {_MOVE} FROM moves {where} ORDER BY number DESC", *values)
+        return [Move(row[0], Pointers(*row[1:5]), who=row[5], why=row[6], decision=row[7], at=row[8]) for row in rows]
+
+    def add_decision(self, decision: Decision) -> str:
+        identity = decision.id
+        row = (
+            identity,
+            decision.kind,
+            decision.verdict,
+            canonical(list(decision.reasons)).decode(),
+            canonical(dict(decision.inputs)).decode(),
+            decision.at or stamp(self._clock.now()),
+        )
+        with self._write() as db:
+            db.execute(f"INSERT INTO decisions (id, {_DECISION}) VALUES (?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING", row)
+        return identity
+
+    def decision(self, name: str) -> Decision:
+        select = f"SELECT id, {_DECISION} FROM decisions WHERE"
+        rows = self._rows(f"{select} id = ?", name) or self._by_prefix(select, name)
+        if not rows:
+            raise NotFound(f"no decision {name!r} here: a decision is named by its id or its first 8 digits or more")
+        if len(rows) > 1:
+            _ambiguous(name, "decisions", [row[0] for row in rows])
+        return _decision(rows[0][1:])
+
+    def decisions(self, kind: str | None = None) -> Sequence[Decision]:
+        where, values = ("", ()) if kind is None else ("WHERE kind = ?", (kind,))
+        rows = self._rows(f"SELECT {_DECISION} FROM decisions {where} ORDER BY at DESC, rowid DESC", *values)
+        return [_decision(row) for row in rows]
+
+    def report_warm(self, endpoint: str, release: str, gateway: str) -> None:
+        self._report(endpoint, release, gateway, None)
+
+    def is_warm(self, endpoint: str, release: str, gateway: str) -> bool:
+        return self._readiness(endpoint, release, gateway) == (None,)
+
+    def report_failed(self, endpoint: str, release: str, gateway: str, reason: str) -> None:
+        self._report(endpoint, release, gateway, reason)
+
+    def failure(self, endpoint: str, release: str, gateway: str) -> str | None:
+        row = self._readiness(endpoint, release, gateway)
+        return row[0] if row else None
+
+    def close(self) -> None:
+        with self._lock:
+            self._base.close()
+
+    def _report(self, endpoint: str, release: str, gateway: str, failure: str | None) -> None:
+        with self._write() as db:
+            db.execute(
+                "INSERT INTO readiness (endpoint, release, gateway, failure) VALUES (?,?,?,?)"
+                " ON CONFLICT DO UPDATE SET failure = excluded.failure",
+                (endpoint, release, gateway, failure),
+            )
+
+    def _readiness(self, endpoint: str, release: str, gateway: str) -> tuple[str | None] | None:
+        where = "endpoint = ? AND release = ? AND gateway = ?"
+        rows = self._rows(f"SELECT failure FROM readiness WHERE {where}", endpoint, release, gateway)
+        return rows[0] if rows else None
+
+    def _by_prefix(self, select: str, name: str) -> list[tuple[Any, ...]]:
+        # 'g' follows every hexadecimal digit, so the primary key answers; no LIKE, no scan.
+        return self._rows(f"{select} id >= ? AND id < ?", name, name + "g") if is_prefix(name) else []
+
+    def _rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._read() as db:
+            return db.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _read(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._translated():
+            yield self._base
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._translated(), _transaction(self._base):
+            yield self._base
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _translate(error, self._path) from error
+        except OSError as error:
+            raise StorageError(f"cannot write the ledger {self._path}: {error.strerror or error}") from error
+        except UnicodeEncodeError as error:
+            raise UserError(f"{error.object!r} is not text: it holds bytes that are not UTF-8") from error
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # a full disk may have rolled back already
+            db.execute("ROLLBACK")
+        raise
+
+
+def _statements(script: str) -> Iterator[str]:
+    # executescript would commit the transaction it stands in.
+    statement = ""
+    for line in script.strip().splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _translate(error: sqlite3.Error, path: Path) -> Exception:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return Busy(f"another process keeps the ledger {path} locked: try again")
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return StorageError(f"cannot write the ledger {path}: {error} (is the disk full?)")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return StorageError(f"cannot write the ledger {path}: {error}")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return Damaged(f"{path} is not a ledger, or is damaged: {error}")
+    return AdapterError(f"the ledger {path} failed: {error}")
+
+
+def _pointers(db: sqlite3.Connection, endpoint: str) -> Pointers:
+    row = db.execute(
+        "SELECT generation, champion, challenger, previous FROM moves WHERE endpoint = ?"
+        " ORDER BY generation DESC LIMIT 1",
+        (endpoint,),
+    ).fetchone()
+    return Pointers(*row) if row else Pointers()
+
+
+def _set_version(db: sqlite3.Connection, release: str, version: int) -> None:
+    # A registry that was lost and made anew counts from 1 again: its number means the release logged last.
+    db.execute("UPDATE releases SET version = NULL WHERE version = ? AND id <> ?", (version, release))
+    if db.execute("UPDATE releases SET version = ? WHERE id = ?", (version, release)).rowcount == 0:
+        _no_release(release)
+
+
+def _release(row: tuple[Any, ...]) -> Release:
+    manifest = Manifest.from_json(json.loads(row[1]))
+    return Release(id=row[0], manifest=manifest, state=row[2], created=row[3], version=row[4], code=row[5])
+
+
+def _decision(row: tuple[Any, ...]) -> Decision:
+    kind, verdict, reasons, inputs, at = row
+    return Decision(kind, verdict, tuple(json.loads(reasons)), json.loads(inputs), at)
+
+
+def _no_release(name: str) -> NoReturn:
+    raise NotFound(
+        f"no release {name!r} here: a release is named by its id, its first 8 digits or more, or its version as v7 "
+        "(`modelyard release list` shows them)"
+    )
+
+
+def _ambiguous(name: str, what: str, ids: list[str]) -> NoReturn:
+    shown = ", ".join(_enough(identity, ids) for identity in ids[:_SHOWN])
+    rest = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+    raise UserError(f"{name!r} fits {len(ids)} {what}: {shown}{rest}; give more digits")
+
+
+def _enough(identity: str, others: list[str]) -> str:
+    """The shortest form that people can type and that tells `identity` from `others`; 12 digits at least."""
+    length = len(short(identity))
+    while any(other != identity and other.startswith(identity[:length]) for other in others):
+        length += 1
+    return identity[:length]
