@@ -1,0 +1,240 @@
+"""Documents to tables, in committed portions: killed at any point, it loses the portion it was at and nothing else.
+
+Of a portion, first its pages are written, then its chunks, and last the row of `documents_raw` that calls the document
+ready: a half-done document is one whose tables do not agree with that row, and is done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from modelyard.ids import digest, digest_bytes
+from modelyard.ports.tables import Tables
+from modelyard.ports.workload import Changes, Context
+from modelyard.workloads.chatbot import corpus
+from modelyard.workloads.chatbot.corpus import QUARANTINED, RAW_TABLE, READY
+from modelyard.workloads.chatbot.limits import Limits
+from modelyard.workloads.chatbot.parse import read_documents, refusal
+from modelyard.workloads.chatbot.schemas import SOURCES, prepare_version
+from modelyard.workloads.chatbot.vectors import Vectors
+from modelyard.workloads.chatbot.writer import Piece, Writer
+
+PORTION_DOCUMENTS = 32
+PORTION_PAGES = 400
+PORTION_BYTES = 64_000_000
+
+
+@dataclass(frozen=True)
+class Todo:
+    """A document to read. `known` is the digest it was last seen with."""
+
+    document: str
+    known: str
+    size: int
+    modified_ns: int | None = None
+    stored: bool = False
+    """Whether its bytes are in `documents_raw` and need not be read again."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one ingest does: documents to read, documents to drop, files that cannot be read with the reason, and
+    documents of which a run that was killed has left pages behind."""
+
+    read: tuple[Todo, ...]
+    drop: tuple[str, ...]
+    refuse: Mapping[str, str]
+    sweep: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.read or self.drop or self.refuse or self.sweep)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What makes a document up to date: how it was prepared and embedded, and how it was refused."""
+
+    prepared: str
+    embedder: str
+    refused: str
+
+
+def limits_of(settings: Mapping[str, Any]) -> Limits:
+    """The bounds on reading one document that the settings give."""
+    given = settings.get("limits", {})
+    names = {"max_file": "max_bytes", "seconds": "seconds", "memory": "memory_bytes", "pages": "max_pages"}
+    return Limits(**{ours: given[name] for name, ours in names.items() if name in given})
+
+
+def ingest(ctx: Context, changes: Changes) -> None:
+    """Bring the tables up to `changes`, and whatever else in them is not up to date. Raises Cancelled, StorageError."""
+    embedder, tables, limits = ctx.ports.embedder(), ctx.ports.tables, limits_of(ctx.settings)
+    for spec in corpus.specs(embedder.dimension):
+        tables.ensure(spec)
+    held = corpus.holdings(tables)
+    refused = f"{prepare_version}+{digest([str(value) for value in _fields(limits)])[:8]}"
+    plan = make_plan(held, changes, Marks(prepare_version, embedder.digest, refused))
+    if not plan:
+        return
+    with ExitStack() as shown:
+        documents = shown.enter_context(ctx.progress.bar("read", len(plan.read), "documents"))
+        passages = shown.enter_context(ctx.progress.bar("embed", None, "passages"))
+        vectors = Vectors(tables, embedder, held.keys, passages, ctx)
+        writer = Writer(ctx, held, embedder.digest, refused)
+        writer.refuse(plan.refuse)
+        for portion in _portions(ctx, plan.read, limits):
+            writer.write(portion, vectors)
+            documents.advance(len(portion))
+        # Last, so that a file that was only renamed still finds its vectors under the old name.
+        writer.drop(plan.drop)
+        writer.sweep(plan.sweep)
+
+
+def _fields(limits: Limits) -> Iterator[Any]:
+    return (getattr(limits, name) for name in Limits.__slots__)
+
+
+def make_plan(held: corpus.Holdings, changes: Changes, marks: Marks) -> Plan:
+    """What has to be done to be at `changes`, given what the tables hold."""
+    current = held.current
+    read: dict[str, Todo] = {}
+    for source in changes.changed:
+        row = current.get(source.path)
+        if row is None or row.sha256 != source.sha256 or not _up_to_date(row, held, marks):
+            stored = row is not None and row.sha256 == source.sha256 and row.state == READY
+            read[source.path] = Todo(source.path, source.sha256, source.size, source.modified_ns, stored)
+    leaving = {*changes.removed, *changes.unreadable}
+    for row in current.values():
+        told = row.document in leaving or row.document in read
+        # A file that could not be opened at all is looked at again when its folder is scanned.
+        if not told and row.sha256 and not _up_to_date(row, held, marks):
+            modified = _nanoseconds(row.modified)
+            read[row.document] = Todo(row.document, row.sha256, row.length, modified, row.state == READY)
+    refuse = {path: reason for path, reason in changes.unreadable.items() if not _is_refused(current.get(path), reason)}
+    drop = {path for path in changes.removed if path in current}
+    left = {name for name in (*held.pages, *held.chunks) if name not in current or current[name].state != READY}
+    sweep = left - drop - read.keys() - refuse.keys()
+    # New names go first: a file that was renamed, and its old name taken by another, then still finds its vectors.
+    order = sorted(read.values(), key=lambda todo: (todo.document in current, todo.document))
+    return Plan(tuple(order), tuple(sorted(drop)), refuse, tuple(sorted(sweep)))
+
+
+def _up_to_date(row: corpus.Document, held: corpus.Holdings, marks: Marks) -> bool:
+    if row.state == QUARANTINED:
+        return row.prepared == marks.refused
+    whole = held.pages.get(row.document) == (row.sha256, row.pages)
+    whole = whole and held.chunks.get(row.document) == (row.sha256, row.chunks)
+    return whole and (row.prepared, row.embedder) == (marks.prepared, marks.embedder)
+
+
+def _is_refused(row: corpus.Document | None, reason: str) -> bool:
+    return row is not None and (row.state, row.sha256, row.reason) == (QUARANTINED, "", reason)
+
+
+def _nanoseconds(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp() * 1_000_000) * 1_000
+
+
+def _portions(ctx: Context, todos: Sequence[Todo], limits: Limits) -> Iterator[list[Piece]]:
+    """Documents with their pages, in portions that fit into memory and that one commit may lose."""
+    stage = partial(read_documents, limits=limits)
+    for group in _groups(ctx, todos, limits):
+        readable = [piece for piece in group if piece.reason is None]
+        by_name = {piece.document: piece for piece in group}
+        portion = [piece for piece in group if piece.reason is not None]
+        pages, last = 0, None
+        silent = {piece.document for piece in readable}
+        for rows in _runs(ctx.ports.engine.run(stage, (_source(piece) for piece in readable))):
+            piece = by_name[rows.column("document")[0].as_py()]
+            if piece is not last and pages >= PORTION_PAGES:
+                ctx.check()
+                yield portion
+                portion, pages = [], 0
+            if piece is not last:
+                portion.append(piece)
+                silent.discard(piece.document)
+            last = piece
+            piece.pages.append(rows)
+            pages += rows.num_rows
+        ctx.check()
+        yield [*portion, *(by_name[name] for name in sorted(silent))]
+
+
+def _groups(ctx: Context, todos: Sequence[Todo], limits: Limits) -> Iterator[list[Piece]]:
+    """Documents with their bytes, few enough to be held at once."""
+    group: list[Todo] = []
+    for todo in todos:
+        size = sum(each.size for each in group) + todo.size
+        if group and (size > PORTION_BYTES or len(group) == PORTION_DOCUMENTS):
+            yield _with_bytes(ctx, group, limits)
+            group = []
+        group.append(todo)
+    if group:
+        yield _with_bytes(ctx, group, limits)
+
+
+def _with_bytes(ctx: Context, group: list[Todo], limits: Limits) -> list[Piece]:
+    stored = _stored(ctx.ports.tables, [todo for todo in group if todo.stored])
+    pieces = []
+    for todo in group:
+        ctx.check()
+        piece = Piece(todo.document, todo.known, stored.get((todo.document, todo.known)), todo.modified_ns)
+        if piece.content is None:
+            _read(ctx.sources, piece, limits)
+        pieces.append(piece)
+    return pieces
+
+
+def _stored(tables: Tables, todos: Sequence[Todo]) -> dict[tuple[str, str], bytes | None]:
+    if not todos:
+        return {}
+    match = {"document": [todo.document for todo in todos], "sha256": [todo.known for todo in todos]}
+    rows = tables.read(RAW_TABLE, ["document", "sha256", "content"], match).to_pylist()
+    return {(row["document"], row["sha256"]): row["content"] for row in rows}
+
+
+def _read(folder: Path | None, piece: Piece, limits: Limits) -> None:
+    """Give a piece its bytes and their digest, or a reason: what is parsed is what is hashed."""
+    if folder is None:
+        piece.give_up("the folder of documents is not at hand")
+        return
+    path = folder / piece.document
+    try:
+        piece.reason = refusal(piece.document, path.stat().st_size, limits)
+        if piece.reason is not None:
+            return
+        content = path.read_bytes()
+        sha256 = digest_bytes(content)
+        # It may have changed since it was seen; that is fine when it stands still now.
+        if sha256 == piece.sha256 or digest_bytes(path.read_bytes()) == sha256:
+            piece.content, piece.sha256 = content, sha256
+        else:
+            piece.give_up("it was being changed while it was read")
+    except FileNotFoundError:
+        piece.give_up("it vanished before it was read")
+    except OSError as error:
+        piece.give_up(f"cannot be read: {(error.strerror or str(error)).lower()}")
+
+
+def _source(piece: Piece) -> pa.RecordBatch:
+    row = {"document": piece.document, "sha256": piece.sha256, "content": piece.content}
+    return pa.RecordBatch.from_pylist([row], schema=SOURCES)
+
+
+def _runs(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Batches cut where the document changes."""
+    for batch in batches:
+        names = batch.column("document").to_pylist()
+        start = 0
+        for at in range(1, len(names) + 1):
+            if at == len(names) or names[at] != names[start]:
+                yield pa.Table.from_batches([batch.slice(start, at - start)])
+                start = at
