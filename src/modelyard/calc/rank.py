@@ -34,7 +34,7 @@ def top(scores: NDArray[Any], k: int) -> NDArray[np.int64]:
 def fuse(
     lists: Sequence[Sequence[K]], *, weights: Sequence[float] | None = None, k: float = 60.0
 ) -> list[tuple[K, float]]:
-    """Several ranked lists as one, by reciprocal rank (Cormack, Clarke and Büttcher 2009): score = sum of w / (k + rank).
+    """Several ranked lists as one, by reciprocal rank (Cormack, Clarke, Büttcher 2009): the sum of weight / (k + rank).
 
     Ranks count from 1; an item counts once a list, at its best rank. Best first; ties go to the item with the best
     single rank, then to the one met first, list by list. Raises ValueError when `weights` and `lists` differ in number.

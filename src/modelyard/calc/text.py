@@ -17,21 +17,23 @@ from functools import lru_cache
 ANALYSER = "english-1"
 """Changes whenever the same text may give other terms."""
 
-STOP_WORDS = frozenset(
-    "a about an and are as at be been but by can could did do does for from had has have how i if in into is it its "
-    "me my of on or our so such than that the their them then there these they this those to was we were what when "
-    "where which who whom whose why will with would you your".split()
-)
+_FUNCTION_WORDS = """
+    a about an and are as at be been but by can could did do does for from had has have how i if in into is it its me my
+    of on or our so such than that the their them then there these they this those to was we were what when where which
+    who whom whose why will with would you your
+"""
+STOP_WORDS = frozenset(_FUNCTION_WORDS.split())
 """Function words that carry no meaning of their own, question words among them."""
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 _TOKEN = re.compile(
-    r"(?P<number>(?<![^\W_])\d+(?:[.,]\d+)*(?![^\W_]))(?P<percent>\s?%)?"  # 1,240   12.5%   3.1.4
+    r"(?<![^\W_])\d+(?:[.,]\d+)*(?![^\W_])|%"  # 1,240   12.5   3.1.4
     rf"|[{_CJK}]+"
     r"|(?<![^\W_])(?:[^\W\d_]\.)+[^\W\d_](?![^\W_])|(?<![^\W_])(?:[^\W\d_]\.){2,}"  # u.s   e.g.
     r"|(?<![^\W_])[^\W\d_]{1,3}&[^\W\d_]{1,3}(?![^\W_])"  # r&d   at&t
     rf"|(?:(?![{_CJK}])[^\W_])+(?:'[a-z]{{1,2}}(?![^\W_]))?"  # q3   company's
 )
+_LONG = 32
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:[\u00a0\u2009\u202f]\d{3})+(?!\d)")
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?\Z")
 _GROUPED_BY_POINT = re.compile(r"\d{1,3}(?:\.\d{3})+,\d+\Z|\d{1,3}(?:\.\d{3}){2,}\Z")
@@ -47,16 +49,7 @@ def analyse(text: str) -> list[str]:
     """
     if not text.isascii():
         text = fold(text)
-    out: list[str] = []
-    for match in _TOKEN.finditer(text.lower()):
-        number = match["number"]
-        if number is None:
-            out += _terms(match[0])
-        else:
-            out.append(_number(number))
-            if match["percent"]:
-                out.append("percent")
-    return out
+    return [term for word in text.lower().split() for term in (_known(word) if len(word) <= _LONG else _terms(word))]
 
 
 def fold(text: str) -> str:
@@ -113,17 +106,28 @@ def _participle(word: str) -> str:
 
 
 @lru_cache(maxsize=1 << 17)
-def _terms(token: str) -> tuple[str, ...]:
-    if token[0] > "\u2fff" and re.fullmatch(f"[{_CJK}]+", token):
+def _known(word: str) -> tuple[str, ...]:
+    return _terms(word)  # most words of a corpus have been seen before
+
+
+def _terms(word: str) -> tuple[str, ...]:
+    """The terms of a piece of text without spaces, in lower case."""
+    return tuple(term for token in _TOKEN.findall(word) for term in _term(token))
+
+
+def _term(token: str) -> tuple[str, ...]:
+    if token == "%":
+        return ("percent",)
+    if token[0].isdecimal() and token[-1].isdecimal():
+        return (_number(token),)
+    if re.match(f"[{_CJK}]", token):
         return tuple(token[i : i + 2] for i in range(len(token) - 1)) or (token,)
-    word, _, ending = token.partition("'")
-    if word in STOP_WORDS:
+    stopped, _, ending = token.partition("'")
+    if stopped in STOP_WORDS:
         return ()
-    word = word.replace(".", "")
-    if ending != "s":
-        word += ending
-    year = _YEAR.match(word)
-    return (word, year[1]) if year else (stem(word),)
+    plain = stopped.replace(".", "") + (ending if ending != "s" else "")
+    year = _YEAR.match(plain)
+    return (plain, year[1]) if year else (stem(plain),)
 
 
 def _number(text: str) -> str:

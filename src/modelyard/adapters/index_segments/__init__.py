@@ -1,7 +1,7 @@
 """The default index: immutable segments on disk, scanned exactly, with BM25 beside them.
 
     segments/<digest>/      segment.json, rows.arrow, vectors.bin, postings.bin     written once, shared by snapshots
-    snapshots/<snapshot>/   snapshot.json, visible.bits                             which rows of which segments
+    snapshots/<snapshot>/   snapshot.json                                           which rows of which segments
 
 The store is content-addressed: the same rows give the same files and the same digest, so that targets, snapshots and
 releases share what they have in common, and a new snapshot costs in proportion to what changed.

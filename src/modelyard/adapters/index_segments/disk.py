@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
-import mmap
 import os
 import shutil
 import tempfile
@@ -24,79 +24,151 @@ from modelyard.errors import Damaged, StorageError
 _ALIGN = 64
 
 
-def write_bytes(path: Path, data: bytes | memoryview) -> dict[str, Any]:
-    """Write a file, durably and read-only; returns its entry in a manifest: {bytes, sha256}. Raises OSError."""
-    with open(path, "xb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-    # Releases hold hard links to this file: an editor must not be able to change it in all of them.
-    path.chmod(0o444)
-    return {"bytes": len(data), "sha256": ids.digest_bytes(bytes(data) if isinstance(data, memoryview) else data)}
+class _Writer:
+    """A new file that knows its length and digest."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("xb")
+        self._digest = hashlib.sha256()
+        self.size = 0
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        self._file.write(view)
+        self._digest.update(view)
+        self.size += view.nbytes
+        return view.nbytes
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+        self.closed = True
+
+    def finish(self) -> dict[str, Any]:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        # Releases hold hard links to this file: an editor must not be able to change it in all of them.
+        os.fchmod(self._file.fileno(), 0o444)
+        return {"bytes": self.size, "sha256": self._digest.hexdigest()}
+
+
+def write_bytes(path: Path, data: bytes) -> dict[str, Any]:
+    """Write a file, durably and read-only; returns its manifest entry: {bytes, sha256}. Raises OSError."""
+    with contextlib.closing(_Writer(path)) as out:
+        out.write(data)
+        return out.finish()
+
+
+def write_batch(path: Path, batch: pa.RecordBatch) -> dict[str, Any]:
+    """Write an Arrow file of one record batch, as `write_bytes` does. Raises OSError."""
+    with contextlib.closing(_Writer(path)) as out:
+        with pa.ipc.new_file(pa.PythonFile(out, mode="w"), batch.schema) as writer:
+            writer.write_batch(batch)
+        return out.finish()
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """Write named arrays into one file, each little-endian and aligned to 64 bytes. Raises OSError.
+    """Write named arrays into one file, as `write_bytes` does, each little-endian and aligned to 64 bytes.
 
-    Returns the manifest entry: {bytes, sha256, arrays: {name: {type, shape, offset}}}.
+    The manifest entry also has {arrays: {name: {type, shape, offset}}}. Raises OSError.
     """
-    out = bytearray()
     layout: dict[str, Any] = {}
-    for name, array in arrays.items():
-        out += bytes(-len(out) % _ALIGN)
-        kind = array.dtype.newbyteorder("<")
-        layout[name] = {"type": kind.str, "shape": list(array.shape), "offset": len(out)}
-        out += np.ascontiguousarray(array, kind).data.cast("B") if array.size else b""
-    return write_bytes(path, bytes(out)) | {"arrays": layout}
+    with contextlib.closing(_Writer(path)) as out:
+        for name, array in arrays.items():
+            out.write(bytes(-out.size % _ALIGN))
+            kind = array.dtype.newbyteorder("<")
+            layout[name] = {"type": kind.str, "shape": list(array.shape), "offset": out.size}
+            if array.size:
+                out.write(np.ascontiguousarray(array, kind).data.cast("B"))
+        return out.finish() | {"arrays": layout}
+
+
+def write_sealed(path: Path, value: Any) -> None:
+    """Write canonical JSON together with its digest, as `write_bytes` does. Raises OSError."""
+    write_bytes(path, ids.canonical({"content": value, "sha256": ids.digest(value)}))
+
+
+def read_sealed(path: Path) -> Any:
+    """What `write_sealed` wrote. Raises Damaged; FileNotFoundError when there is no such file."""
+    value = _json(path, _read(path))
+    sealed = isinstance(value, dict) and value.keys() == {"content", "sha256"}
+    if not sealed or _digest(value["content"]) != value["sha256"]:
+        raise Damaged(f"{path}: is not what was written (its digest differs)")
+    return value["content"]
+
+
+def read_json(path: Path, sha256: str) -> Any:
+    """JSON whose bytes have this digest. Raises Damaged."""
+    try:
+        data = _read(path)
+    except FileNotFoundError as error:
+        raise Damaged(f"{path}: is missing") from error
+    if ids.digest_bytes(data) != sha256:
+        raise Damaged(f"{path}: is not what was written (its digest differs)")
+    return _json(path, data)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Damaged(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _json(path: Path, data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise Damaged(f"{path}: is not what was written ({error})") from error
+
+
+def _digest(value: Any) -> str:
+    try:
+        return ids.digest(value)
+    except TypeError:
+        return ""
+
+
+def map_file(path: Path, entry: Mapping[str, Any]) -> pa.Buffer:
+    """A file mapped into memory; its size must be that of its manifest entry. Raises Damaged."""
+    try:
+        # Closing gives the file descriptor back and leaves the mapping: a store may have hundreds of files.
+        with pa.memory_map(str(path)) as file:
+            data = file.read_buffer()
+    except FileNotFoundError as error:
+        raise Damaged(f"{path}: is missing") from error
+    except OSError as error:
+        raise Damaged(f"{path}: cannot be read ({os.strerror(error.errno) if error.errno else error})") from error
+    if data.size != entry["bytes"]:
+        raise Damaged(f"{path}: has {data.size} bytes, and {entry['bytes']} were written")
+    return data
 
 
 def read_arrays(path: Path, entry: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """The arrays of `write_arrays`, mapped into memory, read-only. Raises Damaged."""
     data = map_file(path, entry)
-    try:
-        return {
-            name: np.frombuffer(data, a["type"], count=int(np.prod(a["shape"])), offset=a["offset"]).reshape(a["shape"])
-            for name, a in entry["arrays"].items()
-        }
-    except (KeyError, ValueError, TypeError) as error:
-        raise Damaged(f"{path}: does not hold the arrays its manifest names ({error})") from error
+    return {
+        name: np.frombuffer(data, a["type"], count=int(np.prod(a["shape"])), offset=a["offset"]).reshape(a["shape"])
+        if np.prod(a["shape"])
+        else np.empty(a["shape"], a["type"])
+        for name, a in entry["arrays"].items()
+    }
 
 
-def map_file(path: Path, entry: Mapping[str, Any]) -> memoryview:
-    """A file mapped into memory; its size must be that of its manifest entry. Raises Damaged."""
-    try:
-        with open(path, "rb") as f:
-            size = os.fstat(f.fileno()).st_size
-            if size != entry["bytes"]:
-                raise Damaged(f"{path}: has {size} bytes, and {entry['bytes']} were written")
-            return memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) if size else b"")
-    except OSError as error:
-        raise Damaged(f"{path}: cannot be read ({error.strerror or error})") from error
-
-
-def read_table(path: Path, entry: Mapping[str, Any]) -> pa.RecordBatch:
-    """The one record batch of an Arrow file, mapped into memory. Raises Damaged."""
+def read_batch(path: Path, entry: Mapping[str, Any]) -> pa.RecordBatch:
+    """The record batch of an Arrow file, mapped into memory. Raises Damaged."""
     data = map_file(path, entry)
     try:
-        return pa.ipc.open_file(pa.py_buffer(data)).get_batch(0)
+        batch = pa.ipc.open_file(data).get_batch(0)
+        batch.validate()
     except (pa.ArrowException, OSError) as error:
         raise Damaged(f"{path}: is not the Arrow file that was written ({error})") from error
-
-
-def read_json(path: Path, sha256: str | None = None) -> Any:
-    """Canonical JSON, with its digest checked where one is given. Raises Damaged; FileNotFoundError."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise Damaged(f"{path}: cannot be read ({error.strerror or error})") from error
-    if sha256 is not None and ids.digest_bytes(data) != sha256:
-        raise Damaged(f"{path}: is not what was written (its digest differs)")
-    try:
-        return json.loads(data)
-    except ValueError as error:
-        raise Damaged(f"{path}: is not what was written ({error})") from error
+    return batch
 
 
 def verify(path: Path, entry: Mapping[str, Any]) -> None:
@@ -115,13 +187,9 @@ def storing(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"{root}: cannot be written ({_reason(error)})") from error
-
-
-def _reason(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full"
-    return error.strerror or str(error)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the disk is full" if full else os.strerror(error.errno) if error.errno else str(error)
+        raise StorageError(f"{root}: cannot be written: {reason}") from error
 
 
 def prepare(root: Path) -> None:
@@ -136,19 +204,17 @@ def held(root: Path, *, alone: bool = False) -> Iterator[None]:
 
     Whoever finds nobody else there sweeps away what killed writers left half done. Raises OSError.
     """
-    with open(root / ".lock", "ab") as lock:
+    with (root / ".lock").open("ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _sweep(root)
         except BlockingIOError:
-            pass
-        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        else:
+            for left in (root / "partial").iterdir():
+                shutil.rmtree(left)
+            if not alone:
+                fcntl.flock(lock, fcntl.LOCK_SH)
         yield
-
-
-def _sweep(root: Path) -> None:
-    for left in (root / "partial").iterdir():
-        shutil.rmtree(left)
 
 
 @contextlib.contextmanager
@@ -162,7 +228,7 @@ def partial(root: Path) -> Iterator[Path]:
 
 
 def publish(folder: Path, target: Path) -> bool:
-    """Make a finished folder visible under its name, all of it or nothing; False where it is there already."""
+    """Make a finished folder visible under its name, all of it or nothing; False where that name is taken."""
     sync(folder)
     folder.chmod(0o755)
     try:
@@ -177,13 +243,13 @@ def publish(folder: Path, target: Path) -> bool:
 
 def retire(folder: Path, root: Path) -> None:
     """Remove a folder so that nobody ever sees a part of it. Raises OSError."""
-    gone = Path(tempfile.mkdtemp(dir=root / "partial")) / "gone"
-    folder.rename(gone)
-    shutil.rmtree(gone.parent)
+    gone = Path(tempfile.mkdtemp(dir=root / "partial"))
+    folder.rename(gone / folder.name)
+    shutil.rmtree(gone)
 
 
 def sync(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the names in a folder durable. Raises OSError."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -192,10 +258,12 @@ def sync(folder: Path) -> None:
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a file a second name; copy it where the file system has no hard links. Raises OSError."""
+    """Give a file a second name, whatever was there before; where there can be no hard link, copy. Raises OSError."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
-        return
+        if target.samefile(source):
+            return
+        target.unlink()
     try:
         os.link(source, target)
     except OSError as error:

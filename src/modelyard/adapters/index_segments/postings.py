@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,11 +73,12 @@ class _Bytes(Sequence[bytes]):
 
 def count(texts: Iterable[Sequence[str]]) -> Postings:
     """Postings of rows whose terms are given, row by row."""
-    vocabulary: dict[str, int] = {}
+    vocabulary: defaultdict[str, int] = defaultdict()
+    vocabulary.default_factory = vocabulary.__len__
     numbers = array("i")
     lengths = array("I")
     for terms in texts:
-        numbers.extend([vocabulary.setdefault(term, len(vocabulary)) for term in terms])
+        numbers.extend(map(vocabulary.__getitem__, terms))
         lengths.append(len(terms))
     sizes = np.frombuffer(lengths, np.uint32) if lengths else np.empty(0, np.uint32)
     said = np.frombuffer(numbers, np.int32).astype(np.int64) if numbers else np.empty(0, np.int64)

@@ -60,7 +60,8 @@ class Segment:
         if verify:
             for name in _FILES:
                 disk.verify(folder / name, self._files[name])
-        self.rows = disk.read_table(folder / "rows.arrow", self._files["rows.arrow"])
+        self.rows = disk.read_batch(folder / "rows.arrow", self._files["rows.arrow"])
+        self._columns = [self.rows.column(name) for name in Passage.__dataclass_fields__]
         arrays = disk.read_arrays(folder / "vectors.bin", self._files["vectors.bin"])
         self.packed: NDArray[np.int8] = arrays["packed"]
         self.inverse: NDArray[np.float32] = arrays["inverse"]
@@ -91,10 +92,10 @@ class Segment:
 
     def passage(self, row: int) -> Passage:
         """The passage in a row."""
-        return Passage(*(self.rows.column(name)[row].as_py() for name in Passage.__dataclass_fields__))
+        return Passage(*[column[row].as_py() for column in self._columns])
 
     def part(self, keep: NDArray[np.bool_]) -> Part:
-        """The rows of `keep` [n], to be written into another segment. Analysed anew if other rules made the postings."""
+        """The rows of `keep` [n], for another segment; analysed anew where other rules made the postings."""
         table = pa.Table.from_batches([self.rows]).cast(_FIELDS)
         held = self.postings if self.analyser == ANALYSER else _analysed(table)
         return Part(table, self.packed, self.inverse, held, keep)
@@ -104,9 +105,8 @@ class Segment:
         return {"segment.json": self.digest} | {name: self._files[name]["sha256"] for name in _FILES}
 
 
-def fresh(batches: Sequence[pa.RecordBatch], packed: NDArray[np.int8], inverse: NDArray[np.float32]) -> Part:
+def fresh(table: pa.Table, packed: NDArray[np.int8], inverse: NDArray[np.float32]) -> Part:
     """New rows, analysed: header and text are what a lexical search finds."""
-    table = pa.Table.from_batches(batches, _FIELDS)
     return Part(table, packed, inverse, _analysed(table), np.ones(len(table), np.bool_))
 
 
@@ -148,14 +148,9 @@ def _analysed(table: pa.Table) -> Postings:
 def write(parts: Sequence[Part], root: Path) -> str:
     """Put the kept rows of all parts into one segment and publish it under `root`/segments; returns its digest.
 
-    The same rows give the same bytes and so the same digest, in whatever parts they come. Raises OSError;
-    RequestError when vectors differ in dimension.
+    The same rows give the same bytes and so the same digest, in whatever parts they come. All parts are of the same
+    dimension. Raises OSError.
     """
-    dimensions = {part.packed.shape[1] for part in parts}
-    if len(dimensions) > 1:
-        raise RequestError(
-            f"one snapshot cannot hold embeddings of {' and '.join(map(str, sorted(dimensions)))} dimensions"
-        )
     table = pa.concat_tables(part.table.filter(pa.array(part.keep)) for part in parts)
     order = pc.sort_indices(table, sort_keys=_ORDER).to_numpy()
     place = np.empty(len(order), np.int64)
@@ -170,7 +165,7 @@ def write(parts: Sequence[Part], root: Path) -> str:
     merged = postings.merge([(p.postings, goes) for p, goes in zip(parts, places, strict=True)], len(order))
     with disk.partial(root) as folder:
         files = {
-            "rows.arrow": disk.write_bytes(folder / "rows.arrow", _arrow(table.take(pa.array(order)))),
+            "rows.arrow": disk.write_batch(folder / "rows.arrow", _batch(table.take(pa.array(order)))),
             "vectors.bin": disk.write_arrays(
                 folder / "vectors.bin",
                 {
@@ -181,22 +176,17 @@ def write(parts: Sequence[Part], root: Path) -> str:
             "postings.bin": disk.write_arrays(folder / "postings.bin", merged.arrays()),
         }
         head: dict[str, Any] = {"format": FORMAT, "analyser": ANALYSER, "rows": len(order), "files": files}
-        data = ids.canonical(head | {"dimension": dimensions.pop()})
+        data = ids.canonical(head | {"dimension": parts[0].packed.shape[1]})
         digest = ids.digest_bytes(data)
         disk.write_bytes(folder / "segment.json", data)
         disk.publish(folder, root / "segments" / digest)
     return digest
 
 
-def _arrow(table: pa.Table) -> memoryview:
-    """One record batch as an Arrow file; what repeats is stored once, numbered as it first appears."""
+def _batch(table: pa.Table) -> pa.RecordBatch:
+    """The rows as they are stored: what repeats is stored once, numbered as it first appears."""
     columns = []
     for field in _FIELDS:
-        column = table.column(field.name).combine_chunks()
-        column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+        column = pa.concat_arrays(table.column(field.name).chunks)
         columns.append(column.dictionary_encode() if field.name in _REPEATED else column)
-    batch = pa.RecordBatch.from_arrays(columns, names=_FIELDS.names)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, batch.schema, options=pa.ipc.IpcWriteOptions()) as writer:
-        writer.write_batch(batch)
-    return memoryview(sink.getvalue())
+    return pa.RecordBatch.from_arrays(columns, names=_FIELDS.names)

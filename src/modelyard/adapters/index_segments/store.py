@@ -11,18 +11,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from modelyard import ids
-from modelyard.adapters.index_segments import disk, plan, segment
+from modelyard.adapters.index_segments import disk, plan, segment, snapshot
 from modelyard.adapters.index_segments.plan import Cover
-from modelyard.adapters.index_segments.search import (
-    CAPABILITIES,
-    EXPORTED,
-    SegmentSearcher,
-    open_snapshot,
-    read_snapshot,
-    snapshot_folder,
-    snapshot_name,
-)
-from modelyard.adapters.index_segments.segment import FORMAT, Part, Segment
+from modelyard.adapters.index_segments.search import CAPABILITIES, EXPORTED, SegmentSearcher, open_snapshot
+from modelyard.adapters.index_segments.segment import Part, Segment
+from modelyard.adapters.index_segments.snapshot import Snapshot
+from modelyard.calc.text import ANALYSER
 from modelyard.errors import Damaged, NotFound, RequestError
 from modelyard.ports.index import Written
 
@@ -42,123 +36,122 @@ class SegmentIndex:
     def write(
         self, snapshot: str, visible: Sequence[str], fetch: Fetch, *, progress: Progress | None = None
     ) -> Written:
-        """See the port. Also raises RequestError when the snapshot exists with other chunks, or rows cannot be used."""
-        folder = self._root / "snapshots" / snapshot_folder(snapshot)
+        """See the port. Also raises RequestError when the snapshot exists with other chunks, or rows cannot be used.
+
+        Rows wait in memory until all have come: about 1.5 kB a chunk.
+        """
         wanted = pa.array(sorted(set(visible)), pa.string())
-        identity = ids.digest(wanted.to_pylist())
+        chunks = ids.digest(wanted.to_pylist())
         incoming = _Incoming()
         with disk.storing(self._root):
             disk.prepare(self._root)
         while True:
             # Fetching may take minutes and holds nothing; what is there is looked up again afterwards.
             with disk.storing(self._root), disk.held(self._root):
-                try:
-                    head = read_snapshot(folder)
-                except FileNotFoundError:
-                    pass
-                else:
-                    if head["chunks"] != identity:
-                        raise RequestError(f"snapshot {snapshot} exists, with other chunks: a snapshot never changes")
-                    return Written(head["visible"], 0)
-                segments = self._segments()
+                there = self._written(snapshot, chunks)
+                if there is not None:
+                    return Written(there, 0)
+                segments = [Segment(folder) for folder in sorted((self._root / "segments").iterdir())]
                 cover = _cover(segments, wanted)
                 lacking = incoming.lacking(wanted.take(pa.array(cover.missing)))
                 if not lacking:
-                    added = self._publish(
-                        snapshot, folder, identity, segments, cover, incoming.part(wanted, cover.missing)
-                    )
-                    return Written(len(wanted), added)
+                    new = incoming.part(wanted.take(pa.array(cover.missing)))
+                    shown = self._build([(segments[s], rows) for s, rows in cover.chosen], new)
+                    if self._publish(Snapshot(snapshot, chunks, shown)):
+                        return Written(len(wanted), len(cover.missing))
+                    continue  # another process was faster
             incoming.take(lacking, fetch(lacking), progress)
 
     def snapshots(self) -> Sequence[str]:
         """See the port."""
         try:
-            return sorted(snapshot_name(folder.name) for folder in (self._root / "snapshots").iterdir())
+            return sorted(snapshot.name_of(folder.name) for folder in (self._root / "snapshots").iterdir())
         except FileNotFoundError:
             return []
 
     def open(self, snapshot: str, *, verify: bool = False) -> SegmentSearcher:
         """See the port. Sizes of files are always checked; `verify` reads all of them and checks their digests."""
         try:
-            return open_snapshot(
-                self._root / "snapshots" / snapshot_folder(snapshot), self._root / "segments", verify=verify
-            )
+            return open_snapshot(self._folder(snapshot), self._root / "segments", verify=verify)
         except FileNotFoundError as error:
-            raise NotFound(f"there is no snapshot {snapshot} in {self._root}") from error
+            raise self._unknown(snapshot) from error
 
     def export(self, snapshot: str, folder: Path) -> Mapping[str, str]:
         """See the port; `open_exported(folder)` opens it. Raises NotFound, Damaged, StorageError."""
-        source = self._root / "snapshots" / snapshot_folder(snapshot)
-        names: dict[str, str] = {}
+        source = self._folder(snapshot)
+        if not source.exists():
+            raise self._unknown(snapshot)
         with disk.storing(folder), disk.held(self._root):
-            try:
-                head = read_snapshot(source)
-            except FileNotFoundError as error:
-                raise NotFound(f"there is no snapshot {snapshot} in {self._root}") from error
-            for name in ("snapshot.json", "visible.bits"):
-                disk.link(source / name, folder / EXPORTED / name)
-                names[f"{EXPORTED}/{name}"] = ids.digest_file(source / name)
-            for entry in head["segments"]:
-                opened = Segment(self._root / "segments" / entry["digest"])
-                for name, sha256 in opened.files().items():
-                    place = f"{EXPORTED}/segments/{opened.digest}/{name}"
-                    disk.link(opened.folder / name, folder / place)
-                    names[place] = sha256
-        return names
+            return self._link(source, folder)
 
     def collect(self, keep: frozenset[str]) -> None:
-        """See the port. Waits for writers, who hold the store only while they put files down."""
+        """See the port. Waits for writers, who hold the store only while they put files down.
+
+        A segment stays as long as a kept snapshot shows any of its rows; `write` leaves behind those that show less
+        than half. Raises Damaged, before anything is removed, when a kept snapshot cannot be read; StorageError.
+        """
         if not self._root.exists():
             return
         with disk.storing(self._root):
             disk.prepare(self._root)
             with disk.held(self._root, alone=True):
-                live = set()
-                for folder in sorted((self._root / "snapshots").iterdir()):
-                    if snapshot_name(folder.name) in keep:
-                        live |= {entry["digest"] for entry in read_snapshot(folder)["segments"]}
-                    else:
-                        disk.retire(folder, self._root)
-                for folder in (self._root / "segments").iterdir():
-                    if folder.name not in live:
-                        disk.retire(folder, self._root)
+                folders = list((self._root / "snapshots").iterdir())
+                kept = [folder for folder in folders if snapshot.name_of(folder.name) in keep]
+                live = {digest for folder in kept for digest, _ in snapshot.read(folder).shown}
+                segments = [folder for folder in (self._root / "segments").iterdir() if folder.name not in live]
+                for folder in [f for f in folders if f not in kept] + segments:
+                    disk.retire(folder, self._root)
 
-    def _segments(self) -> list[Segment]:
-        return [Segment(folder) for folder in sorted((self._root / "segments").iterdir())]
+    def _folder(self, name: str) -> Path:
+        return self._root / "snapshots" / snapshot.folder_of(name)
 
-    def _publish(
-        self, snapshot: str, folder: Path, identity: str, segments: Sequence[Segment], cover: Cover, new: Part | None
-    ) -> int:
-        """Write what is new, together with what is merged, and then the snapshot; returns how many rows were new."""
-        added = 0 if new is None else int(new.keep.sum())
-        again = set(plan.merge([(len(segments[s]), int(shown.sum())) for s, shown in cover.chosen], added))
-        shelves = [(segments[s].digest, shown) for i, (s, shown) in enumerate(cover.chosen) if i not in again]
-        parts = [segments[s].part(shown) for i, (s, shown) in enumerate(cover.chosen) if i in again]
-        parts += [] if new is None else [new]
-        dimensions = {p.packed.shape[1] for p in parts} | {
-            segments[s].dimension for i, (s, _) in enumerate(cover.chosen) if i not in again
-        }
+    def _unknown(self, name: str) -> NotFound:
+        return NotFound(f"there is no snapshot {name} in {self._root}")
+
+    def _written(self, name: str, chunks: str) -> int | None:
+        """How many chunks a snapshot shows that is there already."""
+        try:
+            there = snapshot.read(self._folder(name))
+        except FileNotFoundError:
+            return None
+        if there.chunks != chunks:
+            raise RequestError(f"snapshot {name} exists, with other chunks: a snapshot never changes")
+        return len(there)
+
+    def _build(
+        self, chosen: Sequence[tuple[Segment, NDArray[np.bool_]]], new: Part | None
+    ) -> list[tuple[str, NDArray[np.bool_]]]:
+        """Write what is new, together with what is merged; returns the segments of the snapshot and what they show."""
+        dimensions = {opened.dimension for opened, _ in chosen} | ({new.packed.shape[1]} if new else set())
         if len(dimensions) > 1:
             raise RequestError(
                 f"one snapshot cannot hold embeddings of {' and '.join(map(str, sorted(dimensions)))} dimensions"
             )
+        sizes = [(len(opened), int(shown.sum())) for opened, shown in chosen]
+        again = {i for i, (opened, _) in enumerate(chosen) if opened.analyser != ANALYSER}
+        again |= set(plan.merge(sizes, len(new.keep) if new else 0))
+        parts = [opened.part(shown) for i, (opened, shown) in enumerate(chosen) if i in again] + ([new] if new else [])
+        shelves = [(opened.digest, shown) for i, (opened, shown) in enumerate(chosen) if i not in again]
         if parts:
             digest = segment.write(parts, self._root)
-            shelves.append((digest, np.ones(sum(int(p.keep.sum()) for p in parts), np.bool_)))
-        shelves.sort(key=lambda shelf: shelf[0])
+            shelves.append((digest, np.ones(sum(int(part.keep.sum()) for part in parts), np.bool_)))
+        return sorted(shelves, key=lambda shelf: shelf[0])
+
+    def _publish(self, made: Snapshot) -> bool:
         with disk.partial(self._root) as draft:
-            bits = b"".join(np.packbits(shown, bitorder="little").tobytes() for _, shown in shelves)
-            head = {
-                "format": FORMAT,
-                "snapshot": snapshot,
-                "chunks": identity,
-                "visible": sum(int(shown.sum()) for _, shown in shelves),
-                "visible_bits": disk.write_bytes(draft / "visible.bits", bits),
-                "segments": [{"digest": digest, "visible": int(shown.sum())} for digest, shown in shelves],
-            }
-            disk.write_bytes(draft / "snapshot.json", ids.canonical(head))
-            disk.publish(draft, folder)
-        return added
+            snapshot.write(draft, made)
+            return disk.publish(draft, self._folder(made.name))
+
+    def _link(self, source: Path, folder: Path) -> dict[str, str]:
+        names = {f"{EXPORTED}/{snapshot.FILE}": ids.digest_file(source / snapshot.FILE)}
+        disk.link(source / snapshot.FILE, folder / EXPORTED / snapshot.FILE)
+        for digest, _ in snapshot.read(source).shown:
+            opened = Segment(self._root / "segments" / digest)
+            for name, sha256 in opened.files().items():
+                place = f"{EXPORTED}/segments/{digest}/{name}"
+                disk.link(opened.folder / name, folder / place)
+                names[place] = sha256
+        return names
 
 
 class _Incoming:
@@ -171,44 +164,42 @@ class _Incoming:
         self._seen: set[str] = set()
 
     def lacking(self, missing: pa.Array) -> list[str]:
-        """Ids that have neither a segment nor been fetched."""
+        """Ids that have not been fetched yet."""
         return [chunk for chunk in missing.to_pylist() if chunk not in self._seen]
 
     def take(self, asked: Sequence[str], batches: Iterable[pa.RecordBatch], progress: Progress | None) -> None:
         """Take in what was asked for. Raises Damaged when rows stay away, RequestError for rows nobody asked for."""
-        open_ids = set(asked)
+        waiting = set(asked)
         for batch in batches:
             rows, packed, inverse = segment.received(batch)
-            arrived: list[str] = rows.column("chunk_id").to_pylist()
-            for chunk in arrived:
-                if chunk not in open_ids:
+            for chunk in rows.column("chunk_id").to_pylist():
+                if chunk not in waiting:
                     raise RequestError(f"the index was given the chunk {chunk!r} twice, or without asking for it")
-                open_ids.discard(chunk)
-            if arrived:
+                waiting.discard(chunk)
+                self._seen.add(chunk)
+            if len(rows):
+                if self._packed and self._packed[0].shape[1] != packed.shape[1]:
+                    raise RequestError("rows for the index have embeddings of different dimensions")
                 self._batches.append(rows)
                 self._packed.append(packed)
                 self._inverse.append(inverse)
-                self._seen.update(arrived)
             if progress is not None:
-                progress(len(asked) - len(open_ids), len(asked))
-        if open_ids:
-            raise Damaged(f"{len(open_ids)} of {len(asked)} chunks have no rows, among them {min(open_ids)!r}")
+                progress(len(asked) - len(waiting), len(asked))
+        if waiting:
+            raise Damaged(f"{len(waiting)} of {len(asked)} chunks have no rows, among them {min(waiting)!r}")
 
-    def part(self, wanted: pa.Array, missing: NDArray[np.int64]) -> Part | None:
-        """Those fetched rows that are still missing, analysed; None when there are none."""
+    def part(self, missing: pa.Array) -> Part | None:
+        """The fetched rows that are still missing, analysed; None when there are none."""
         if not len(missing):
             return None
-        if len({packed.shape[1] for packed in self._packed}) > 1:
-            raise RequestError("rows for the index have embeddings of different dimensions")
         table = pa.Table.from_batches(self._batches)
-        keep = pc.is_in(table.column("chunk_id"), value_set=wanted.take(pa.array(missing))).to_numpy()
-        kept = table.filter(pa.array(keep)).combine_chunks()
-        return segment.fresh(kept.to_batches(), np.concatenate(self._packed)[keep], np.concatenate(self._inverse)[keep])
+        keep = pc.is_in(table.column("chunk_id"), value_set=missing).to_numpy()
+        packed, inverse = np.concatenate(self._packed)[keep], np.concatenate(self._inverse)[keep]
+        return segment.fresh(table.filter(pa.array(keep)), packed, inverse)
 
 
 def _cover(segments: Sequence[Segment], wanted: pa.Array) -> Cover:
     held = pa.chunked_array([opened.chunk_ids for opened in segments], pa.string())
     at = pc.fill_null(pc.index_in(held, value_set=wanted), -1).to_numpy().astype(np.int64)
-    return plan.cover(
-        np.split(at, np.cumsum([len(opened) for opened in segments])[:-1]) if segments else [], len(wanted)
-    )
+    found = np.split(at, np.cumsum([len(opened) for opened in segments])[:-1]) if segments else []
+    return plan.cover(found, len(wanted))

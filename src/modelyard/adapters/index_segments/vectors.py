@@ -25,19 +25,21 @@ def pack(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float3
     """
     wide = rows.astype(np.float64)
     peak = np.abs(wide).max(axis=1, initial=0.0)
-    length = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-    room = ROW_LENGTH - 0.5 * math.sqrt(rows.shape[1]) - 1.0
-    with np.errstate(divide="ignore"):
-        scale = np.minimum(127.0 / peak, room / length)
-    scale[~np.isfinite(scale)] = 0.0
+    scale = np.divide(127.0, peak, out=np.zeros(len(wide)), where=peak > 0)
     packed = np.rint(wide * scale[:, None]).astype(np.int8)
-    return packed, inverse_lengths(packed)
+    room = ROW_LENGTH - 0.5 * math.sqrt(rows.shape[1]) - 1.0
+    long = np.flatnonzero(_squares(packed) > room * room)  # nearly constant rows of many dimensions
+    scale[long] *= room / np.sqrt(_squares(packed[long]))
+    packed[long] = np.rint(wide[long] * scale[long, None])
+    squares = _squares(packed)
+    inverse = np.divide(1.0, np.sqrt(squares), out=np.zeros(len(wide)), where=squares > 0)
+    return packed, inverse.astype(np.float32)
 
 
-def inverse_lengths(packed: NDArray[np.int8]) -> NDArray[np.float32]:
-    """1 / length of each packed row [n]; 0 for a row of zeros."""
-    squares = np.einsum("ij,ij->i", packed, packed, dtype=np.int64).astype(np.float64)
-    return np.divide(1.0, np.sqrt(squares), out=np.zeros(len(packed)), where=squares > 0).astype(np.float32)
+def _squares(packed: NDArray[np.int8]) -> NDArray[np.float64]:
+    """Square of the length of each row: a whole number, exact."""
+    squares: NDArray[np.int64] = np.einsum("ij,ij->i", packed, packed, dtype=np.int64)
+    return squares.astype(np.float64)
 
 
 def pack_question(vector: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
