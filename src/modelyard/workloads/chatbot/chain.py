@@ -1,0 +1,156 @@
+"""The chain: from a request to an answer that quotes its documents, or to an honest "not in these documents"."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from threading import Lock
+from typing import Any
+
+from modelyard.calc.text import stem
+from modelyard.ports.chat import Chat
+from modelyard.ports.embedder import Embedder
+from modelyard.ports.index import Searcher
+from modelyard.ports.workload import Call, Delta, Event, Request, Response
+from modelyard.workloads.chatbot.cite import merged, verify
+from modelyard.workloads.chatbot.compose import Statement, compose
+from modelyard.workloads.chatbot.conversation import Resolved, read_messages, resolve
+from modelyard.workloads.chatbot.extract import Extractor
+from modelyard.workloads.chatbot.page import PageView, page_text, read_page
+from modelyard.workloads.chatbot.question import Question, analyse_question
+from modelyard.workloads.chatbot.retrieve import Catalogue, Page, find_pages
+
+DEFAULTS: Mapping[str, Any] = {
+    "history_turns": 6,
+    "pages": 10,
+    "depth": 40,
+    "threshold": "0.62",
+    "margin": "0.04",
+    "outdated": "0.8",
+    "glossary": {},
+    "weights": {
+        "coverage": "0.5",
+        "similar": "0.4",
+        "fit": "0.2",
+        "rank": "0.05",
+        "missing": "0.1",
+        "hard": "0.5",
+    },
+}
+"""Settings and their defaults. Decimal numbers are strings, since settings go into the release's identity."""
+
+REFUSAL = "This is not in these documents."
+
+
+class Chatbot:
+    """Answers questions from one snapshot of documents. Safe to call from several threads.
+
+    searcher: the snapshot. chat: None for the extractive answerer. settings: see DEFAULTS; keys not there are ignored.
+    prompt: what a chat model is told.
+    """
+
+    def __init__(
+        self, searcher: Searcher, embedder: Embedder, chat: Chat | None, settings: Mapping[str, Any], prompt: str
+    ) -> None:
+        self._searcher, self._embedder, self._chat, self._prompt = searcher, embedder, chat, prompt
+        self._settings = {**DEFAULTS, **{k: v for k, v in settings.items() if k in DEFAULTS and v is not None}}
+        weights = {k: float(v) for k, v in {**DEFAULTS["weights"], **self._settings["weights"]}.items()}
+        glossary = {stem(k.lower()): frozenset(stem(w.lower()) for w in v) for k, v in self._settings["glossary"].items()}
+        self._extractor = Extractor(embedder, glossary, weights)
+        self._catalogue = Catalogue(searcher)
+        self._views: OrderedDict[tuple[str, int], PageView] = OrderedDict()
+        self._lock = Lock()
+
+    def close(self) -> None:
+        """Nothing is held open here: the searcher belongs to who made it."""
+
+    def predict(self, request: Request, call: Call) -> Iterator[Event]:
+        """See ports.workload.Predictor. Raises RequestError, RequestTooLarge, Cancelled, DeadlineExceeded."""
+        turns = read_messages(request)
+        call.check()
+        resolved = resolve(turns, int(self._settings["history_turns"]), self._extractor.vectors)
+        question = self._analyse(resolved)
+        vector = self._embedder.embed([resolved.text])[0]
+        call.check()
+        pages = self._pages(question, vector)
+        call.check()
+        yield from self._extractive(resolved, question, vector, pages, call)
+
+    def search(self, query: str, k: int) -> list[dict[str, Any]]:
+        """What retrieval alone finds: at most `k` hits, best first, one a page."""
+        resolved = Resolved(" ".join(query.split()))
+        vector = self._embedder.embed([resolved.text])[0]
+        question = self._analyse(resolved)
+        found = find_pages(
+            self._searcher, self._catalogue, question, vector, pages=k, depth=max(4 * k, int(self._settings["depth"]))
+        )
+        return [
+            {
+                "document": p.document,
+                "page": p.page,
+                "score": round(p.score, 6),
+                "text": p.passage.text,
+                "chunk_id": p.passage.chunk_id,
+            }
+            for p in found
+        ]
+
+    def _analyse(self, resolved: Resolved) -> Question:
+        return analyse_question(resolved.own, self._catalogue.rarity, self._catalogue.everywhere, resolved.inherited)
+
+    def _pages(self, question: Question, vector: Any) -> list[Page]:
+        settings = self._settings
+        found = find_pages(
+            self._searcher, self._catalogue, question, vector, pages=2 * int(settings["pages"]), depth=int(settings["depth"])
+        )
+        outdated = self._catalogue.outdated(question)
+        kept = [p for p in found if p.document not in outdated]
+        return kept[: int(settings["pages"])]
+
+    def _extractive(
+        self, resolved: Resolved, question: Question, vector: Any, pages: Sequence[Page], call: Call
+    ) -> Iterator[Event]:
+        views = [(self._view(p.document, p.page), p.score) for p in pages]
+        found = self._extractor.candidates(question, views, vector)
+        call.check()
+        statements = compose(question, found, float(self._settings["threshold"]), float(self._settings["margin"]))
+        kept: list[Statement] = []
+        for statement in statements:
+            view = self._view(statement.citation.passage.document, statement.citation.passage.page)
+            if verify(statement.text, statement.citation, view.text, statement.labels):
+                kept.append(statement)
+                call.check()
+                yield Delta(statement.text if len(kept) == 1 else "\n" + statement.text)
+        best = found[0].score if found else 0.0
+        reason = None if kept else ("nothing found" if not found else f"best statement scores {best:.2f}")
+        if not kept:
+            yield Delta(REFUSAL)
+        yield self._response("\n".join(s.text for s in kept), kept, reason, resolved, pages)
+
+    def _response(
+        self, text: str, kept: Sequence[Statement], reason: str | None, resolved: Resolved, pages: Sequence[Page]
+    ) -> Response:
+        refused = not kept
+        answer = REFUSAL if refused else text
+        output = {
+            "answer": answer,
+            "refused": refused,
+            "reason": reason,
+            "citations": merged([s.citation for s in kept]),
+            "question": resolved.text,
+            "retrieved": [{"document": p.document, "page": p.page, "score": round(p.score, 6)} for p in pages],
+        }
+        count = self._embedder.count_tokens
+        return Response(answer, output, {"prompt_tokens": count(resolved.text), "completion_tokens": count(answer)})
+
+    def _view(self, document: str, page: int) -> PageView:
+        key = (document, page)
+        with self._lock:
+            view = self._views.get(key)
+        if view is None:
+            view = read_page(self._searcher.page(document, page))
+            with self._lock:
+                self._views[key] = view
+                while len(self._views) > 512:
+                    self._views.popitem(last=False)
+        return view

@@ -1,0 +1,134 @@
+"""The words of an extractive answer: the statements that answer, each with what it quotes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modelyard.workloads.chatbot.cite import Citation
+from modelyard.workloads.chatbot.extract import MOST_WORDS, Candidate
+from modelyard.workloads.chatbot.lexicon import bag, squeeze
+from modelyard.workloads.chatbot.question import Question
+from modelyard.workloads.chatbot.table import Row, Table, is_empty, is_value
+
+_LEANS = re.compile(
+    r"(?:it|its|they|their|them|this|these|those|that|he|she|both|such|the same|here|otherwise|then|also|however|but)\b", re.I
+)
+NEAR = 0.03
+"""Cells of one row whose scores differ by less are told together."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One thing an answer says. labels: text of the page's table head that it uses beside the quote."""
+
+    text: str
+    citation: Citation
+    labels: str
+    score: float
+
+
+def compose(question: Question, found: Sequence[Candidate], least: float, margin: float) -> list[Statement]:
+    """The statements of the answer, best first, together at most 58 words; none where nothing reaches `least`.
+
+    A second statement is given only where its score is within `margin` of the first.
+    """
+    if not found or found[0].score < least:
+        return []
+    out: list[Statement] = []
+    words = 0
+    for candidate in found[:12]:
+        if candidate.score < max(least, found[0].score - margin) or len(out) == 2:
+            break
+        if any(_overlap(candidate, s) for s in out):
+            continue
+        statement = _cell(question, candidate, found) if candidate.kind == "cell" else _sentence(question, candidate)
+        count = len(statement.text.split())
+        if words + count > MOST_WORDS:
+            continue
+        out.append(statement)
+        words += count
+    return out
+
+
+def _overlap(candidate: Candidate, statement: Statement) -> bool:
+    c = statement.citation
+    same = c.passage.document == candidate.view.document and c.passage.page == candidate.view.page
+    return same and candidate.start < c.end and c.start < candidate.end
+
+
+def _sentence(question: Question, candidate: Candidate) -> Statement:
+    view, start, end = candidate.view, candidate.start, candidate.end
+    sentence = next((s for s in view.sentences if s.start == start and s.end == end), None)
+    if sentence is not None and sentence.lead_start >= 0 and (_LEANS.match(candidate.own) or sentence.item):
+        # A sentence that leans on the one before is quoted with it.
+        before = [s for s in view.sentences if sentence.lead_start <= s.start < start and s.section == sentence.section]
+        if before:
+            wider = before[-1].start if not sentence.item else -1
+            if wider >= 0 and len(view.text[wider:end].split()) <= MOST_WORDS:
+                start = wider
+    start, end = _clipped(question, view.text, start, end)
+    quote = view.text[start:end]
+    citation = Citation(view.passage_at(start), quote, start, end)
+    return Statement(squeeze(quote), citation, "", candidate.score)
+
+
+def _clipped(question: Question, text: str, start: int, end: int) -> tuple[int, int]:
+    """The run of clauses, at most 58 words long, that speaks most of the question's terms."""
+    if len(text[start:end].split()) <= MOST_WORDS:
+        return start, end
+    cuts = [start, *(start + m.end() for m in re.finditer(r"[;:,]\s+|\n", text[start:end])), end]
+    asked = {t.stem: t.weight for t in question.terms}
+    best, span = -1.0, (start, end)
+    for i, a in enumerate(cuts[:-1]):
+        for b in cuts[i + 1 :]:
+            if len(text[a:b].split()) > MOST_WORDS:
+                break
+            from_ = _weight_of(text[a:b], asked)
+            if from_ > best or (from_ == best and b - a > span[1] - span[0]):
+                best, span = from_, (a, b)
+    if best < 0:
+        words = list(re.finditer(r"\S+", text[start:end]))
+        return start, start + words[MOST_WORDS - 1].end()
+    return span[0], span[0] + len(text[span[0] : span[1]].rstrip(" ,;:\n"))
+
+
+def _weight_of(text: str, asked: dict[str, float]) -> float:
+    return sum(w for t, w in asked.items() if t in bag(text).stems)
+
+
+def _cell(question: Question, candidate: Candidate, found: Sequence[Candidate]) -> Statement:
+    table, row = candidate.table, candidate.row
+    assert table is not None and row is not None
+    alike = [c.column for c in found if c.row is row and c.table is table and c.score >= candidate.score - NEAR]
+    columns = sorted(set(alike)) if len(alike) > 1 else [candidate.column]
+    text = tell(table, row, columns)
+    if len(text.split()) > MOST_WORDS:
+        text = tell(table, row, [candidate.column])
+    view = candidate.view
+    citation = Citation(view.passage_at(row.start), view.text[row.start : row.end], row.start, row.end)
+    labels = " ".join((*table.columns, table.caption, table.scale, row.group))
+    return Statement(text, citation, labels, candidate.score)
+
+
+def tell(table: Table, row: Row, columns: Sequence[int]) -> str:
+    """The cells of `row` in `columns` as a phrase: "Grade 5 - Hotel, Germany: 145 euros per night"."""
+    first = row.cells[0]
+    label = table.columns[0]
+    name = f"{label} {first}" if label and (len(first) <= 3 or is_value(first)) else first
+    if row.group:
+        name = f"{row.group}, {name}"
+    cells = [j for j in columns if j != 0]
+    if not cells:
+        rest = [j for j in range(1, len(row.cells)) if not is_empty(row.cells[j])]
+        cells = rest[:6]
+        if label and label not in name:
+            name = f"{label}: {name}"
+    parts = []
+    for j in cells:
+        cell, column = row.cells[j], table.columns[j]
+        unit = table.unit(j) if is_value(cell) else ""
+        bare = re.sub(r"\s*[(\[][^()\[\]]*[)\]]\s*$", "", column) if unit else column
+        parts.append(f"{bare}: {cell} {unit}".strip() if bare else f"{cell} {unit}".strip())
+    return f"{name} \u2013 {'; '.join(parts)}" if parts else name

@@ -1,0 +1,222 @@
+"""A request's messages as a question that stands alone: follow-ups are resolved against the turns before them.
+
+Rules, no model: "And for grade 7?" takes the place of "grade 5" in the question before; "Who approves it?" keeps its words
+and inherits what the question before was about. A question that stands alone is left as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.calc.text import STOP_WORDS, fold
+from modelyard.errors import RequestError, RequestTooLarge
+from modelyard.workloads.chatbot.lexicon import LIGHT
+
+MOST_CHARACTERS = 20_000
+"""Of one question. Longer ones are refused, not cut: what is cut may be the question."""
+MOST_MESSAGES = 1_000
+_ROLES = ("system", "user", "assistant", "developer", "tool")
+
+Vectors = Callable[[Sequence[str]], Mapping[str, NDArray[np.float32]]]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message: who said it, and what."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A question that stands alone. `inherited` is what an earlier one adds to it, "" where it needs nothing."""
+
+    own: str
+    inherited: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"{self.own.rstrip(' ?')} ({self.inherited.rstrip(' ?')})?" if self.inherited else self.own
+
+
+def read_messages(request: Mapping[str, Any]) -> list[Turn]:
+    """The turns of `request["messages"]`, the last of which is the question.
+
+    Raises RequestError for a request that holds no question, RequestTooLarge for one over 20,000 characters.
+    """
+    messages = request.get("messages")
+    if not isinstance(messages, Sequence) or isinstance(messages, str | bytes) or not messages:
+        raise RequestError('the request needs "messages": a list of {"role", "content"}, the last from the user')
+    if len(messages) > MOST_MESSAGES:
+        raise RequestTooLarge(f"the conversation has {len(messages):,} messages; at most {MOST_MESSAGES:,} are read")
+    turns = [_turn(i, m) for i, m in enumerate(messages)]
+    last = turns[-1]
+    if last.role != "user":
+        raise RequestError(f'the last message must be from the user, not from "{last.role}"')
+    if not last.text.strip():
+        raise RequestError("the question is empty")
+    if not any(c.isalnum() for c in last.text):
+        raise RequestError("the question holds no words")
+    if len(last.text) > MOST_CHARACTERS:
+        raise RequestTooLarge(
+            f"the question has {len(last.text):,} characters; at most {MOST_CHARACTERS:,} are allowed"
+        )
+    return turns
+
+
+def _turn(at: int, message: Any) -> Turn:
+    if not isinstance(message, Mapping):
+        raise RequestError(f'message {at + 1} must be an object with "role" and "content"')
+    role = message.get("role")
+    if role not in _ROLES:
+        raise RequestError(f"message {at + 1}: role must be one of {', '.join(_ROLES[:3])}, not {role!r}")
+    content = message.get("content")
+    if content is None and role != "user":
+        return Turn(role, "")
+    if isinstance(content, str):
+        return Turn(role, content)
+    if isinstance(content, Sequence) and not isinstance(content, bytes):
+        parts = []
+        for part in content:
+            if not isinstance(part, Mapping) or part.get("type") not in ("text", "input_text") or not isinstance(part.get("text"), str):
+                raise RequestError(f'message {at + 1}: only parts {{"type": "text", "text": ...}} can be read')
+            parts.append(part["text"])
+        return Turn(role, "\n".join(parts))
+    raise RequestError(f"message {at + 1}: content must be text")
+
+
+def resolve(turns: Sequence[Turn], history_turns: int, vectors: Vectors) -> Resolved:
+    """The last question of `turns` as one that stands alone, read against at most `history_turns` messages before it."""
+    window = turns[max(0, len(turns) - 1 - history_turns) :] if history_turns > 0 else turns[-1:]
+    questions = [t.text for t in window if t.role == "user" and t.text.strip()]
+    before: Resolved | None = None
+    for text in questions:
+        before = _resolve(" ".join(text.split())[:MOST_CHARACTERS], before, vectors)
+    assert before is not None
+    return before
+
+
+_OPENING = re.compile(
+    r"(?:(?:ok(?:ay)?|thanks|thank you|and|but|so|or|also|then|now)[,.!]?\s+)*(?:and|but|or|so|also|then|what about|how about|how is it|"
+    r"what if|and if|same (?:question )?for|the same for)\b[,\s]*(?:(?:about|if|what about|how about|also)\b\s*)?", re.I)
+_WH = re.compile(r"\b(?:what|which|who|whom|whose|when|where|why|how)\b", re.I)
+_VERB = re.compile(r"(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have|had)\b", re.I)
+_POINTS = re.compile(
+    r"\b(?:it|its|they|them|their|he|she|his|her|him|the same|the latter|the former|these|those|ones|this one|that one|such a|such an)\b"
+    r"|\b(?:that|this)\b(?=\s*(?:[?.,!]|$|\s(?:is|was|be|apply|applies|cost|costs|include|includes|change|count|mean|happen|work|too|also|as well|take|go|hold|one|amount|"
+    r"limit|rule|case|period|price|rate|figure|number|value|fee)\b))"
+    r"|(?<!\bis )(?<!\bare )(?<!\bwas )(?<!\bwere )(?<!\bthan )\bthere\b(?!\s+(?:is|are|was|were|any|a|an|been|be)\b)|\bone\b(?=\s*[?.]|$)"
+    r"|\bthen\b\s*\?",
+    re.I,
+)
+_PHRASE = re.compile(r"^(for|in|at|on|with|to|from|by|under|during|after|before|of|per|as|about|between|within|outside|inside|without)\s+(.+)$", re.I)
+_ID = re.compile(r"\b([A-Za-z]{3,})s?\s+(\d{1,4}|[A-Z])\b")
+_YEAR = re.compile(r"\b(?:FY)?(?:19|20)\d\d\b")
+_NAME = re.compile(r"(?<![.?!] )(?<!^)\b[A-Z\u00c0-\u00de][\w&-]*(?:\s+(?:and |of |the )?[A-Z\u00c0-\u00de0-9][\w&-]*)*")
+
+
+def _resolve(text: str, before: Resolved | None, vectors: Vectors) -> Resolved:
+    if before is None:
+        return Resolved(text)
+    opening = _OPENING.match(text)
+    rest = text[opening.end() :].strip() if opening and opening.end() else text
+    asks = _WH.search(rest) is not None or _VERB.match(rest) is not None
+    weight = len(_content(rest))
+    if not asks or (opening and opening.end() and re.search(r"\b(?:about|if|same)\b", opening[0], re.I)):
+        short = opening is not None and opening.end() > 0 or weight <= 4 and len(text.split()) <= 8
+        if short:
+            return Resolved(_substitute(rest.strip(" ?.!"), before.own, vectors), before.inherited)
+        return Resolved(text)
+    if _points_back(rest) or (opening and opening.end() and weight <= 2) or weight == 0:
+        return Resolved(rest if opening else text, before.text)
+    return Resolved(text)
+
+
+def _points_back(text: str) -> bool:
+    """Whether a pronoun has nothing before it in its own sentence that it may stand for."""
+    match = _POINTS.search(text)
+    return match is not None and len(_content(text[: match.start()])) < 3
+
+
+def _content(text: str) -> list[str]:
+    words = re.findall(r"[^\W_]+", fold(text).lower())
+    return [w for w in words if w not in STOP_WORDS and w not in LIGHT]
+
+
+def _substitute(new: str, before: str, vectors: Vectors) -> str:
+    """`before` with the part that `new` takes the place of exchanged, or with `new` added to it."""
+    phrase = _PHRASE.match(new)
+    core = re.sub(r"^(?:the|a|an|my|our)\s+", "", phrase[2] if phrase else new, flags=re.I).strip()
+    for span in _same_kind(core, phrase[1].lower() if phrase else "", before, vectors):
+        start, end = span
+        # An article before the old part goes with it, unless the new part needs one.
+        return f"{before[:start]}{core}{before[end:]}"
+    clause = _clause(new, before, vectors)
+    if clause:
+        return before.replace(clause, new, 1)
+    tail = new if phrase else f"for {new}"
+    return f"{before.rstrip(' ?.')} {tail}?"
+
+
+def _same_kind(core: str, preposition: str, before: str, vectors: Vectors) -> list[tuple[int, int]]:
+    """Spans of `before` that name a thing of the same kind as `core`, the likeliest first; at most one is used."""
+    year = _YEAR.fullmatch(core)
+    if year:
+        return [m.span() for m in _YEAR.finditer(before)][-1:]
+    identified = _ID.fullmatch(core)
+    if identified:
+        noun = identified[1].lower().rstrip("s")
+        return [m.span() for m in _ID.finditer(before) if m[1].lower().rstrip("s") == noun][:1]
+    if core.replace(",", "").replace(".", "").isdigit():
+        return [m.span() for m in re.finditer(r"\b\d[\d.,]*\b", before)][-1:]
+    words = core.split()
+    named = core[:1].isupper() and len(words) <= 5
+    if named:
+        names = [m.span() for m in _NAME.finditer(before) if not _YEAR.fullmatch(m[0]) and m[0] != "I"]
+        if names:
+            return _likeliest(core, before, names, preposition, vectors, 0.1)
+    return _likeliest(core, before, _noun_spans(before), preposition, vectors, 0.42)[:1] if len(words) <= 5 else []
+
+
+def _noun_spans(text: str) -> list[tuple[int, int]]:
+    """Runs of one to three words that carry meaning."""
+    spans: list[tuple[int, int]] = []
+    words = [(m.start(), m.end(), bool(_content(m[0]))) for m in re.finditer(r"[^\W_]+(?:[-'][^\W_]+)*", text)]
+    for i in range(len(words)):
+        for j in range(i, min(i + 3, len(words))):
+            if all(w[2] for w in words[i : j + 1]) and text[words[i][0] : words[j][1]].count(".") == 0:
+                spans.append((words[i][0], words[j][1]))
+    return spans
+
+
+def _likeliest(
+    core: str, before: str, spans: Sequence[tuple[int, int]], preposition: str, vectors: Vectors, least: float
+) -> list[tuple[int, int]]:
+    if not spans:
+        return []
+    known = vectors([core, *(before[a:b] for a, b in spans)])
+    scored = []
+    for a, b in spans:
+        bonus = 0.15 if preposition and re.search(rf"\b{preposition}\s+(?:the |a |an |my |our )?$", before[:a], re.I) else 0.0
+        scored.append((float(known[core] @ known[before[a:b]]) + bonus, b - a, (a, b)))
+    scored.sort(key=lambda s: (-s[0], -s[1]))
+    return [scored[0][2]] if scored[0][0] >= least else []
+
+
+def _clause(new: str, before: str, vectors: Vectors) -> str:
+    """The clause of `before` that says something of the same kind as the clause `new`; "" where there is none."""
+    if len(_content(new)) < 2:
+        return ""
+    clauses = [c.strip() for c in re.split(r"[.;,]\s+|\s+and\s+|\s+but\s+", before) if not _WH.search(c) and len(_content(c)) >= 1]
+    if not clauses:
+        return ""
+    known = vectors([new, *clauses])
+    best = max(clauses, key=lambda c: float(known[new] @ known[c]))
+    return best if float(known[new] @ known[best]) >= 0.35 else ""

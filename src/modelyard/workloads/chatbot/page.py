@@ -1,0 +1,206 @@
+"""A page read again from its passages: sentences with their offsets, headings above them, tables as rows and columns.
+
+The passages of a page follow each other without gap, so together they are the page's text, and every offset here is one
+in that text. A table arrives as lines whose cells a tab (or the bar of Markdown) separates.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modelyard.ports.index import Passage
+from modelyard.workloads.chatbot.table import Line, Table, read_table
+
+_BULLET = re.compile(r"\s*(?:[-*\u2022\u2023\u25aa\u25cf\u2013]|\(?(?:\d{1,2}|[a-z])[.)])\s+")
+_MARK = re.compile(r"\s*#{1,6}\s+")
+_NUMBERED = re.compile(r"(?:\d+(?:\.\d+)*|[A-Z])\.?\s+[A-Z]\S*")
+_STOP = re.compile(r"[.!?][\"')\]\u201d\u2019]*(?=\s+[\"'(\u201c\u2018*\[]*[^\sa-z])")
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:Prof|Dr|Mr|Mrs|Ms|St|No|Nos|Art|Sec|Fig|Tab|Vol|Inc|Ltd|Co|Corp|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov"
+    r"|Dec|vs|approx|incl|excl|e\.g|i\.e|cf|etc|p|pp|tel|ext|max|min)|\b[A-Z]|[A-Z]\.[A-Z])\.\Z"
+)
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """text[start:end] of the page. `lead` is what came before in its paragraph (or the line a list hangs on),
+    `section` the heading path, `above` whether `lead` introduces it (ends with a colon)."""
+
+    start: int
+    end: int
+    section: str
+    lead: str
+    item: bool = False
+    lead_start: int = -1
+
+
+@dataclass(frozen=True)
+class PageView:
+    """One page, read."""
+
+    document: str
+    page: int
+    title: str
+    period: str
+    text: str
+    sentences: tuple[Sentence, ...]
+    tables: tuple[Table, ...]
+    passages: tuple[Passage, ...]
+
+    def passage_at(self, start: int) -> Passage:
+        """The passage in which the character at `start` stands."""
+        for passage in self.passages:
+            if passage.start <= start < passage.end:
+                return passage
+        return self.passages[-1]
+
+
+def read_page(passages: Sequence[Passage]) -> PageView:
+    """`passages` are all of one page, in order; at least one."""
+    text = page_text(passages)
+    lines = _lines(text, passages)
+    sentences: list[Sentence] = []
+    tables: list[Table] = []
+    at = 0
+    prose: list[Line] = []
+    while at < len(lines):
+        if _starts_table(lines, at):
+            end = _table_end(lines, at)
+            table, used = read_table(prose[-3:], lines[at:end], lines[end : end + 6])
+            del prose[len(prose) - used :]
+            sentences += _sentences(text, prose)
+            prose = []
+            tables.append(table)
+            at = end
+        else:
+            prose.append(lines[at])
+            at += 1
+    sentences += _sentences(text, prose)
+    first = passages[0]
+    return PageView(
+        first.document, first.page, first.title, first.period, text, tuple(sentences), tuple(tables), tuple(passages)
+    )
+
+
+def page_text(passages: Sequence[Passage]) -> str:
+    """The page's text, offsets as they were; where a passage is missing (forgotten), spaces keep its place."""
+    out: list[str] = []
+    length = 0
+    for passage in passages:
+        if passage.start > length:
+            out.append(" " * (passage.start - length))
+            length = passage.start
+        fresh = passage.text[length - passage.start :] if passage.start < length else passage.text
+        out.append(fresh)
+        length += len(fresh)
+    return "".join(out)
+
+
+def _lines(text: str, passages: Sequence[Passage]) -> list[Line]:
+    lines: list[Line] = []
+    start, which = 0, 0
+    for raw in text.split("\n"):
+        end = start + len(raw)
+        while which + 1 < len(passages) and passages[which + 1].start <= start:
+            which += 1
+        passage = passages[which]
+        lines.append(Line(raw, start, end, passage.section, passage.header))
+        start = end + 1
+    return lines
+
+
+def _starts_table(lines: list[Line], at: int) -> bool:
+    """Two rows in a row, or one row of three cells: a lone tab in prose is no table."""
+    cells = lines[at].cells
+    if len(cells) < 2:
+        return False
+    following = [line for line in lines[at + 1 : at + 3] if len(line.cells) > 1]
+    return bool(following) or len(cells) > 2
+
+
+def _table_end(lines: list[Line], at: int) -> int:
+    end = at + 1
+    while end < len(lines):
+        if len(lines[end].cells) > 1 or lines[end].is_rule:
+            end += 1
+            continue
+        # A group's heading, or the rest of a label, stands alone between rows.
+        ahead = lines[end + 1 : end + 2]
+        alone = lines[end].text.strip()
+        if alone and len(alone) < 60 and not alone.endswith(".") and ahead and len(ahead[0].cells) > 1 and not _caption(alone):
+            end += 1
+            continue
+        break
+    return end
+
+
+def _caption(text: str) -> bool:
+    return re.match(r"(?:table|figure|exhibit)\s+\w{1,4}[.:]", text, re.I) is not None
+
+
+def _sentences(text: str, lines: list[Line]) -> list[Sentence]:
+    out: list[Sentence] = []
+    lead = (-1, -1)
+    for start, end, section, item in _paragraphs(lines):
+        spans = _split(text, start, end)
+        if not item:
+            lead = (-1, -1)
+        before = lead[0]
+        for a, b in spans:
+            above = text[max(before, b - 2000) : a] if 0 <= before < a else ""
+            out.append(Sentence(a, b, section, above.strip(), item, before))
+            if before < 0:
+                before = a
+        if not item and spans and text[end - 1 : end] == ":":
+            lead = spans[-1]
+    return out
+
+
+def _paragraphs(lines: list[Line]) -> list[tuple[int, int, str, bool]]:
+    """(start, end, section, is a list item) of each paragraph; headings are left out, they come as sections."""
+    out: list[tuple[int, int, str, bool]] = []
+    open_ = False
+    width = max((len(line.text) for line in lines), default=0)
+    previous = ""
+    for line in lines:
+        content = line.text.strip()
+        if not content or _heading(line, content):
+            open_ = False
+            previous = ""
+            continue
+        bullet = _BULLET.match(line.text)
+        start = line.start + (bullet.end() if bullet and len(bullet[0].strip()) < 4 else len(line.text) - len(line.text.lstrip()))
+        # A short line that ends a sentence ends its paragraph.
+        broke = previous.endswith((".", ":")) and len(previous) < 0.7 * width
+        if bullet or not open_ or broke or out[-1][2] != line.section:
+            out.append((start, line.start + len(line.text.rstrip()), line.section, bullet is not None))
+        else:
+            first, _, section, item = out[-1]
+            out[-1] = (first, line.start + len(line.text.rstrip()), section, item)
+        open_ = True
+        previous = content
+    return out
+
+
+def _heading(line: Line, content: str) -> bool:
+    if _MARK.match(line.text):
+        return True
+    last = line.section.split(" > ")[-1].strip()
+    if content == last or content.lstrip("#0123456789. ") == last.lstrip("#0123456789. "):
+        return True
+    return len(content) < 70 and content[-1] not in ".:;,!?" and _NUMBERED.match(content) is not None and len(content.split()) < 9
+
+
+def _split(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    spans: list[tuple[int, int]] = []
+    at = start
+    for match in _STOP.finditer(text, start, end):
+        if _ABBREVIATION.search(text[at : match.start() + 1]) and not text[at : match.start()].endswith(tuple("0123456789")):
+            continue
+        spans.append((at, match.end()))
+        at = match.end() + len(text[match.end() : end]) - len(text[match.end() : end].lstrip())
+    if at < end:
+        spans.append((at, end))
+    return spans

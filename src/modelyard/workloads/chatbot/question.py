@@ -1,0 +1,241 @@
+"""What a question asks: the kind of answer, the terms that matter and how much, what it insists on by name or number."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from modelyard.calc.text import STOP_WORDS, analyse, fold, stem
+from modelyard.workloads.chatbot.lexicon import LIGHT, NUMBER_WORDS, root
+
+Kind = Literal["number", "money", "percent", "duration", "frequency", "date", "person", "place", "polar", "reason", "thing"]
+
+_KINDS: tuple[tuple[str, Kind], ...] = (
+    (r"\b(?:what|which) (?:percentage|percent|proportion|share)\b|\bhow many percent\b", "percent"),
+    (r"\bhow (?:long|soon|quickly|fast)\b|\b(?:what|which) (?:\w+ )?(?:period|duration)\b|\bhow (?:far|much) (?:in advance|ahead|earlier)\b", "duration"),
+    (r"\bhow many (?:\w+ )?(?:seconds|minutes|hours|days|weeks|months|years)\b", "duration"),
+    (r"\bhow often\b|\bhow frequently\b", "frequency"),
+    (r"\bhow (?:many|big|large|high|tall|heavy|far|deep|wide|old|warm|hot|cold|loud)\b", "number"),
+    (r"\bhow much\b", "number"),
+    (r"\bwho\b|\bwhom\b|\bwhose\b", "person"),
+    (r"\bwhen\b|\b(?:what|which) (?:date|day|month|year|time|weekday)\b|\b(?:until|by|from|since) (?:when|what)\b", "date"),
+    (r"\bwhere\b", "place"),
+    (r"\bwhy\b|\bwhat (?:is|was|were|are) the (?:reason|cause)s?\b", "reason"),
+    (r"\b(?:cost|price|fee|salary|revenue|profit|budget|bonus|allowance|deposit)\b", "money"),
+)
+_POLAR = re.compile(r"(?:and |but |so |or )?(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have|had|am)\b", re.I)
+_UNITS = {
+    stem(u): u
+    for u in "second minute hour day week month year percent euro dollar pound km kilometre kilometer metre meter cm mm kg gram tonne ton"
+    " litre liter degree bar volt watt people person employee piece unit device user page copy time night night".split()
+}
+_CURRENCY = r"(?:EUR|USD|GBP|CHF|DKK|CZK|[$\u20ac\u00a3])"
+_NUMBER = re.compile(rf"({_CURRENCY}\s?)?(?<![\w.,])(\d[\d,. \u00a0]*\d|\d)(?![\w])(\s?%|\s?{_CURRENCY})?(?:[\s-]+([a-zA-Z]+))?")
+_YEAR = re.compile(r"(?<![\w.,-])(?:FY|fy)?\s?((?:19|20)\d\d)(?![\w,]|\.\d)")
+_ID = re.compile(r"\b([A-Za-z]{3,})s?\s+(?:no\.?\s*|number\s+)?(\d{1,4}|[A-Z]|[IVX]{1,4})(?![\w.,:]*\d)(?!\w)")
+_NAME = re.compile(r"[A-Z\u00c0-\u00de][\w\u00c0-\u017f&'-]*|\w*\d\w*[A-Za-z]\w*|[A-Za-z]+\d\w*")
+_CALENDAR = frozenset(
+    """january february march april may june july august september october november december monday tuesday wednesday
+    thursday friday saturday sunday i euro euros""".split()
+)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of a question. `hard`: an answer that does not speak of it is none. `value` for numbers."""
+
+    text: str
+    stem: str
+    root: str
+    weight: float
+    kind: Literal["word", "name", "year", "number", "id"] = "word"
+    hard: bool = False
+    value: float | None = None
+    noun: str = ""
+    """Stem of the word the number counts or numbers: "year" of "seven years", "grad" of "grade 5"."""
+    focus: bool = False
+    """Whether it belongs to what is asked for ("dock doors" of "How many dock doors ...")."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, analysed."""
+
+    text: str
+    kind: Kind
+    terms: tuple[Term, ...]
+    years: tuple[str, ...]
+    superlative: int = 0
+    """+1 asks for the greatest, -1 for the least, 0 for neither."""
+    polar: bool = False
+
+    @property
+    def weight(self) -> float:
+        return sum(t.weight for t in self.terms) or 1.0
+
+
+def analyse_question(
+    text: str, rarity: Callable[[str], float], everywhere: Callable[[str], bool], inherited: str = ""
+) -> Question:
+    """`rarity(term)` is 0 for a term of every passage and 1 for one of none; `everywhere(name)` tells whether most
+    documents speak of it, so that naming it (the company, say) narrows nothing. Terms of `inherited`, an earlier
+    question, weigh half and insist on nothing."""
+    question = _analyse(text, rarity, everywhere)
+    if not inherited:
+        return question
+    own = {t.stem for t in question.terms}
+    older = _analyse(inherited, rarity, everywhere)
+    added = [replace(t, weight=t.weight / 2, hard=False, focus=False) for t in older.terms if t.stem not in own]
+    return replace(question, terms=(*question.terms, *added), years=question.years or older.years)
+
+
+def _analyse(text: str, rarity: Callable[[str], float], everywhere: Callable[[str], bool]) -> Question:
+    clean = " ".join(text.split())
+    lower = fold(clean).lower()
+    polar = _POLAR.match(clean) is not None
+    kind: Kind = "polar" if polar else next((k for pattern, k in _KINDS if re.search(pattern, lower)), "thing")
+    terms: dict[str, Term] = {}
+    years = tuple(dict.fromkeys(m[1] for m in _YEAR.finditer(clean)))
+    for year in years:
+        terms[year] = Term(year, year, year, 0.6, "year", True, float(year))
+    for term in [*_identifiers(clean), *_numbers(clean, lower)]:
+        terms.setdefault(term.stem, term)
+    names = _names(clean)
+    focus = _focus(lower)
+    for word in re.findall(r"[^\W_]+(?:[&'][^\W_]+)*", clean):
+        for each in analyse(word):
+            if each in terms or each.replace(".", "").isdigit() and each in {t.stem for t in terms.values()}:
+                continue
+            light = fold(word).lower() in LIGHT or each in LIGHT or fold(word).lower() in NUMBER_WORDS
+            named = word in names and not light
+            common = named and everywhere(each)
+            weight = 0.12 if light or common else 0.25 + 0.75 * rarity(each)
+            is_focus = each in focus and not light
+            kind_ = "name" if named and not common else "word"
+            terms[each] = Term(word, each, root(each), weight * (1.25 if is_focus else 1.0), kind_, named and not common, focus=is_focus)
+    return Question(clean, kind, tuple(terms.values()), years, _superlative(lower), polar)
+
+
+def _identifiers(text: str) -> list[Term]:
+    """ "grade 5", "Phase II", "class B": a word and the number that names one of its kind."""
+    out = []
+    for match in _ID.finditer(text):
+        noun, value = stem(fold(match[1]).lower()), match[2]
+        if fold(match[1]).lower() in STOP_WORDS | LIGHT | _CALENDAR or noun in _UNITS or (len(value) == 4 and value[:2] in ("19", "20")):
+            continue
+        if value in ("I", "A") and not match[1].islower() and not match[1].istitle():
+            continue
+        after = re.match(r"\s+([a-z]+)", text[match.end() :])
+        counts = value.isdigit() and after is not None and stem(after[1]) in _UNITS
+        if counts:
+            continue
+        number = float(value) if value.isdigit() else None
+        each = (analyse(value) or [value.lower()])[0]
+        out.append(Term(match[0], each, each, 0.9, "id", True, number, noun))
+    return out
+
+
+def _numbers(text: str, lower: str) -> list[Term]:
+    out = []
+    for match in _NUMBER.finditer(text):
+        digits = match[2].strip(" .,\u00a0")
+        if re.fullmatch(r"(?:19|20)\d\d", digits):
+            continue
+        each = analyse(digits)
+        if len(each) != 1:
+            continue
+        try:
+            value = float(each[0])
+        except ValueError:
+            continue
+        noun = "euro" if match[1] or (match[3] and "%" not in match[3]) else "percent" if match[3] else stem((match[4] or "").lower())
+        out.append(Term(match[0].strip(), each[0], each[0], 0.5, "number", False, value, noun))
+    for match in re.finditer(r"\b([a-z]+)[\s-]+([a-z]+)", lower):
+        if match[1] in NUMBER_WORDS and stem(match[2]) in _UNITS and match[1] not in ("one", "first", "second", "once"):
+            value_text = NUMBER_WORDS[match[1]]
+            out.append(Term(match[0], value_text, value_text, 0.5, "number", False, float(value_text), stem(match[2])))
+    return out
+
+
+def _names(text: str) -> frozenset[str]:
+    """Words written as names: capitals within the sentence, acronyms, codes. The first word only where it is a code."""
+    out: set[str] = set()
+    start = True
+    for match in re.finditer(r"[^\W_]+(?:[&'-][^\W_]+)*|[.?!:]", text):
+        word = match[0]
+        if word in ".?!:":
+            start = word != "."
+            continue
+        code = any(c.isdigit() for c in word) and any(c.isalpha() for c in word)
+        acronym = len(word) > 1 and word.isupper()
+        capital = _NAME.fullmatch(word) is not None and word[0].isupper()
+        if (code or acronym or (capital and not start)) and fold(word).lower() not in _CALENDAR:
+            out.update(re.findall(r"[^\W_]+(?:[&'][^\W_]+)*", word))
+        start = False
+    return frozenset(out)
+
+
+_FOCUS = re.compile(
+    r"\b(?:how many|how much|what|which|whose)\s+(?:is|are|was|were|kind of|type of|sort of)?\s*(?:the|an?|our|my|your)?\s*"
+    r"((?:[\w-]+\s+){0,3}?[\w-]+)(?=\s+(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have|had|of|in|for|on|at|to|"
+    r"per|from|by|when|if|that|with|between|after|before|during|under)\b|[?.,]|\s*$)"
+)
+
+
+def _focus(lower: str) -> frozenset[str]:
+    match = _FOCUS.search(lower)
+    return frozenset(analyse(match[1])) if match else frozenset()
+
+
+def _superlative(lower: str) -> int:
+    if not re.search(r"\b(?:which|what|who|where|when)\b", lower):
+        return 0
+    if re.search(r"\b(?:highest|largest|biggest|greatest|longest|heaviest|most expensive|dearest|most|oldest|best|latest)\b", lower):
+        return 1
+    if re.search(r"\b(?:lowest|smallest|least|fewest|shortest|lightest|cheapest|worst|earliest)\b", lower):
+        return -1
+    return 0
+
+
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_FITS: dict[str, re.Pattern[str]] = {
+    "percent": re.compile(r"\d\s?%|percent|per cent|share|\bhalf\b|third|quarter", re.I),
+    "duration": re.compile(
+        r"(?:\d|\b(?:a|an|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|several|half)\b)[\s\w-]{0,14}"
+        r"\b(?:second|minute|hour|day|week|month|year|ms|min)s?\b|\b(?:immediately|at once|permanent|for ever|same day|twice|once)", re.I),
+    "frequency": re.compile(r"\b(?:every|each|once|twice|times|daily|weekly|monthly|quarterly|yearly|annual|annually|continuous)\w*\b|\bper\b|\ba (?:day|week|month|year)\b", re.I),
+    "date": re.compile(rf"\b{_MONTH}\b|\b(?:19|20)\d\d\b|\d\d?[:.]\d\d|\bq[1-4]\b|day\b|quarter|week|month|year|noon|midnight|\bwhen\b|\bafter\b|\bbefore\b", re.I),
+    "person": re.compile(
+        r"\b[A-Z][a-z\u00c0-\u017f]+ (?:van |von |de |der |den )*[A-Z][a-z\u00c0-\u017f]+|manager|director|officer|head|lead|team|desk|board|"
+        r"department|committee|engineer|physician|doctor|counsel|supervisor|employee|staff|executive|owner|founder|chair|secretary|people|finance|"
+        r"service|reception|security|buyer|auditor|company|operator|person|whoever|customer|supplier|everyone|each|all|members?|colleague", 0),
+    "place": re.compile(r"(?<=[a-z,] )[A-Z\u00c0-\u00de][\w]+|\b(?:at|in|on|to|from|under|behind|room|building|hall|floor|portal|site|office|reception)\b"),
+}
+_WORDS_FOR_NUMBERS = re.compile(r"\b(?:" + "|".join(w for w in NUMBER_WORDS if w not in ("first", "second", "third")) + r"|none|no|unlimited|nothing|free|half|double|twice|once)\b", re.I)
+
+
+def fits(question: Question, text: str) -> float:
+    """1 where `text` holds something of the kind asked for, 0 where it plainly does not, between where one cannot tell.
+
+    Numbers that the question itself names are no answer to it.
+    """
+    kind = question.kind
+    if kind in ("polar", "thing", "reason"):
+        return 1.0
+    given = {t.stem for t in question.terms if t.kind in ("year", "number", "id")}
+    if kind in ("number", "money"):
+        numbers = [n for n in re.findall(r"\d[\d.,]*\d|\d", text) if not set(analyse(n)) <= given]
+        if numbers or _WORDS_FOR_NUMBERS.search(text):
+            return 1.0
+        return 0.5 if kind == "money" else 0.0
+    return 1.0 if _FITS[kind].search(text) else 0.0
+
+
+def rarity_of(frequency: int, passages: int) -> float:
+    """0 for a term in every passage, 1 for a term in none."""
+    if passages <= 0:
+        return 1.0
+    return max(0.0, min(1.0, math.log((passages + 1) / (frequency + 1)) / math.log(passages + 1)))
