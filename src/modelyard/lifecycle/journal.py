@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from modelyard.errors import StorageError
-from modelyard.ports.workload import Source
+from modelyard.ports.records import Source
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS seen (path TEXT PRIMARY KEY, size INTEGER, modified INTEGER, inode INTEGER, sha256 TEXT)

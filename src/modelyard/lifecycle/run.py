@@ -1,117 +1,46 @@
 """The loop: prepare, build, evaluate, gate, deploy.
 
-This file is the table of contents of a run. Each step is skipped when its inputs are what they were; a run whose
-inputs are all unchanged is told so by one look at the data folder and the journal, writes nothing and imports nothing
-heavy. Interrupted anywhere, the same command goes on where it stopped.
+This file is the table of contents of a run. Each step is skipped when its inputs are what they were. Interrupted
+anywhere, the same command goes on where it stopped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from modelyard.errors import GateAbstained, GateFailed, NotFound, UserError
-from modelyard.ids import digest, digest_file, short
+from modelyard.errors import GateAbstained, GateFailed, NotFound
+from modelyard.ids import digest, short
 from modelyard.lifecycle import release as pointer
 from modelyard.lifecycle.build import build, build_key, register
 from modelyard.lifecycle.evaluate import evidence, set_exam, sit
 from modelyard.lifecycle.gate import decide_gate
-from modelyard.lifecycle.hold import hold
-from modelyard.lifecycle.scan import Scan, guard_removals, scan
+from modelyard.lifecycle.scan import Scan, guard_removals
+from modelyard.lifecycle.unchanged import Options, Outcome, moved_since, run_key, stands
 from modelyard.lifecycle.world import World
 from modelyard.ports.records import Decision, Release, Snapshot, State
 from modelyard.ports.registry import Run
 
-STEPS = ("prepare", "build", "evaluate", "gate", "deploy")
 _STATE: Mapping[str, State] = {"pass": "passed", "fail": "failed", "abstain": "abstained"}
 
 
-@dataclass(frozen=True)
-class Options:
-    """`only`: this step alone, on what stands. `start`: from this step on, even where its inputs are unchanged."""
+def run(world: World, options: Options, found: Scan) -> Outcome:
+    """Take the project to a deployed release, or say why not. The caller holds the run lock; `found` is its look at the
+    data folder.
 
-    only: str | None = None
-    start: str | None = None
-    allow_removals: bool = False
-    wait: float = 0.0
-
-    def asked(self, step: str) -> bool:
-        if self.only is not None:
-            return step == self.only
-        return self.start is None or STEPS.index(step) >= STEPS.index(self.start)
-
-    @property
-    def forced(self) -> bool:
-        return self.only is not None or self.start is not None
-
-
-@dataclass
-class Outcome:
-    """What a run came to. `steps` maps each step to "done", "skipped" or "not asked for", in order."""
-
-    steps: dict[str, str] = field(default_factory=dict)
-    release: Release | None = None
-    evidence: Mapping[str, Any] | None = None
-    decision: Decision | None = None
-    deployed: bool = False
-    unproven: bool = False
-    warnings: list[str] = field(default_factory=list)
-
-
-def run(world: World, options: Options = Options()) -> Outcome:
-    """Take the project to a deployed release, or say why not.
-
-    Raises UserError for bad input, GateFailed, GateAbstained (not admitted), Busy (another run holds the target),
-    Cancelled (interrupted), StorageError.
+    Raises UserError for bad input, GateFailed, GateAbstained (not admitted), RefusedByPolicy (too many documents are
+    gone), Cancelled (interrupted), StorageError.
     """
-    for step in (options.only, options.start):
-        if step is not None and step not in STEPS:
-            raise UserError(f"{step!r} is not a step of a run: {', '.join(STEPS)}")
-    with hold(world.layout.run_lock, f"`modelyard run -t {world.loaded.target}`", world.clock, options.wait):
-        ingest = world.loaded.config.ingest
-        look = scan(world.loaded.documents, world.journal.seen(), ingest.max_file)
-        key = _run_key(world)
-        if not options.forced and not look.touched and not look.changes:
-            done = world.journal.done("run", key)
-            if done is not None and _stands(world, str(done["release"])):
-                return _unchanged(world, str(done["release"]))
-        guard_removals(look, 1.0 if options.allow_removals else ingest.max_removals, world.loaded.documents)
-        return _Loop(world, options, look, key).go()
-
-
-def _run_key(world: World) -> str:
-    """Everything but the data that a run's outcome depends on. Where it serves is not among it."""
-    config = world.loaded.config.model_dump(mode="json", exclude={"serve"})
-    exam = world.loaded.exam
-    return digest([repr(sorted(config.items())), digest_file(exam) if exam.is_file() else "", world.code])
-
-
-def _stands(world: World, release: str) -> bool:
-    return (world.layout.releases / release / "manifest.json").is_file()
-
-
-def _unchanged(world: World, name: str) -> Outcome:
-    release, pointers = world.ledger.release(name), world.ledger.pointers(world.endpoint)
-    out = Outcome(dict.fromkeys(STEPS, "skipped"), release, deployed=pointers.champion == release.id)
-    out.unproven = release.state == "unproven"
-    if not out.deployed and pointers.champion is not None:
-        out.warnings.append(_moved_since(release.id, pointers.champion))
-    return out
-
-
-def _moved_since(release: str, champion: str) -> str:
-    return (
-        f"release {short(release)} was deployed before, and {short(champion)} serves now: somebody moved the pointer "
-        f"since (modelyard release history), and a run does not move it back"
-    )
+    ingest = world.loaded.config.ingest
+    guard_removals(found, 1.0 if options.allow_removals else ingest.max_removals, world.loaded.documents)
+    return _Loop(world, options, found, run_key(world)).go()
 
 
 class _Loop:
     """One run that has something to do. Each step either works, or takes what stands from before."""
 
-    def __init__(self, world: World, options: Options, look: Scan, key: str) -> None:
-        self.world, self.options, self.look, self.key = world, options, look, key
+    def __init__(self, world: World, options: Options, found: Scan, key: str) -> None:
+        self.world, self.options, self.look, self.key = world, options, found, key
         self.out = Outcome()
 
     def go(self) -> Outcome:
@@ -165,7 +94,7 @@ class _Loop:
         world = self.world
         key = build_key(world, snapshot)
         before = world.journal.done("build", key)
-        if self._asked("build") and (before is None or self.options.forced or not _stands(world, before["release"])):
+        if self._asked("build") and (before is None or self.options.forced or not stands(world, before["release"])):
             with record.step("build") as child:
                 release = register(world, build(world, snapshot), child)
                 child.params({"release": release.id, "documents": str(len(snapshot.entries))})
@@ -186,7 +115,7 @@ class _Loop:
         before = world.journal.done("deploy", release.id)
         if before is not None and not self.options.forced and pointers.champion != release.id and pointers.champion:
             self.out.steps["deploy"] = "skipped"
-            self.out.warnings.append(_moved_since(release.id, pointers.champion))
+            self.out.warnings.append(moved_since(release.id, pointers.champion))
             return
         if verdict is not None and verdict.verdict == "fail":
             raise GateFailed(f"the gate failed release {short(release.id)}: {verdict.reasons[0]} ({_explain(verdict)})")

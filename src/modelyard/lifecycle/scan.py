@@ -11,7 +11,7 @@ from pathlib import Path
 from modelyard.errors import ProjectError, RefusedByPolicy
 from modelyard.ids import digest_file
 from modelyard.lifecycle.journal import Stat
-from modelyard.ports.workload import Changes, Source
+from modelyard.ports.records import Changes, Source
 
 _IGNORED = {"Thumbs.db", "desktop.ini"}
 

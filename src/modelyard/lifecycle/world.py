@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from modelyard.clock import Clock
 from modelyard.lifecycle.journal import Journal
 from modelyard.ports.ledger import Ledger
 from modelyard.ports.progress import Progress
-from modelyard.ports.registry import Registry
-from modelyard.ports.tables import Tables
-from modelyard.ports.workload import Context, Workload
 from modelyard.project.layout import Layout
 from modelyard.project.load import Loaded
 from modelyard.serving.opened import OpenedRelease
+
+if TYPE_CHECKING:
+    from modelyard.ports.registry import Registry
+    from modelyard.ports.tables import Tables
+    from modelyard.ports.workload import Context, Workload
 
 
 class Heavy(Protocol):
@@ -30,6 +32,11 @@ class Heavy(Protocol):
 
     @property
     def tables(self) -> Tables: ...
+
+    @property
+    def registry_uri(self) -> str:
+        """Where other tools find the registry; known without opening it."""
+        ...
 
     @property
     def registry(self) -> Registry: ...

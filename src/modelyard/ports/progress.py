@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -24,17 +24,11 @@ class Bar(Protocol):
 class Progress(Protocol):
     """Where progress is shown. `with progress.bar("read", total=12, unit="documents") as bar: bar.advance()`."""
 
-    def bar(self, label: str, total: int | None = None, unit: str = "") -> BarContext: ...
+    def bar(self, label: str, total: int | None = None, unit: str = "") -> AbstractContextManager[Bar]: ...
 
     def say(self, text: str) -> None:
         """A line for people, on its own."""
         ...
-
-
-class BarContext(Protocol):
-    def __enter__(self) -> Bar: ...
-
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 class _Nothing:
@@ -52,7 +46,7 @@ class Silent:
     def _bar(self) -> Iterator[Bar]:
         yield _Nothing()
 
-    def bar(self, label: str, total: int | None = None, unit: str = "") -> BarContext:
+    def bar(self, label: str, total: int | None = None, unit: str = "") -> AbstractContextManager[Bar]:
         return self._bar()
 
     def say(self, text: str) -> None: ...

@@ -19,6 +19,28 @@ Verdict = Literal["pass", "fail", "abstain"]
 
 
 @dataclass(frozen=True)
+class Source:
+    """A file of the user's data, as it was seen: path relative to the data folder with forward slashes."""
+
+    path: str
+    sha256: str
+    size: int
+    modified_ns: int
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What differs between the data folder and what was ingested. `unreadable` maps a path to the reason."""
+
+    changed: tuple[Source, ...]
+    removed: tuple[str, ...]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.removed or self.unreadable)
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """The content a release is built from: (path, SHA-256 of the bytes) of every source, and how it was prepared.
 

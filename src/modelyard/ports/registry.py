@@ -48,7 +48,9 @@ class Registry(Protocol):
         """A run, with `step`s inside. An exception marks it failed and passes on."""
         ...
 
-    def log_release(self, run: Run, model: str, folder: Path, release: str, tags: Mapping[str, str]) -> Logged:
+    def log_release(
+        self, run: Run, model: str, folder: Path, release: str, tags: Mapping[str, str], accepts: frozenset[str]
+    ) -> Logged:
         """Log the release in `folder` (manifest.json and members) as a model that needs nothing else, and register it
         as the next version of `model`. A release logged before gives its version again."""
         ...

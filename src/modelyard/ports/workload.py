@@ -20,7 +20,9 @@ from modelyard.ports.embedder import Embedder
 from modelyard.ports.engine import Engine
 from modelyard.ports.index import Index, Searcher
 from modelyard.ports.progress import Progress
+from modelyard.ports.records import Changes as Changes
 from modelyard.ports.records import Snapshot
+from modelyard.ports.records import Source as Source
 from modelyard.ports.tables import Tables
 
 Request = Mapping[str, Any]
@@ -185,28 +187,6 @@ class Context:
         """Polled between batches. Raises Cancelled."""
         if self.cancelled():
             raise Cancelled("interrupted: run the same command again, it goes on where it stopped")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A file of the user's data, as it was seen: path relative to the data folder with forward slashes."""
-
-    path: str
-    sha256: str
-    size: int
-    modified_ns: int
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What differs between the data folder and what was ingested. `unreadable` maps a path to the reason."""
-
-    changed: tuple[Source, ...]
-    removed: tuple[str, ...]
-    unreadable: Mapping[str, str] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.changed or self.removed or self.unreadable)
 
 
 class Workload(Protocol):

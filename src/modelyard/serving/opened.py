@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelyard.ports.records import Manifest
-from modelyard.ports.workload import Predictor, Workload
+
+if TYPE_CHECKING:
+    from modelyard.ports.workload import Predictor, Workload
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,325 @@
+"""`import modelyard`: what notebooks use and the command line calls.
+
+    project = modelyard.open("handbook", target="staging")
+    project.run()
+    project.ask("How many days of leave after five years?")["answer"]
+    project.rollback()
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelyard.clock import stamp
+from modelyard.errors import NotFound, ProjectError, RequestError, StorageError
+from modelyard.ids import short
+from modelyard.lifecycle import artifact
+from modelyard.lifecycle import release as pointer
+from modelyard.lifecycle.hold import hold
+from modelyard.lifecycle.unchanged import Options, Outcome, look, unchanged
+from modelyard.ports.progress import Progress
+from modelyard.ports.records import Decision, Move, Release
+from modelyard.project.load import FILE
+from modelyard.project.model import NAME
+from modelyard.serving.route import alive, ask_gateway, search_gateway
+from modelyard.wiring import open_world
+
+if TYPE_CHECKING:
+    from modelyard.lifecycle.world import World
+    from modelyard.serving.opened import OpenedRelease
+
+_HEAVY = {
+    "answer": "modelyard.serving.answer",
+    "build": "modelyard.lifecycle.build",
+    "diff": "modelyard.lifecycle.diff",
+    "explain": "modelyard.lifecycle.explain",
+    "run": "modelyard.lifecycle.run",
+    "workload": "modelyard.ports.workload",
+}
+
+
+def _heavy(name: str) -> Any:
+    """A module that imports numpy and Arrow: not for those who only move a pointer."""
+    return importlib.import_module(_HEAVY[name])
+
+
+def open(path: str | Path = ".", *, target: str = "test", progress: Progress | None = None) -> Project:
+    """The project at or above `path`, as `target` sees it. Raises NotFound, ProjectError."""
+    return Project(open_world(Path(path), target, progress=progress))
+
+
+class Project:
+    """One target of a project. Methods raise the errors of `modelyard.errors`."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._opened: OpenedRelease | None = None
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def __enter__(self) -> Project:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def name(self) -> str:
+        return self.world.endpoint
+
+    def run(
+        self,
+        *,
+        only: str | None = None,
+        start: str | None = None,
+        allow_removals: bool = False,
+        wait: float = 0.0,
+    ) -> Outcome:
+        """Prepare, build, evaluate, gate, deploy; what is unchanged is skipped. `wait`: seconds to wait for another
+        run on this target. Raises UserError, GateFailed, GateAbstained, Busy."""
+        options = Options(only, start, allow_removals, wait)
+        world = self.world
+        with hold(world.layout.run_lock, f"`modelyard run -t {world.loaded.target}`", world.clock, wait):
+            found = look(world)
+            outcome = unchanged(world, options, found)
+            if outcome is None:
+                outcome = _heavy("run").run(world, options, found)
+            return outcome
+
+    def ask(self, question: str, history: Sequence[Mapping[str, str]] = ()) -> dict[str, Any]:
+        """One answer of the champion: its output ({answer, refused, citations, ...}) with `release` and `latency_ms`.
+
+        Through the gateway where one serves this target; else the release is loaded here, and kept until `close`.
+        Raises NotFound where nothing is deployed, RequestError.
+        """
+        request = {"messages": [*history, {"role": "user", "content": question}]}
+        start = self.world.clock.monotonic()
+        gateway = alive(self.world.layout)
+        if gateway is not None:
+            output = dict(ask_gateway(gateway, request))
+        else:
+            opened = self._champion()
+            call = _heavy("workload").Call(self.world.clock, key=uuid.uuid4().hex)
+            output = {**_heavy("answer").answer(opened, request, call).output, "release": opened.id}
+        output["latency_ms"] = round((self.world.clock.monotonic() - start) * 1000, 1)
+        return output
+
+    def search(self, query: str, k: int = 10) -> list[dict[str, Any]]:
+        """What retrieval alone finds: [{document, page, score, text}], best first. Of the champion, or of the newest
+        release where nothing is deployed. Raises RequestError where this kind of model has no search."""
+        if k < 1:
+            raise RequestError(f"k is {k}: at least 1 is expected")
+        gateway = alive(self.world.layout)
+        if gateway is not None:
+            return [dict(hit) for hit in search_gateway(gateway, query, k)]
+        opened = self._champion(newest=True)
+        if not isinstance(opened.predictor, _heavy("workload").CanSearch):
+            raise RequestError(f"{self.name} carries a {opened.manifest.workload}, which has nothing to search")
+        return [dict(hit) for hit in opened.predictor.search(query, k)]
+
+    def releases(self) -> list[dict[str, Any]]:
+        """[{id, version, created, state, aliases}], newest first."""
+        aliases = self._aliases()
+        return [
+            {
+                "id": r.id,
+                "version": r.version,
+                "created": r.created,
+                "state": r.state,
+                "aliases": aliases.get(r.id, []),
+            }
+            for r in self.world.ledger.releases()
+        ]
+
+    def release(self, name: str) -> Release:
+        """By id, unique prefix, `v7`, or one of the aliases champion, challenger, previous. Raises NotFound."""
+        if name in pointer.ALIASES:
+            found = getattr(self.world.ledger.pointers(self.name), name)
+            if found is None:
+                raise NotFound(f"{self.name} has no {name}")
+            name = found
+        return self.world.ledger.release(name)
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Everything known of a release: manifest, state, documents, the gate's last judgement, where it loads from."""
+        release = self.release(name)
+        folder = self.world.layout.releases / release.id
+        verdict = pointer.stored_verdict(self.world, release.id)
+        present = (folder / artifact.MANIFEST).is_file()
+        return {
+            "id": release.id,
+            "version": release.version,
+            "created": release.created,
+            "state": release.state,
+            "aliases": self._aliases().get(release.id, []),
+            "manifest": release.manifest.to_json(),
+            "documents": len(artifact.read_snapshot(folder).entries) if present else None,
+            "bytes": sum((folder / m).stat().st_size for m in release.manifest.members) if present else None,
+            "code": release.code,
+            "folder": str(folder) if present else None,
+            "decision": verdict.id if verdict else None,
+            "verdict": verdict.verdict if verdict else None,
+            "metrics": dict(verdict.inputs["evidence"]["metrics"]) if verdict else {},
+            "mlflow": {
+                "tracking_uri": self.world.heavy.registry_uri,
+                "model_uri": f"models:/{self.name}/{release.version}" if release.version is not None else None,
+            },
+        }
+
+    def promote(self, name: str, why: str = "") -> pointer.Moved:
+        """Make a release the champion. Raises GateFailed, GateAbstained, RefusedByPolicy, NotFound, Unavailable."""
+        release = self.release(name)
+        return pointer.promote(self.world, release.id, by_person=True, why=why or "promoted by hand")
+
+    def rollback(self, to: str | None = None, why: str = "") -> pointer.Moved:
+        """Back to the previous champion, or to one that was champion before. Raises NotFound, RefusedByPolicy."""
+        target = self.release(to).id if to is not None else None
+        return pointer.rollback(self.world, target, why or "rolled back by hand")
+
+    def follow(self) -> None:
+        """Bring the registry's aliases in line with the ledger: what `promote` and `rollback` leave for afterwards."""
+        pointer.project_aliases(self.world)
+
+    def history(self) -> list[Move]:
+        """Moves of the pointer, newest first."""
+        return list(self.world.ledger.history(self.name))
+
+    def diff(self, old: str, new: str) -> dict[str, Any]:
+        """Which documents, members, prompt lines, settings changed, and which questions changed answer."""
+        found: dict[str, Any] = _heavy("diff").diff(self.world, self.release(old), self.release(new))
+        return found
+
+    def export(self, name: str, path: str | Path) -> Path:
+        """Write a release to one file. Raises Damaged, StorageError."""
+        release = self.release(name)
+        artifact.export(self.world.layout.releases / release.id, Path(path))
+        return Path(path)
+
+    def import_(self, path: str | Path) -> Release:
+        """Take in an exported release, under the id it has. It is not deployed, and was not judged here."""
+        world = self.world
+        manifest = artifact.unpack(Path(path), world.layout.releases, world.layout.objects)
+        world.ledger.add_release(Release(manifest.id, manifest, "built", stamp(world.clock.now())))
+        return world.ledger.release(manifest.id)
+
+    def evaluate(self, name: str | None = None) -> tuple[Mapping[str, Any], Decision]:
+        """Let a release (default: the champion, else the newest) sit the exam, judge it, write both down. The evidence
+        and the gate's decision. Raises UserError for an exam that is wrong."""
+        world = self.world
+        if name is None:
+            release = self._standing()
+        else:
+            release = self.release(name)
+        with (
+            hold(world.layout.run_lock, "`modelyard evaluate`", world.clock),
+            world.heavy.registry.run(f"evaluate {world.loaded.target}") as record,
+        ):
+            release = _heavy("build").register(world, release, record)
+            evidence, decision = _heavy("run").judge(world, release, record, {})
+        return evidence, decision
+
+    def explain(self, name: str) -> dict[str, Any]:
+        """A decision, why it was made, and whether making it again from its stored inputs gives the same."""
+        found: dict[str, Any] = _heavy("explain").explain(self.world.ledger.decision(name))
+        return found
+
+    def documents(self) -> list[dict[str, Any]]:
+        """What became of each document: [{document, state, pages, chunks, words, ...}]."""
+        workload = self.world.heavy.workload
+        if not isinstance(workload, _heavy("workload").HasCorpus):
+            raise RequestError(f"{self.name} carries a {workload.name}, which keeps no documents")
+        return [dict(row) for row in workload.corpus_status(self.world.heavy.context)]
+
+    def quarantine(self) -> list[dict[str, Any]]:
+        """What could not be read, and why: [{document, reason}]."""
+        return [
+            {"document": row["document"], "reason": row["reason"]}
+            for row in self.documents()
+            if row["state"] == "quarantined"
+        ]
+
+    def _aliases(self) -> dict[str, list[str]]:
+        pointers = self.world.ledger.pointers(self.name)
+        out: dict[str, list[str]] = {}
+        for alias in pointer.ALIASES:
+            if (identity := getattr(pointers, alias)) is not None:
+                out.setdefault(identity, []).append(alias)
+        return out
+
+    def _standing(self) -> Release:
+        """The champion, else the newest release. Raises NotFound where there is none."""
+        champion = self.world.ledger.pointers(self.name).champion
+        if champion is not None:
+            return self.world.ledger.release(champion)
+        releases = self.world.ledger.releases()
+        if not releases:
+            raise NotFound(f"{self.name} has no release in {self.world.loaded.target}: `modelyard run` makes one")
+        return releases[0]
+
+    def _champion(self, newest: bool = False) -> OpenedRelease:
+        release = self._standing()
+        if not newest and self.world.ledger.pointers(self.name).champion is None:
+            raise NotFound(f"nothing is deployed in {self.world.loaded.target}: `modelyard run`, or release promote")
+        if self._opened is None or self._opened.id != release.id:
+            self.close()
+            folder = self.world.layout.releases / release.id
+            if not folder.is_dir():
+                raise NotFound(f"the files of release {short(release.id)} are gone from {folder.parent}")
+            self._opened = self.world.heavy.open_release(folder)
+        return self._opened
+
+
+def init(
+    folder: str | Path, *, documents: str | Path | None = None, workload: str = "chatbot", name: str | None = None
+) -> Path:
+    """Make a project: modelyard.yml, a documents folder (or the one given), an empty exam. It runs as it is.
+
+    Raises ProjectError where there is one already, or the name or folder is no good.
+    """
+    root = Path(folder).absolute()
+    if (root / FILE).exists():
+        raise ProjectError(f"{root / FILE} is there already: this is a project")
+    title = name or re.sub(r"[^a-zA-Z0-9_-]+", "-", root.name).strip("-_") or "project"
+    if not NAME.match(title):
+        title = f"p-{title}"[:63]
+    where = "documents"
+    if documents is not None:
+        given = Path(documents).expanduser().absolute()
+        if not given.is_dir():
+            raise ProjectError(f"the documents folder {given} is not there")
+        where = str(given)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if documents is None:
+            (root / "documents").mkdir(exist_ok=True)
+        (root / "evaluation.jsonl").touch()
+        if not (root / ".gitignore").exists():
+            (root / ".gitignore").write_text(".modelyard/\n", encoding="utf-8")
+        text = _TEMPLATE.format(name=title, workload=json.dumps(workload), documents=json.dumps(where, ensure_ascii=False))
+        (root / FILE).write_text(text, encoding="utf-8")
+    except OSError as e:
+        raise StorageError(f"{e.filename or root} cannot be written: {e.strerror}") from None
+    return root
+
+
+_TEMPLATE = """\
+# What each key means: `modelyard config show --origin`. Secrets by reference only: env:NAME or file:PATH.
+name: {name}
+workload: {workload}
+documents: {documents}
+exam: evaluation.jsonl    # one {{"id", "question", "answers", "evidence": [{{"document", "page"}}], ...}} a line
+
+targets:
+  test: {{}}
+  staging: {{}}
+  prod: {{}}
+"""

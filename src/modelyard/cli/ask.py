@@ -1,0 +1,107 @@
+"""`modelyard ask` and `modelyard search`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from modelyard import api
+from modelyard.cli.options import json_option, print_json, print_line, project_options
+from modelyard.errors import NotFound, UserError
+from modelyard.ids import short
+
+
+@click.command()
+@click.argument("question", required=False)
+@project_options
+@click.option("--file", "path", type=click.Path(path_type=Path), help='Many at once: one {"question": ...} a line.')
+@json_option
+def ask(question: str | None, folder: Path, target: str, path: Path | None, as_json: bool) -> None:
+    """Answer QUESTION from the documents, with page citations; or say that they do not answer it."""
+    with api.open(folder, target=target) as project:
+        if path is not None:
+            for text, history in _questions(path, question):
+                print_line(brief(project.ask(text, history)))
+            return
+        answer = project.ask(_given(question))
+    if as_json:
+        print_json(brief(answer))
+        return
+    click.echo(answer.get("answer", ""))
+    for citation in answer.get("citations", []):
+        click.echo(f"  {citation['document']}, page {citation['page']}: \u201c{_one_line(citation['quote'])}\u201d")
+    click.echo(f"[release {short(answer['release'])}, {answer['latency_ms']:.0f} ms]", err=True)
+
+
+@click.command()
+@click.argument("query", required=False)
+@click.option("-k", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many pages.")
+@project_options
+@click.option("--file", "path", type=click.Path(path_type=Path), help='Many at once: one {"question": ...} a line.')
+@json_option
+def search(query: str | None, k: int, folder: Path, target: str, path: Path | None, as_json: bool) -> None:
+    """What retrieval alone finds for QUERY, best first."""
+    with api.open(folder, target=target) as project:
+        if path is not None:
+            for text, _ in _questions(path, query):
+                print_line([_hit(hit) for hit in project.search(text, k)])
+            return
+        hits = [_hit(hit) for hit in project.search(_given(query), k)]
+    if as_json:
+        print_json(hits)
+        return
+    for hit in hits:
+        click.echo(f"{hit['score']:.4f}  {hit['document']}, page {hit['page']}")
+        click.echo(f"        {_one_line(hit['text'])[:160]}")
+
+
+def brief(answer: dict[str, Any]) -> dict[str, Any]:
+    """What `ask --json` promises: {answer, refused, citations: [{document, page, quote}], release, latency_ms}."""
+    citations = [{k: c[k] for k in ("document", "page", "quote")} for c in answer.get("citations", [])]
+    return {
+        "answer": answer.get("answer", ""),
+        "refused": bool(answer.get("refused", False)),
+        "citations": citations,
+        "release": answer["release"],
+        "latency_ms": answer["latency_ms"],
+    }
+
+
+def _hit(hit: dict[str, Any]) -> dict[str, Any]:
+    return {k: hit[k] for k in ("document", "page", "score", "text")}
+
+
+def _given(text: str | None) -> str:
+    if text is None:
+        raise UserError("give a question, or --file QUESTIONS.jsonl")
+    return text
+
+
+def _questions(path: Path, other: str | None) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    if other is not None:
+        raise UserError("give a question or --file, not both")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise NotFound(f"{path} is not there") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"{path} cannot be read as UTF-8 text: {e}") from None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            question, history = row["question"], row.get("history") or []
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f'{path}:{number}: one {{"question": "..."}} a line is expected') from None
+        if not isinstance(question, str) or not isinstance(history, list):
+            raise UserError(f"{path}:{number}: question is text, and history a list of messages")
+        yield question, history
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

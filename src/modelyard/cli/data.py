@@ -1,0 +1,52 @@
+"""`modelyard data ...`: the corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from modelyard import api
+from modelyard.cli.options import json_option, print_json, project_options, table
+
+
+@click.group()
+def data() -> None:
+    """What is in the corpus, and what could not be read."""
+
+
+@data.command()
+@project_options
+@json_option
+def status(folder: Path, target: str, as_json: bool) -> None:
+    """Each document and what became of it."""
+    with api.open(folder, target=target) as project:
+        rows = project.documents()
+    if as_json:
+        print_json([{k: r[k] for k in ("document", "state", "pages", "chunks", "words")} for r in rows])
+        return
+    table(
+        [[_shown(r["document"]), r["state"], str(r["pages"]), str(r["chunks"]), str(r["words"])] for r in rows],
+        ["DOCUMENT", "STATE", "PAGES", "CHUNKS", "WORDS"],
+    )
+
+
+@data.command()
+@project_options
+@json_option
+def quarantine(folder: Path, target: str, as_json: bool) -> None:
+    """What could not be read, and why."""
+    with api.open(folder, target=target) as project:
+        rows = project.quarantine()
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        click.echo(f"{_shown(row['document'])}: {row['reason']}")
+    if not rows:
+        click.echo("everything was read")
+
+
+def _shown(name: str) -> str:
+    """A file's name may hold newlines and control characters: a terminal gets them escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

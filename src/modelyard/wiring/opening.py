@@ -1,0 +1,56 @@
+"""Opening a release: verify, load, guard. Worker, `mlflow.pyfunc`, exam and `ask` all come through here."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+from modelyard.clock import SystemClock
+from modelyard.errors import UserError
+from modelyard.ids import short
+from modelyard.lifecycle.artifact import verify
+from modelyard.ports.guard import Guard
+from modelyard.ports.progress import Silent
+from modelyard.ports.workload import Context, Workload
+from modelyard.project.load import load
+from modelyard.serving.guarded import guarded
+from modelyard.serving.opened import OpenedRelease
+from modelyard.wiring.catalogue import GUARDS
+from modelyard.wiring.ports import ReleasePorts
+from modelyard.workloads import workload as find_workload
+
+
+def open_release(folder: Path, *, project: Path | None = None, target: str | None = None) -> OpenedRelease:
+    """Verify, load and guard the release in `folder`. `project` and `target` are where it is served from, if anywhere.
+
+    Raises Damaged for a member that is missing or altered, UserError for answers of another version, NotFound.
+    """
+    manifest = verify(folder)
+    loaded = load(project, target or "test") if project is not None else None
+    workload = open_workload(manifest.workload, project)
+    if workload.answer_version != manifest.answer_version:
+        raise UserError(
+            f"release {short(manifest.id)} answers by version {manifest.answer_version} of {manifest.workload}, this "
+            f"modelyard by version {workload.answer_version}: `modelyard run --from build` brings it forward"
+        )
+    ctx = Context(manifest.settings, ReleasePorts(manifest.settings, loaded), SystemClock(), Silent())
+    predictor = workload.load(ctx, folder)
+    return OpenedRelease(manifest.id, folder, manifest, workload, guarded(predictor, _guards(manifest.guards)))
+
+
+def _guards(names: tuple[str, ...]) -> tuple[Guard, ...]:
+    out = []
+    for name in names:
+        if name not in GUARDS:
+            raise UserError(f"the guard {name!r} is not known to this modelyard: a newer one made the release")
+        module, _, attribute = GUARDS[name].partition(":")
+        out.append(getattr(importlib.import_module(module), attribute)())
+    return tuple(out)
+
+
+def open_workload(name: str, project: Path | None) -> Workload:
+    """The workload called `name`; one of the user's own lies in the project's folder. Raises ProjectError."""
+    if project is not None and str(project) not in sys.path:
+        sys.path.insert(0, str(project))
+    return find_workload(name)

@@ -1,0 +1,148 @@
+"""The ports as a workload sees them: those of a project under way, and those of a loaded release."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelyard.errors import UserError
+from modelyard.project.load import Loaded
+from modelyard.wiring.catalogue import adapter
+
+if TYPE_CHECKING:
+    from modelyard.ports.chat import Chat
+    from modelyard.ports.embedder import Embedder
+    from modelyard.ports.engine import Engine
+    from modelyard.ports.index import Index, Searcher
+    from modelyard.ports.tables import Tables
+
+
+class ProjectPorts:
+    """The ports of a project's target, each opened when first asked for."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded, self._settings = loaded, loaded.workload_settings()
+
+    @cached_property
+    def tables(self) -> Tables:
+        tables: Tables = adapter("tables", "delta")(self._loaded.layout.tables)
+        return tables
+
+    @cached_property
+    def engine(self) -> Engine:
+        engine: Engine = adapter("engine", "local")()
+        return engine
+
+    @cached_property
+    def index(self) -> Index:
+        kind = str(self._settings.get("index", "segments"))
+        # Another kind of index keeps a store of its own beside the segments.
+        root = self._loaded.layout.index if kind == "segments" else self._loaded.layout.store / f"index-{kind}"
+        index: Index = adapter("index", kind)(root)
+        return index
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        return _embedder(self._settings, None)
+
+    def embedder(self, folder: Path | None = None) -> Embedder:
+        return self._embedder if folder is None else _embedder(self._settings, folder)
+
+    def chat(self) -> Chat | None:
+        return _chat(self._settings, self._loaded)
+
+    def source(self, sha256: str) -> bytes | None:
+        return _source(self._loaded, sha256)
+
+    def searcher(self, folder: Path) -> Searcher:
+        return _searcher(self._settings, folder)
+
+
+class ReleasePorts:
+    """What a loaded release may ask for. `loaded` is the project it is served from, if there is one."""
+
+    def __init__(self, settings: Mapping[str, Any], loaded: Loaded | None) -> None:
+        self._settings, self._loaded = settings, loaded
+
+    @property
+    def tables(self) -> Tables:
+        raise RuntimeError("a loaded release has no tables")
+
+    @property
+    def engine(self) -> Engine:
+        raise RuntimeError("a loaded release has no engine")
+
+    @property
+    def index(self) -> Index:
+        raise RuntimeError("a loaded release has a searcher of its own, no index")
+
+    def embedder(self, folder: Path | None = None) -> Embedder:
+        return _embedder(self._settings, folder)
+
+    def chat(self) -> Chat | None:
+        return _chat(self._settings, self._loaded)
+
+    def source(self, sha256: str) -> bytes | None:
+        return _source(self._loaded, sha256) if self._loaded is not None else None
+
+    def searcher(self, folder: Path) -> Searcher:
+        return _searcher(self._settings, folder)
+
+
+def _embedder(settings: Mapping[str, Any], folder: Path | None) -> Embedder:
+    name = str(settings.get("embedder", "minilm"))
+    made = adapter("embedder", name)
+    if name == "hash":
+        opened: Embedder = made()
+        return opened
+    if folder is None:
+        folder = importlib.import_module(made.__module__).packaged()
+    opened = made(folder)
+    return opened
+
+
+def _searcher(settings: Mapping[str, Any], folder: Path) -> Searcher:
+    searcher: Searcher = adapter("searcher", str(settings.get("index", "segments")))(folder)
+    return searcher
+
+
+def _chat(settings: Mapping[str, Any], loaded: Loaded | None) -> Chat | None:
+    """The chat model that the settings name. Where it is comes from the project, else from MODELYARD_CHAT_URL and
+    MODELYARD_CHAT_KEY: a release never holds a URL or a key."""
+    wanted = settings.get("chat")
+    if wanted is None:
+        return None
+    options: dict[str, Any] = {"name": wanted["model"]}
+    configured = getattr(getattr(loaded.config, "chatbot", None), "chat", None) if loaded else None
+    if configured is not None and loaded is not None:
+        options |= {
+            "url": configured.url,
+            "key": configured.key.reveal(loaded.root) if configured.key else None,
+            "headers": {name: secret.reveal(loaded.root) for name, secret in configured.headers.items()},
+            "timeout": configured.timeout,
+            "retries": configured.retries,
+            "budget_tokens": configured.budget_tokens,
+        }
+    else:
+        url = os.environ.get("MODELYARD_CHAT_URL")
+        if not url:
+            raise UserError(
+                f"this release answers with the chat model {wanted['model']!r}: set MODELYARD_CHAT_URL (and "
+                f"MODELYARD_CHAT_KEY) to where it is served"
+            )
+        options |= {"url": url, "key": os.environ.get("MODELYARD_CHAT_KEY")}
+    chat: Chat = adapter("chat", "openai")(**options)
+    return chat
+
+
+def _source(loaded: Loaded, sha256: str) -> bytes | None:
+    tables = adapter("tables", "delta")(loaded.layout.tables)
+    if "documents_raw" not in tables.names():
+        return None
+    rows = tables.read("documents_raw", ["content"], {"sha256": [sha256]})
+    found = next((value for value in rows.column("content").to_pylist() if value is not None), None)
+    return found
