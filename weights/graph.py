@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,34 @@ class Scales:
     smooth: Mapping[str, NDArray[np.float32]]
     low: Mapping[str, float]
     high: Mapping[str, float]
+
+    @classmethod
+    def read(cls, path: Path) -> Scales:
+        """From `scales.json`, as `learn.py` writes it: {site: {exponents, low, high}}."""
+        sites = json.loads(path.read_text(encoding="utf-8"))
+        return cls(
+            smooth={site: factors(entry["exponents"]) for site, entry in sites.items()},
+            low={site: entry["low"] for site, entry in sites.items()},
+            high={site: entry["high"] for site, entry in sites.items()},
+        )
+
+
+_EIGHTHS = (
+    1.0,
+    1.0905077326652577,
+    1.189207115002721,
+    1.2968395546510096,
+    1.4142135623730951,
+    1.5422108254079407,
+    1.681792830507429,
+    1.8340080864093424,
+)
+
+
+def factors(exponents: Sequence[int]) -> NDArray[np.float32]:
+    """2 ** (e / 8) for each e, from a table: the last bit of a library's power function is not the same everywhere."""
+    whole, eighth = np.divmod(np.asarray(exponents), 8)
+    return np.ldexp(np.array(_EIGHTHS)[eighth], whole).astype(np.float32)
 
 
 def read_safetensors(path: Path) -> dict[str, Array]:
@@ -116,7 +144,7 @@ class _Builder:
         into = self.quantised(f"{name}.input", x)
         side = {}
         for part, order in (("query", (0, 2, 1, 3)), ("key", (0, 2, 3, 1)), ("value", (0, 2, 1, 3))):
-            factor = HEAD**-0.5 if part == "query" else 1.0
+            factor = float(1 / np.sqrt(HEAD)) if part == "query" else 1.0
             y = self.dense(f"{name}.{part}", into, f"{source}.attention.self.{part}", f"{name}.input", factor)
             y = self.op("Reshape", f"{name}.{part}.split", [y, heads])
             side[part] = self.op("Transpose", f"{name}.{part}.turned", [y], perm=order)

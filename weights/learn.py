@@ -26,9 +26,6 @@ from tokenizers import Tokenizer
 FOLDER = Path(__file__).resolve().parent
 ALPHAS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 CUTS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
-STEPS_PER_OCTAVE = 8
-"""Factors are kept as whole eighths of an octave: two digits each in the file, and exact to rebuild."""
-
 Floats = NDArray[np.float32]
 
 
@@ -74,21 +71,17 @@ def candidates(x: Floats, w: Floats) -> Iterator[tuple[list[int], float, float]]
     most, heaviest = np.abs(x).max(axis=0), np.abs(w).max(axis=1)
     for alpha in ALPHAS:
         exact = np.log2(heaviest ** (1 - alpha) / np.maximum(most, 1e-4) ** alpha)
-        exponents = np.rint((exact - np.median(exact)) * STEPS_PER_OCTAVE).astype(int)
-        scaled = x * factors(exponents)
+        exponents = np.rint((exact - np.median(exact)) * 8).astype(int)
+        scaled = x * graph.factors(exponents)
         low, high = float(scaled.min()), float(scaled.max())
         cuts = itertools.product(CUTS, CUTS) if low < -0.3 * high else ((1.0, cut) for cut in CUTS)
         for down, up in cuts:
             yield exponents.tolist(), low * down, high * up
 
 
-def factors(exponents: Any) -> Floats:
-    return np.exp2(np.asarray(exponents) / STEPS_PER_OCTAVE).astype(np.float32)
-
-
 def loss(x: Floats, w: Floats, exact: Floats, exponents: list[int], low: float, high: float) -> float:
     """Mean squared error of the product when both sides are int8."""
-    factor = factors(exponents)
+    factor = graph.factors(exponents)
     packed, steps = graph.int8(w / factor[:, None], axis=0)
     step, zero = graph.int8_range(low, high)
     q = (np.clip(np.rint(x * factor / step) + zero, 0, 255) - zero) * step

