@@ -38,6 +38,7 @@ _HEAVY = {
     "answer": "modelyard.serving.answer",
     "build": "modelyard.lifecycle.build",
     "diff": "modelyard.lifecycle.diff",
+    "evaluate": "modelyard.lifecycle.evaluate",
     "explain": "modelyard.lifecycle.explain",
     "run": "modelyard.lifecycle.run",
     "workload": "modelyard.ports.workload",
@@ -226,6 +227,14 @@ class Project:
             release = _heavy("build").register(world, release, record)
             evidence, decision = _heavy("run").judge(world, release, record, {})
         return evidence, decision
+
+    def sitting(self, name: str) -> list[dict[str, Any]]:
+        """A release's latest rows in the exam: [{case, origin, slices, request, output, values, unscored, latency_ms}].
+
+        Raises NotFound for a release that sat none.
+        """
+        found: list[dict[str, Any]] = _heavy("evaluate").rows(self.world, self.release(name))
+        return found
 
     def explain(self, name: str) -> dict[str, Any]:
         """A decision, why it was made, and whether making it again from its stored inputs gives the same."""

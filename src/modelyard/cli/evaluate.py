@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from modelyard import api
-from modelyard.cli.options import json_option, print_json, project_options, table
+from modelyard.cli.options import json_option, print_json, print_line, project_options, table
 from modelyard.cli.progress import Bars
 from modelyard.ids import short
 
@@ -16,10 +16,15 @@ from modelyard.ids import short
 @click.command()
 @click.argument("name", required=False)
 @project_options
+@click.option("--rows", is_flag=True, help="Print the rows of its latest sitting, one JSON object a line.")
 @json_option
-def evaluate(name: str | None, folder: Path, target: str, as_json: bool) -> None:
+def evaluate(name: str | None, folder: Path, target: str, rows: bool, as_json: bool) -> None:
     """Let a release (default: the champion) sit the exam, and judge it."""
     with api.open(folder, target=target, progress=Bars()) as project:
+        if rows:
+            for row in project.sitting(name or "champion"):
+                print_line(row)
+            return
         evidence, decision = project.evaluate(name)
     if as_json:
         print_json({"evidence": evidence, "verdict": decision.verdict, "decision": decision.id})

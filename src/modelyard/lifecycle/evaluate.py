@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from modelyard.calc import stats
 from modelyard.clock import stamp
-from modelyard.errors import Cancelled, ModelyardError, UserError
+from modelyard.errors import Cancelled, ModelyardError, NotFound, UserError
 from modelyard.ids import digest, digest_bytes, short
 from modelyard.lifecycle.world import World
 from modelyard.ports.records import Release
@@ -232,6 +232,30 @@ def _row_from(r: Mapping[str, Any]) -> Row:
         r["origin"] or "human",
         json.loads(r["output"]),
     )
+
+
+def rows(world: World, release: Release) -> list[dict[str, Any]]:
+    """The rows of the release's latest sitting, with what was asked. Raises NotFound where it sat no exam."""
+    tables = world.heavy.tables
+    found = tables.read(ROWS.name, match={"release": [release.id]}).to_pylist() if ROWS.name in tables.names() else []
+    if not found:
+        raise NotFound(f"release {short(release.id)} sat no exam here: `modelyard evaluate {short(release.id)}`")
+    newest = max(found, key=lambda r: str(r["at"]))["sitting"]
+    asked = {r["case_id"]: json.loads(r["row"])["request"] for r in tables.read(CASES.name, ["case_id", "row"]).to_pylist()}
+    return [
+        {
+            "case": r["case_id"],
+            "origin": r["origin"],
+            "slices": list(r["slices"] or ()),
+            "request": asked.get(r["case_id"], {}),
+            "output": json.loads(r["output"]),
+            "values": json.loads(r["values"]),
+            "unscored": r["unscored"],
+            "latency_ms": r["latency_ms"],
+        }
+        for r in found
+        if r["sitting"] == newest
+    ]
 
 
 def evidence(workload: Workload, sheet: Sheet, ours: Sitting, theirs: Sitting | None, confidence: float) -> dict[str, Any]:

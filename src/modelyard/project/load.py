@@ -109,9 +109,10 @@ def _parse(text: str, path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
-        raise ProjectError(f"{path}{where}: not valid YAML: {getattr(e, 'problem', None) or e}") from None
-    except RecursionError:
-        raise ProjectError(f"{path}: nested too deeply") from None
+        problem = " ".join(str(getattr(e, "problem", None) or e).split())
+        raise ProjectError(f"{path}{where}: not valid YAML: {problem}") from None
+    except (RecursionError, ValueError) as e:
+        raise ProjectError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
     if not isinstance(values, dict):
         raise ProjectError(f"{path}: a mapping of keys to values is expected")
     return values, lines
