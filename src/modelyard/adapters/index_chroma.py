@@ -38,7 +38,7 @@ _STATE = "state.json"
 _OPEN = 1 << 53  # valid_to of a record that the newest snapshot shows
 _BATCH = 2000
 # Approximate search is made exact enough: a wide beam, more candidates than asked for, and exact scores for these.
-_SPACE = {"hnsw": {"space": "cosine", "ef_construction": 200, "ef_search": 1000, "max_neighbors": 32}}
+_SPACE: Any = {"hnsw": {"space": "cosine", "ef_construction": 200, "ef_search": 1000, "max_neighbors": 32}}
 _SPARE = 64
 
 
@@ -120,7 +120,7 @@ class ChromaSearcher:
             return self._collection.get(where={"$and": conditions}, include=["metadatas", "documents", *more])
 
     def _scored(self, got: Mapping[str, Any], vector: NDArray[np.float32]) -> list[Hit]:
-        """Everything in `got`, best first. Every row is multiplied and summed alone, so it scores alike in any company."""
+        """Everything in `got`, best first; each row is summed alone, so that it scores alike in any company."""
         asked = vector.astype(np.float64)
         asked = asked / (np.linalg.norm(asked) or 1.0)
         hits = []
@@ -250,25 +250,24 @@ class ChromaIndex:
             raise Damaged(f"{path}: is not what was written ({error})") from error
 
     def _save(self, state: _State) -> None:
-        handle, name = tempfile.mkstemp(dir=self._root, prefix=".state-")
-        try:
-            with open(handle, "wb") as file:  # noqa: PTH123
+        with _storing(self._root):
+            handle, name = tempfile.mkstemp(dir=self._root, prefix=".state-")
+            with os.fdopen(handle, "wb") as file:
                 file.write(ids.canonical(asdict(state)))
                 file.flush()
                 os.fsync(file.fileno())
             Path(name).replace(self._root / _STATE)
-        finally:
-            Path(name).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:
-        with _storing(self._root):
-            self._root.mkdir(parents=True, exist_ok=True)
-            with (self._root / ".lock").open("ab") as lock:
+        with contextlib.ExitStack() as stack:
+            with _storing(self._root):
+                self._root.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context((self._root / ".lock").open("ab"))
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 for left in self._root.glob(".state-*"):
                     left.unlink()
-                yield
+            yield
 
 
 def open_exported(folder: Path) -> ChromaSearcher:
