@@ -169,7 +169,7 @@ def visible(tables: Tables, entries: Iterable[tuple[str, str]], prepared: str, e
         columns = (batch.column(name).to_pylist() for name in ("chunk_id", "document", "sha256", "embed_key"))
         for chunk, document, sha256, key in zip(*columns, strict=True):
             if wanted.get(document) == sha256:
-                rows[row_id(chunk, key)] = document
+                rows[row_id(chunk, key, prepared)] = document
                 counts[document] += 1
     for name, count in counts.items():
         if count != known[name].chunks:
@@ -177,12 +177,14 @@ def visible(tables: Tables, entries: Iterable[tuple[str, str]], prepared: str, e
     return rows
 
 
-def row_id(chunk_id: str, key: str) -> str:
-    """The id under which an index holds a passage."""
-    return f"{chunk_id}.{key[:12]}"
+def row_id(chunk_id: str, key: str, prepared: str) -> str:
+    """The id under which an index holds a passage: other words, vectors or ways of preparing are another row."""
+    return f"{chunk_id}.{digest_bytes(key.encode(), prepared.encode())[:16]}"
 
 
-def fetcher(tables: Tables, shown: Mapping[str, str]) -> Callable[[Sequence[str]], Iterator[pa.RecordBatch]]:
+def fetcher(
+    tables: Tables, shown: Mapping[str, str], prepared: str
+) -> Callable[[Sequence[str]], Iterator[pa.RecordBatch]]:
     """What `Index.write` calls for the rows it has not seen: batches of ROWS."""
 
     def fetch(ids: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -194,13 +196,13 @@ def fetcher(tables: Tables, shown: Mapping[str, str]) -> Callable[[Sequence[str]
             groups = [{"document": names[at : at + 256]} for at in range(0, len(names), 256)]
         for match in groups:
             for batch in tables.scan(CHUNKS_TABLE, [*ROWS.names, "embed_key"], match):
-                yield from _index_rows(batch, wanted)
+                yield from _index_rows(batch, wanted, prepared)
 
     return fetch
 
 
-def _index_rows(batch: pa.RecordBatch, wanted: pa.Array) -> Iterator[pa.RecordBatch]:
+def _index_rows(batch: pa.RecordBatch, wanted: pa.Array, prepared: str) -> Iterator[pa.RecordBatch]:
     chunks, keys = (batch.column(name).to_pylist() for name in ("chunk_id", "embed_key"))
-    ids = pa.array([row_id(chunk, key) for chunk, key in zip(chunks, keys, strict=True)], pa.string())
+    ids = pa.array([row_id(chunk, key, prepared) for chunk, key in zip(chunks, keys, strict=True)], pa.string())
     rows = pa.table({**{name: batch.column(name) for name in ROWS.names}, "chunk_id": ids})
     yield from rows.filter(pc.is_in(ids, value_set=wanted)).select(ROWS.names).cast(ROWS).to_batches()

@@ -10,13 +10,15 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from modelyard.ports.index import Passage
 from modelyard.ports.workload import Case, Metric, Response, Row
 from modelyard.workloads.base import mean, ratio
+from modelyard.workloads.chatbot.cite import Citation, verify
 from modelyard.workloads.chatbot.judge import judge, plain
 
 KS = (1, 5, 10)
@@ -58,6 +60,7 @@ METRICS: Mapping[str, Metric] = {
     )
 }
 
+_NOWHERE = Passage("", "", 0, 0, 0, "", "", "", "", "", "")
 _SCALES = {"thousand": 3, "million": 6, "mn": 6, "m": 6, "billion": 9, "bn": 9}
 _NUMBER = re.compile(
     r"(?<![\w.])(?P<open>\()?(?P<sign>[-\u2212\u2013])?\s?(?:[$€£]|EUR|USD|GBP)?\s?"
@@ -85,6 +88,9 @@ def _problem(output: Mapping[str, Any]) -> str | None:
         rows = output.get(key)
         if not isinstance(rows, Sequence) or not all(isinstance(r, Mapping) and "document" in r for r in rows):
             return f"the response has no list of {key}"
+    checks = output.get("checks")
+    if not isinstance(checks, Mapping) or not {"quotes_stand", "sentences", "supported"} <= checks.keys():
+        return "the response's citations were not checked"
     return None
 
 
@@ -101,8 +107,7 @@ def _columns(case: Case, output: Mapping[str, Any]) -> dict[str, float | None]:
         "unanswerable": float(unanswerable),
     }
     if not refused:
-        values["citation_validity"] = citation_validity(output["citations"])
-        values["groundedness"] = groundedness(output["answer"], output["citations"])
+        values |= _check_columns(output["checks"])
     if unanswerable:
         return values
     answer = "" if refused else output["answer"]
@@ -177,24 +182,33 @@ def numeric_match(answers: Sequence[str], answer: str) -> float | None:
     return float(any(all(any(n.agrees(g) for g in given) for n in each) for each in wanted))
 
 
-def citation_validity(citations: Sequence[Mapping[str, Any]]) -> float:
-    """Share of citations whose quote stands, letter by letter, at its span of the cited passage. An answer that cites
-    nothing has none that holds: 0."""
-    return sum(map(_holds, citations)) / len(citations) if citations else 0.0
+def checked(output: Mapping[str, Any], text_of: Callable[[str, int], str]) -> dict[str, Any]:
+    """What the pages themselves say of an answer: {quotes_stand: [bool per citation], sentences, supported}.
+
+    `text_of(document, page)` is the text of a page, "" where there is none. A quote stands where the page's
+    [start:end) is the quote, letter by letter. A sentence is supported where one cited page holds its numbers and
+    most of its words (`cite.verify`); a refusal has no sentences.
+    """
+    stand, pages = [], []
+    for citation in output["citations"]:
+        text = text_of(citation["document"], citation["page"])
+        start, end, quote = citation["start"], citation["end"], citation["quote"]
+        stand.append(bool(quote.strip()) and 0 <= start < end and text[start:end] == quote)
+        pages.append(text)
+    said = [] if output["refused"] else [part for part in _SENTENCE.split(output["answer"]) if plain(part)]
+    supported = sum(any(supports(sentence, text) for text in pages) for sentence in said)
+    return {"quotes_stand": stand, "sentences": len(said), "supported": supported}
 
 
-def _holds(citation: Mapping[str, Any]) -> bool:
-    quote, passage = citation.get("quote"), citation.get("passage")
-    start, end, offset = (citation.get(key) for key in ("start", "end", "passage_start"))
-    if not isinstance(quote, str) or not quote or not isinstance(passage, str):
-        return False
-    if not (isinstance(start, int) and isinstance(end, int) and isinstance(offset, int)):
-        return False
-    return 0 <= start - offset < end - offset <= len(passage) and passage[start - offset : end - offset] == quote
+def supports(sentence: str, text: str) -> bool:
+    """Whether `text` holds every number of `sentence` and most of its words."""
+    return verify(sentence, Citation(_NOWHERE, text, 0, len(text)), text)
 
 
-def groundedness(answer: str, citations: Sequence[Mapping[str, Any]]) -> float:
-    """Share of the answer's sentences that their citations support, in 0..1."""
-    sentences = [sentence for sentence in _SENTENCE.split(answer) if plain(sentence)]
-    quotes = " ".join(plain(str(citation.get("quote", ""))) for citation in citations)
-    return sum(plain(sentence) in quotes for sentence in sentences) / len(sentences) if sentences else 0.0
+def _check_columns(checks: Mapping[str, Any]) -> dict[str, float | None]:
+    """Of an answered case. An answer that cites nothing has no citation that holds, so it counts as 0."""
+    stand, sentences = checks["quotes_stand"], checks["sentences"]
+    return {
+        "citation_validity": sum(stand) / len(stand) if stand else 0.0,
+        "groundedness": checks["supported"] / sentences if sentences else 0.0,
+    }

@@ -17,6 +17,7 @@ from modelyard.ports.workload import Context
 from modelyard.workloads.chatbot.corpus import CHUNKS_TABLE, embed_key, embed_text
 
 _ASKED_AT_ONCE = 1_000
+_KNOWN = pa.schema([("embed_key", pa.string()), ("document", pa.string())])
 
 
 class Vectors:
@@ -25,7 +26,8 @@ class Vectors:
     def __init__(self, tables: Tables, embedder: Embedder, keys: pa.Table, bar: Bar, ctx: Context) -> None:
         self._tables, self._embedder, self._bar, self._ctx = tables, embedder, bar, ctx
         # A hint of where to look, never a promise: the rows may be gone by then.
-        self._known = keys
+        self._known = pa.Table.from_batches([], _KNOWN)
+        self.remember(keys.column("embed_key"), keys.column("document"))
         self._asked = 0
         self._began = time.monotonic()
         self._done = 0
@@ -46,9 +48,10 @@ class Vectors:
         vectors = np.stack([found[key] for key in keys]) if keys else np.empty((0, self._embedder.dimension), "f4")
         return keys, vectors.astype(np.float32, copy=False)
 
-    def remember(self, keys: pa.Array, documents: pa.Array) -> None:
+    def remember(self, keys: pa.Array | pa.ChunkedArray, documents: pa.ChunkedArray) -> None:
         """These are in the table now."""
-        self._known = pa.concat_tables([self._known, pa.table({"embed_key": keys, "document": documents})])
+        new = pa.table({"embed_key": keys, "document": documents}).cast(_KNOWN)
+        self._known = pa.concat_tables([self._known, new])
 
     def _stored(self, keys: list[str]) -> dict[str, NDArray[np.float32]]:
         here = self._known.filter(pc.is_in(self._known.column("embed_key"), value_set=pa.array(keys, pa.string())))
