@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from modelyard.workloads.chatbot.reading.layout import Line
-from modelyard.workloads.chatbot.reading.numbers import is_number
+from modelyard.workloads.chatbot.reading.naming import CAPTION
 from modelyard.workloads.chatbot.reading.pdf import Floats
 
 BULLET = re.compile(r"(?:[•●▪■◦○◆►✓*·–—-]|\(?(?:\d{1,2}|[a-z]|[ivx]{1,4})[.)])(?:\s|$)")
@@ -104,7 +104,10 @@ def _usual_gap(lines: list[Line]) -> float:
 
 def _between(above: Line, below: Line, margins: dict[int, float], usual: float) -> str:
     if above.block != below.block or below.y0 < above.y0:
-        return "\n\n"
+        # A sentence may run from the foot of one column to the head of the next.
+        runs_on = above.text[-1] not in ".:;!?" and len(above.words) >= 4 and below.text[0].isalpha()
+        plain = "\t" not in above.text + below.text and not above.level and not below.level
+        return " " if runs_on and plain and abs(above.size - below.size) < 0.1 * above.size else "\n\n"
     gap = (below.y0 - above.y1) / max(above.size, 1.0)
     tabs = "\t" in above.text, "\t" in below.text
     if above.level or below.level:
@@ -113,7 +116,9 @@ def _between(above: Line, below: Line, margins: dict[int, float], usual: float) 
     if gap > max(usual, 0.0) + 0.35:
         return "\n" if tabs == (True, True) and gap < 3 else "\n\n"
     if any(tabs):
-        return " " if tabs == (False, True) and _wrapped_label(above, below) else "\n"
+        return "\n"
+    if CAPTION.match(below.text):
+        return "\n\n"
     if abs(above.size - below.size) > 0.12 * above.size or BULLET.match(below.text):
         return "\n"
     return " " if _continues(above, below, margins) else "\n"
@@ -125,17 +130,6 @@ def _continues(above: Line, below: Line, margins: dict[int, float]) -> bool:
     full = above.x1 + 0.25 * above.size + first > margins.get(above.block, float("inf"))
     running = below.text[0].islower() and above.text[-1] not in ".:;!?" and len(above.words) >= 3
     return full or running
-
-
-def _wrapped_label(above: Line, below: Line) -> bool:
-    """The label of a table row that was too long for its cell: words, then on the next line the rest and the values."""
-    label = below.text.split("\t", 1)[0]
-    return (
-        label[:1].islower()
-        and above.text[-1] not in ".:;"
-        and abs(above.x0 - below.x0) < 2.5 * above.size
-        and not is_number(above.words[-1])
-    )
 
 
 def _hyphen(above: Line, below: Line, words: Container[str]) -> str | None:

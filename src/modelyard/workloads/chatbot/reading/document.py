@@ -12,6 +12,7 @@ import pyarrow as pa
 from modelyard.workloads.chatbot.limits import Limits, Unreadable
 from modelyard.workloads.chatbot.reading import furniture, naming, outline, quality
 from modelyard.workloads.chatbot.reading.compose import Composed, compose, vocabulary
+from modelyard.workloads.chatbot.reading.grid import align
 from modelyard.workloads.chatbot.reading.layout import Line, lines_of
 from modelyard.workloads.chatbot.reading.pdf import Page, open_pdf
 from modelyard.workloads.chatbot.reading.text import Section, read_sections
@@ -72,7 +73,7 @@ def _pdf(
                 page = Page(pdf, index)
                 try:
                     row.width, row.height = page.width, page.height
-                    lines = lines_of(page.words(limits))
+                    lines = align(lines_of(page.words(limits)))
                     outline.mark_bold(lines, page.bold)
                     if not lines:
                         row.reason = _why_empty(page)
@@ -105,10 +106,13 @@ def _pdf(
 
 
 def _follow(row: Row, path: outline.Path) -> None:
-    row.section = str(path)
+    if not row.content.headings or row.content.headings[0][0] > 0:
+        row.section = str(path)
     for start, end, level in row.content.headings:
         path.enter(level, row.content.text[start:end])
         row.paths.append(str(path))
+        if start == 0:
+            row.section = str(path)
 
 
 def _why_empty(page: Page) -> str | None:

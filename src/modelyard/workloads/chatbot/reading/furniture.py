@@ -47,8 +47,10 @@ def without(lines: list[Line], height: float, furniture: frozenset[Key]) -> list
 
 def _edges(lines: list[Line], height: float) -> list[int]:
     order = sorted(range(len(lines)), key=lambda at: float(lines[at].boxes[0, 1]))
-    top = [at for at in order[:DEPTH] if lines[at].boxes[:, 1].min() < MARGIN * height]
-    bottom = [at for at in order[-DEPTH:] if lines[at].boxes[:, 3].max() > (1 - MARGIN) * height]
+    # Some pages end half way down, and their footer with them: the outermost line counts wherever it stands.
+    top = [at for n, at in enumerate(order[:DEPTH]) if n == 0 or lines[at].boxes[:, 1].min() < MARGIN * height]
+    last = order[: -DEPTH - 1 : -1]
+    bottom = [at for n, at in enumerate(last) if n == 0 or lines[at].boxes[:, 3].max() > (1 - MARGIN) * height]
     return [at for at in dict.fromkeys(top + bottom) if _may_be(lines[at])]
 
 

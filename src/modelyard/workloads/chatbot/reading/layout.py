@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,9 +17,13 @@ LIGATURES = str.maketrans(
 WIDE_GAP = 1.0
 NUMBER_GAP = 0.35
 CLOSING_GAP = 1.0
-PUNCTUATION_GAP = 0.18
-NO_GAP = 0.06
+PUNCTUATION_GAP = 0.3
+MARK_GAP = 4.0
+VALUE_END = re.compile(r"[\d%)—–]$")
+# What stands before an entry of a list, or a note under a table.
+MARK = re.compile(r"[•●▪■◦○◆►✓*·–—-]|\(?(?:\d{1,2}|[a-z]|[ivx]{1,4})[.)]|\*{1,3}")
 COLUMN_LINES = 5
+RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 CURRENCY = ("$", "€", "£", "¥", "US$", "C$", "A$", "CHF", "($", "(€", "(£", "$(", "€(", "£(")
 CLOSING = (")", "%", ")%", "%)", "pts", "bps", "x")
 
@@ -43,6 +48,7 @@ class Line:
     first: list[int]
     soft: bool = False
     block: int = 0
+    turn: int = 0
     bold: bool = False
     level: int = 0
     text: str = field(default="", init=False)
@@ -62,7 +68,7 @@ def lines_of(words: Words) -> list[Line]:
         frame = _upright(words.boxes[chosen], turn)
         block = found[-1].block + 1 if found else 0
         for rows in _blocks(frame, words, chosen):
-            found += [_line(words, chosen[row], frame[row], block) for row in rows]
+            found += [_line(words, chosen[row], frame[row], block, turn) for row in rows]
             block += 1
     return found
 
@@ -82,36 +88,44 @@ def _upright(boxes: Floats, turn: int) -> Floats:
 def _blocks(frame: Floats, words: Words, chosen: Ints) -> list[list[Ints]]:
     """Rows of word indices, in blocks that are read one after the other."""
     rows = _rows(frame)
-    gutter = _gutter(frame, rows)
-    if gutter is None:
-        return [rows]
-    blocks: list[list[Ints]] = []
-    band: list[Ints] = []
-    plain: list[Ints] = []
+    for gutter in _gutters(frame, rows):
+        blocks = _parted(frame, rows, gutter, words, chosen)
+        if len(blocks) > 1:
+            return blocks
+    return [rows]
 
-    def close_band() -> None:
-        nonlocal band, plain
-        if _two_columns(frame, band, gutter, words, chosen):
-            together = np.concatenate(band)
-            left = together[frame[together, 2] <= gutter + 1]
-            right = together[frame[together, 2] > gutter + 1]
-            blocks.append(plain)
-            plain = []
-            blocks.extend([side[row] for row in _rows(frame[side])] for side in (left, right) if len(side))
-        else:
-            plain += band
-        band = []
 
-    for row in rows:
-        crossing = (frame[row, 0] < gutter - 1) & (frame[row, 2] > gutter + 1)
-        if crossing.any():
-            close_band()
-            plain.append(row)
-        else:
-            band.append(row)
-    close_band()
-    blocks.append(plain)
+def _parted(frame: Floats, rows: list[Ints], gutter: float, words: Words, chosen: Ints) -> list[list[Ints]]:
+    """The rows with every band of two columns at the gutter taken apart."""
+    blocks: list[list[Ints]] = [[]]
+    for band in _bands(frame, rows, gutter):
+        if not _two_columns(frame, band, gutter, words, chosen):
+            blocks[-1] += band
+            continue
+        together = np.concatenate(band)
+        right = frame[together, 2] > gutter + 1
+        blocks += [[side[row] for row in _rows(frame[side])] for side in (together[~right], together[right])]
+        blocks.append([])
     return [block for block in blocks if block]
+
+
+def _bands(frame: Floats, rows: list[Ints], gutter: float) -> list[list[Ints]]:
+    """Runs of rows no word of which crosses the gutter, and which follow each other closely; other rows stand alone, and
+    so does a heading."""
+    bands: list[list[Ints]] = []
+    bottom, open_band = 0.0, False
+    usual = float(np.median(frame[:, 3] - frame[:, 1]))
+    for row in rows:
+        crossing = bool(((frame[row, 0] < gutter - 1) & (frame[row, 2] > gutter + 1)).any())
+        top, height = float(frame[row, 1].min()), float(np.median(frame[row, 3] - frame[row, 1]))
+        one_sided = bool((frame[row, 2] <= gutter + 1).all() or (frame[row, 2] > gutter + 1).all())
+        alone = crossing or (one_sided and height > 1.08 * usual)
+        if open_band and not alone and top - bottom < 1.5 * height:
+            bands[-1].append(row)
+        else:
+            bands.append([row])
+        open_band, bottom = not alone, float(frame[row, 3].max())
+    return bands
 
 
 def _rows(frame: Floats) -> list[Ints]:
@@ -134,10 +148,10 @@ def _rows(frame: Floats) -> list[Ints]:
     return [np.array(row)[np.argsort(left[row], kind="stable")] for row in rows]
 
 
-def _gutter(frame: Floats, rows: list[Ints]) -> float | None:
-    """The x where a right column may begin: left edges that many rows share behind a gap near the middle."""
+def _gutters(frame: Floats, rows: list[Ints]) -> list[float]:
+    """Where a right column may begin: left edges that many rows share behind a gap near the middle, commonest first."""
     if len(rows) < COLUMN_LINES:
-        return None
+        return []
     page_left, page_right = float(frame[:, 0].min()), float(frame[:, 2].max())
     low, high = page_left + 0.35 * (page_right - page_left), page_left + 0.65 * (page_right - page_left)
     edges: list[float] = []
@@ -145,13 +159,9 @@ def _gutter(frame: Floats, rows: list[Ints]) -> float | None:
         x0, x1 = frame[row[1:], 0], frame[row[:-1], 2]
         wide = (x0 - x1 > 0.7 * float(frame[row[0], 3] - frame[row[0], 1])) & (x0 > low) & (x0 < high)
         edges += x0[wide].tolist()
-    if len(edges) < COLUMN_LINES:
-        return None
     values, counts = np.unique(np.round(np.array(edges) / 3), return_counts=True)
-    best = int(np.argmax(counts))
-    if counts[best] < max(COLUMN_LINES, 0.2 * len(rows)):
-        return None
-    return float(values[best] * 3) - 4.0
+    order = np.argsort(-counts, kind="stable")[:4]
+    return [float(values[at]) * 3 - 4.0 for at in order if counts[at] >= COLUMN_LINES]
 
 
 def _two_columns(frame: Floats, band: list[Ints], gutter: float, words: Words, chosen: Ints) -> bool:
@@ -178,15 +188,18 @@ def _two_columns(frame: Floats, band: list[Ints], gutter: float, words: Words, c
     return True
 
 
-def _line(words: Words, row: Ints, frame: Floats, block: int) -> Line:
+def _line(words: Words, row: Ints, frame: Floats, block: int, turn: int) -> Line:
     texts = [words.text[word].translate(LIGATURES) for word in row.tolist()]
     soft = bool(words.soft[row[-1]])
-    texts = [text.rstrip("\x02\xad") for text in texts]
+    texts = [text.rstrip("\x02\ufffe\xad") for text in texts]
+    # A word is attached to the one before only if that one stands before it here too.
+    follows = np.concatenate([[False], row[1:] == row[:-1] + 1])
+    attached = (words.attached[row] & follows).tolist()
     size = float(np.median(frame[:, 3] - frame[:, 1]))
     gaps = [0.0, *((frame[1:, 0] - frame[:-1, 2]) / max(size, 1.0)).tolist()]
     return Line(
         words=texts,
-        glue=_glue(texts, gaps),
+        glue=_glue(texts, gaps, attached),
         boxes=words.boxes[row],
         x0=float(frame[0, 0]),
         y0=float(frame[:, 1].min()),
@@ -196,21 +209,43 @@ def _line(words: Words, row: Ints, frame: Floats, block: int) -> Line:
         first=words.first[row].tolist(),
         soft=soft,
         block=block,
+        turn=turn,
     )
 
 
-def _glue(texts: list[str], gaps: list[float]) -> list[str]:
+def _glue(texts: list[str], gaps: list[float], attached: list[bool]) -> list[str]:
     """Tab between cells, blank between words, nothing between a number and its sign."""
     glue = [""]
-    for before, word, gap in zip(texts, texts[1:], gaps[1:], strict=False):
-        if before in CURRENCY and is_number(word):
+    value = is_number(texts[0])
+    for at in range(1, len(texts)):
+        before, word, gap = texts[at - 1], texts[at], gaps[at]
+        number = is_number(word)
+        follows = at + 1 < len(texts) and gaps[at + 1] < NUMBER_GAP and texts[at + 1][0].isalpha()
+        if before in CURRENCY and number:
             glue.append("" if before[-1] in "$€£¥(" else " ")
-        elif word in CLOSING and is_number(before) and gap < CLOSING_GAP:
+        elif word in CLOSING and value and gap < CLOSING_GAP and not follows:
             glue.append("" if word[0] in ")%" else " ")
-        elif gap < NO_GAP or (gap < PUNCTUATION_GAP and word[0] in ",.;:)]" and before[-1].isalnum()):
+            continue  # the value goes on
+        elif gap < PUNCTUATION_GAP and (
+            (attached[at] and word[0] != "(") or word[0] in RAISED or (word in ",.;:" and before[-1].isalnum())
+        ):
             glue.append("")
-        elif gap > WIDE_GAP or (gap > NUMBER_GAP and is_number(before) and (is_number(word) or word in CURRENCY)):
+            continue
+        elif at == 1 and len(texts) > 2 and MARK.fullmatch(before) and not number and gap < MARK_GAP:
+            glue.append(" ")
+        elif gap > WIDE_GAP or (gap > NUMBER_GAP and value and (number or word in CURRENCY)):
             glue.append("\t")
         else:
             glue.append(" ")
+        value = number
+    if "\t" in glue:
+        # In a row, a sign of currency begins a cell however close the value before it stands.
+        for at in range(1, len(texts) - 1):
+            if (
+                glue[at] == " "
+                and texts[at] in CURRENCY
+                and is_number(texts[at + 1])
+                and VALUE_END.search(texts[at - 1])
+            ):
+                glue[at] = "\t"
     return glue

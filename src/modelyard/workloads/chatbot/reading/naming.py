@@ -6,6 +6,7 @@ import re
 from pathlib import PurePosixPath
 
 JUNK = re.compile(r"\.(?:docx?|pdf|indd|xlsx?|pptx?|tex|html?)$|^microsoft |^untitled|^document\d*$", re.I)
+CAPTION = re.compile(r"(?:table|figure|fig\.|tab\.|chart|tabelle|abbildung)\s+[\dA-Z]", re.I)
 MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sep(?:t(?:ember)?)?|oct(?:ober)?"
     r"|nov(?:ember)?|dec(?:ember)?)\.?"
@@ -21,7 +22,7 @@ ORDINAL_QUARTER = re.compile(
 )
 FISCAL_YEAR = re.compile(r"\b(?:fiscal\s+(?:year\s+)?|fy[\s_-]?)((?:19|20)\d\d)(?!\d)", re.I)
 DATED = re.compile(
-    r"(?:effective|valid|in\s+force|applies|version|revision|revised|updated|issued|dated|date|as\s+of|from)\b[^\n]{0,40}?"
+    r"(?:effective|valid|in\s+force|applies|version|revision|revised|updated|changed|issued|dated|date|as\s+of|from)\b[^\n]{0,40}?"
     rf"({DATE}|{MONTH}\s+(?:19|20)\d\d|\b(?:19|20)\d\d\b)",
     re.I,
 )

@@ -10,5 +10,5 @@ def is_number(text: str) -> bool:
     """Whether a word is a value as tables hold them: digits with signs around, or a dash for nothing."""
     if text in NOTHING:
         return True
-    core = text.strip("$€£¥()%+-–—−*")
+    core = text.strip("$€£¥()%+-–—−*†‡⁰¹²³⁴⁵⁶⁷⁸⁹")
     return bool(core) and core[0].isdigit() and DIGITS_AND_MARKS.issuperset(core)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from modelyard.workloads.chatbot.reading.layout import Line
-from modelyard.workloads.chatbot.reading.naming import name_words, speaks
+from modelyard.workloads.chatbot.reading.naming import CAPTION, name_words, speaks
 from modelyard.workloads.chatbot.reading.numbers import is_number
 
 LARGER = 1.1
@@ -19,6 +19,7 @@ PART = re.compile(r"(?:part|teil|chapter|kapitel)\s+(?:[ivxlc]+|\d+)\b", re.I)
 ITEM = re.compile(r"(?:item|article|artikel|appendix|annex|schedule|section)\s+\d*[a-z]?\d*[.:)–—-]?(?:\s|$)", re.I)
 NOTE = re.compile(r"note\s+\d+[a-z]?\b", re.I)
 DECIMAL = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,4})[.)]?\s+(?=\S*[^\W\d_])")
+NO_HEADING = frozenset(("none", "or", "and", "yes", "no", "not applicable", "n/a"))
 COLUMN_HEAD = re.compile(
     r"\(?(?:year|years|fiscal|quarter|three|six|nine|twelve|months|in millions|in thousands|dollars|as of|for the|january|february"
     r"|march|april|may|june|july|august|september|october|november|december|change|total)\b",
@@ -73,6 +74,8 @@ def _may_be_heading(line: Line) -> bool:
         return False
     if "\t" in text and not (_named_level(text) or DECIMAL.match(text.replace("\t", " "))):
         return False
+    if CAPTION.match(text) or (is_number(line.words[-1]) and "\t" in text) or text.lower() in NO_HEADING:
+        return False
     if text[-1] in ",;:" or not (text[0].isupper() or text[0].isdigit() or text[0] in "“\"'(§"):
         return False
     return not (text[-1] == "." and len(line.words) > 12)
@@ -80,7 +83,7 @@ def _may_be_heading(line: Line) -> bool:
 
 def _style(line: Line, body: float) -> tuple[float, int] | None:
     """(size, weight) of a heading, None where the line is none. Weight: 3 bold capitals, 2 bold, 1 capitals."""
-    if not _may_be_heading(line) or sum(is_number(word) for word in line.words) > 0.4 * len(line.words):
+    if not _may_be_heading(line) or sum(map(is_number, line.words[1:])) > 0.4 * len(line.words):
         return None
     size = round(line.size * 2) / 2
     larger = size > LARGER * body

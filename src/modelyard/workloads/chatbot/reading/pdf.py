@@ -22,7 +22,8 @@ Ints = npt.NDArray[np.int64]
 SPACES = np.array(
     [0, 9, 10, 11, 12, 13, 32, 0xA0, 0x1680, *range(0x2000, 0x200C), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000, 0xFEFF]
 )
-SOFT_HYPHENS = (0x02, 0xAD)
+# pdfium marks a hyphen at the end of a line by either of the first two.
+SOFT_HYPHENS = (0x02, 0xFFFE, 0xAD)
 
 
 def _bare(function: Any, result: Any, *arguments: Any) -> Callable[..., Any]:
@@ -53,6 +54,7 @@ class Words:
     text: n strings without white space. boxes: (n, 4) x0, y0, x1, y1 in points, origin top left of the page as shown.
     first: (n,) index of the word's first character in pdfium's list. turn: (n,) quarter turns of the writing direction,
     clockwise as shown, -1 for writing that follows no axis. soft: (n,) whether a soft hyphen ended the word.
+    attached: (n,) whether no white space stands before the word; it is the rest of a word in another size, or of a cell.
     """
 
     text: list[str]
@@ -60,6 +62,7 @@ class Words:
     first: Ints
     turn: Ints
     soft: npt.NDArray[np.bool_]
+    attached: npt.NDArray[np.bool_]
 
 
 def open_pdf(content: bytes, limits: Limits) -> pypdfium2.PdfDocument:
@@ -79,6 +82,11 @@ def open_pdf(content: bytes, limits: Limits) -> pypdfium2.PdfDocument:
     if pages > limits.max_pages:
         raise Unreadable(f"it has {pages:,} pages, more than the limit of {limits.max_pages:,}")
     return document
+
+
+# The share by which letters of one word may differ in height.
+RESIZED = 0.12
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Page:
@@ -109,16 +117,19 @@ class Page:
         if count > limits.max_glyphs:
             raise Unreadable(f"the page holds {count:,} characters, more than the limit of {limits.max_glyphs:,}")
         if count <= 0:
-            return Words([], np.empty((0, 4), np.float32), _ints(()), _ints(()), np.empty(0, bool))
+            none = np.empty(0, bool)
+            return Words([], np.empty((0, 4), np.float32), _ints(()), _ints(()), none, none)
         codes = self._codes(count)
         starts, ends = _runs(codes)
-        boxes = self._spans(starts, ends)
-        starts, ends, boxes = self._split_wide(starts, ends, boxes)
+        words_begin = starts
+        starts, ends, boxes = self._split_odd(starts, ends)
         turn = self._turns(starts, boxes)
         soft = np.isin(codes[ends - 1], SOFT_HYPHENS)
         text = codes.astype(np.uint32).tobytes().decode("utf-32-le", "replace")
         words = [text[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
-        return Words(words, self._shown(boxes), starts, turn, soft)
+        for at in self._raised(boxes, words, turn):
+            words[at] = words[at].translate(RAISED)
+        return Words(words, self._shown(boxes), starts, turn, soft, ~np.isin(starts, words_begin))
 
     def bold(self, first: int) -> bool:
         """Whether the character stands in a bold font, by its weight or its font's name."""
@@ -170,31 +181,38 @@ class Page:
             axis=1,
         )
 
-    def _spans(self, starts: Ints, ends: Ints) -> Floats:
+    def _split_odd(self, starts: Ints, ends: Ints) -> tuple[Ints, Ints, Floats]:
+        """Boxes of words, after a look into those that are too wide or too high for their letters, or change their size:
+        cells that touch, two lines in one, a raised mark of a note."""
         head, tail = self._boxes(starts), self._boxes(ends - 1)
-        return np.concatenate([np.minimum(head[:, :2], tail[:, :2]), np.maximum(head[:, 2:], tail[:, 2:])], axis=1)
-
-    def _split_wide(self, starts: Ints, ends: Ints, boxes: Floats) -> tuple[Ints, Ints, Floats]:
-        """Look into words that are too wide or too high for their letters: cells that touch, or two lines in one."""
+        boxes = _union(head, tail)
         length = ends - starts
         width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
         size = np.minimum(height, self._median_height(height, length))
-        odd = (length > 1) & ((width > size * (0.62 * length + 0.7)) | (height > 1.6 * size))
+        resized = np.abs((tail - head)[:, 3] - (tail - head)[:, 1]) > RESIZED * height
+        odd = (length > 1) & ((width > size * (0.62 * length + 0.7)) | (height > 1.6 * size) | resized)
         if not odd.any():
             return starts, ends, boxes
         cuts: list[int] = []
         for start, end in zip(starts[odd].tolist(), ends[odd].tolist(), strict=True):
-            box = self._boxes(np.arange(start, end))
-            em = np.maximum(box[:-1, 3] - box[:-1, 1], 1.0)
-            apart = box[1:, 0] - box[:-1, 2]
-            lower = np.abs(box[1:, 1] - box[:-1, 1])
-            upright = (box[1:, 0] - box[:-1, 0]) > -0.5 * em
-            cuts += (start + 1 + np.flatnonzero(np.where(upright, apart, lower) > 0.5 * em)).tolist()
-        if not cuts:
-            return starts, ends, boxes
-        starts = np.union1d(starts, _ints(cuts))
-        ends = np.union1d(ends, _ints(cuts))
-        return starts, ends, self._spans(starts, ends)
+            cuts += _cuts(start, self._boxes(np.arange(start, end)))
+        if cuts:
+            starts, ends = np.union1d(starts, _ints(cuts)), np.union1d(ends, _ints(cuts))
+            boxes = _union(self._boxes(starts), self._boxes(ends - 1))
+        return starts, ends, boxes
+
+    @staticmethod
+    def _raised(boxes: Floats, words: list[str], turn: Ints) -> list[int]:
+        """Which words are small digits hung on to the word before: a note or a power, no part of the value."""
+        raised: list[int] = []
+        for at, word in enumerate(words):
+            if at and len(word) <= 3 and word.isdecimal() and turn[at] == 0:
+                before, box = boxes[at - 1], boxes[at]
+                height = before[3] - before[1]
+                smaller, higher = box[3] - box[1] < (1 - RESIZED) * height, box[1] - before[1] > 0.1 * height
+                if smaller and higher and abs(box[0] - before[2]) < 0.3 * height:
+                    raised.append(at)
+        return raised
 
     @staticmethod
     def _median_height(height: Floats, length: Ints) -> float:
@@ -226,6 +244,21 @@ class Page:
         else:
             shown = (height - y1, width - x1, height - y0, width - x0)
         return np.stack(shown, axis=1).astype(np.float32)
+
+
+def _union(one: Floats, other: Floats) -> Floats:
+    return np.concatenate([np.minimum(one[:, :2], other[:, :2]), np.maximum(one[:, 2:], other[:, 2:])], axis=1)
+
+
+def _cuts(start: int, box: Floats) -> list[int]:
+    """Where a word falls apart, as indices of characters: at a gap, at a step to another line, at a change of size."""
+    em = np.maximum(box[:-1, 3] - box[:-1, 1], 1.0)
+    apart = box[1:, 0] - box[:-1, 2]
+    lower = np.abs(box[1:, 1] - box[:-1, 1])
+    forward = (box[1:, 0] - box[:-1, 0]) > -0.5 * em
+    resized = np.abs((box[1:, 3] - box[1:, 1]) - em) > RESIZED * em
+    found: list[int] = (start + 1 + np.flatnonzero((np.where(forward, apart, lower) > 0.5 * em) | resized)).tolist()
+    return found
 
 
 def _runs(codes: Ints) -> tuple[Ints, Ints]:

@@ -18,6 +18,8 @@ RULE_ROW = re.compile(r"[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[
 LINK = re.compile(r"!?\[([^\]\[]*)\]\([^)\s]*(?:\s+\"[^\"]*\")?\)")
 STRONG = re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1")
 EMPHASIS = re.compile(r"(?<![\w*\\])\*(?=[^\s*])([^*\n]+?)(?<=[^\s*])\*(?![\w*])")
+ITEM = re.compile(r"\s*(?:[-*+•·–—]|\(?[0-9a-zA-Z]{1,3}[.)])\s")
+LONGEST_LINE = 160
 STRANGE = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f-\x9f\ufffd]")
 CODE = re.compile(r"`([^`\n]+)`")
 
@@ -50,7 +52,17 @@ def read_sections(content: bytes, markdown: bool, limits: Limits) -> tuple[str, 
     if len(sections) > limits.max_pages:
         raise Unreadable(f"it has {len(sections):,} sections, more than the limit of {limits.max_pages:,}")
     first = next((section for section in sections if section.level), None)
-    return title or (first.text[: first.heading_end] if first and first.level == 1 else ""), sections, certainty
+    if not title and first is not None and first.level == 1:
+        title = first.text[: first.heading_end]
+    elif not title and not markdown and first is None:
+        title = _opening_line(sections[0].text)
+    return title, sections, certainty
+
+
+def _opening_line(text: str) -> str:
+    """The first line of a plain text, where it stands there like a title."""
+    line = text.split("\n", 1)[0].strip()
+    return line if 4 <= len(line) <= 80 and line[-1] not in ".,;:" and line[0].isupper() else ""
 
 
 def decode(content: bytes) -> tuple[str, float]:
@@ -100,10 +112,11 @@ def _split(lines: list[str], markdown: bool) -> list[Section]:
     heading: tuple[int, str] | None = None
     body: list[str] = []
     fence = ""
+    width = max(map(len, lines))
 
     def close() -> None:
         nonlocal heading, body
-        text = (_tidy(body) if markdown else "\n".join(body)).strip("\n").rstrip()
+        text = "\n".join(_joined(_tidy(body), 0) if markdown else _joined(body, width)).strip("\n").rstrip()
         if heading is not None:
             level, name = heading
             sections.append(Section(f"{name}\n\n{text}" if text else name, level, len(name)))
@@ -144,7 +157,26 @@ def _heading(lines: list[str], at: int, markdown: bool) -> tuple[int, str, bool]
     return None
 
 
-def _tidy(lines: list[str]) -> str:
+def _joined(lines: list[str], width: int) -> list[str]:
+    """Lines of one paragraph as one line. width: where lines of plain text are broken; 0 for Markdown, where a line
+    break means nothing unless two blanks ask for it."""
+    joined: list[str] = []
+    above = ""
+    for line in lines:
+        starts = not line.strip() or "\t" in line or ITEM.match(line) or line.startswith(("    ", ">"))
+        open_end = above.strip() and "\t" not in above and not above.endswith(("  ", "\\"))
+        full = len(above) + 1 + len(line.split(" ", 1)[0]) > width
+        running = line[:1].islower() and above[-1:] not in ".:;!?"
+        wrapped = not width or (width <= LONGEST_LINE and (full or running))
+        if joined and open_end and wrapped and not starts:
+            joined[-1] = f"{joined[-1].rstrip()} {line.strip()}"
+        else:
+            joined.append(line)
+        above = line
+    return joined
+
+
+def _tidy(lines: list[str]) -> list[str]:
     """Markdown as it reads: tables as rows with tabs, links and emphasis as their words. Code stays as it is."""
     tidy: list[str] = []
     fence = ""
@@ -161,7 +193,7 @@ def _tidy(lines: list[str]) -> str:
                 tidy.append("\t".join(_inline(cell).strip().replace("\\|", "|") for cell in cells))
         else:
             tidy.append(_inline(line))
-    return "\n".join(tidy)
+    return tidy
 
 
 def _inline(text: str) -> str:
