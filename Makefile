@@ -1,0 +1,50 @@
+# make          everything into .venv; .venv/bin/modelyard is the command
+# make demo     an example project from documents to served answers   (DOCS=folder: your own documents)
+# make test     lint, types, layers, tests
+# make bench    the figures of the README, one JSON line each
+# make lock     resolve the dependencies anew into requirements.lock
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DOCS ?=
+REALDATA ?= ../shared/data
+
+.PHONY: all demo test lint browser realdata bench lock clean
+
+all: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml requirements.lock hatch_build.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "modelyard needs Python 3.11 or newer: make PYTHON=python3.12"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --no-deps -e .
+	@touch $@
+
+demo: all
+	@$(BIN)/python examples/demo.py $(if $(DOCS),--documents "$(DOCS)")
+
+test: all lint
+	$(BIN)/python -m pytest -m "not browser and not realdata and not slow"
+
+lint: all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+browser: all
+	$(BIN)/python -m pytest -m browser
+
+realdata: all
+	MODELYARD_REALDATA="$(REALDATA)" $(BIN)/python -m pytest -m realdata
+
+bench: all
+	$(BIN)/python benchmarks/run.py
+
+lock:
+	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --extra chroma --group dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) demo build dist
