@@ -19,6 +19,7 @@ from typing import Any
 
 from modelyard.ids import digest
 from modelyard.workloads.chatbot.grid import Cell, cells
+from modelyard.workloads.chatbot.judge import stands_in
 
 ANSWERABLE, UNANSWERABLE = 40, 14
 DOCUMENTS = 80
@@ -120,7 +121,8 @@ def _by_table(pages: Sequence[Page], names: Mapping[str, str]) -> Iterator[Draft
         for cell in cells(page["text"]):
             if len(cell.value) <= 60 and re.search(r"\w", cell.value):
                 question = _cell_question(cell.row, cell.column, _caption(page, cell), names[page["document"]])
-                yield Draft("table", question, page["document"], (page["page"],), (cell.value,))
+                if not stands_in(cell.value, question):
+                    yield Draft("table", question, page["document"], (page["page"],), (cell.value,))
 
 
 def _cell_question(row: str, column: str, caption: str, name: str) -> str:
