@@ -29,11 +29,15 @@ DEFAULTS: Mapping[str, Any] = {
     "outdated": "0.8",
     "glossary": {},
     "weights": {
-        "coverage": "0.5",
+        "coverage": "0.45",
         "similar": "0.4",
         "fit": "0.2",
         "rank": "0.05",
+        "focus": "0.1",
+        "extreme": "0.15",
         "missing": "0.1",
+        "clash": "0.5",
+        "told": "0.15",
         "hard": "0.5",
     },
 }
@@ -148,7 +152,8 @@ class Chatbot:
         with self._lock:
             view = self._views.get(key)
         if view is None:
-            view = read_page(self._searcher.page(document, page))
+            beside = [self._searcher.page(document, n) for n in (page - 1, page + 1)]
+            view = read_page(self._searcher.page(document, page), "\n".join(page_text(p) for p in beside))
             with self._lock:
                 self._views[key] = view
                 while len(self._views) > 512:

@@ -15,7 +15,7 @@ from modelyard.workloads.chatbot.table import Row, Table, is_empty, is_value
 _LEANS = re.compile(
     r"(?:it|its|they|their|them|this|these|those|that|he|she|both|such|the same|here|otherwise|then|also|however|but)\b", re.I
 )
-NEAR = 0.03
+NEAR = 0.06
 """Cells of one row whose scores differ by less are told together."""
 
 
@@ -61,13 +61,22 @@ def _overlap(candidate: Candidate, statement: Statement) -> bool:
 def _sentence(question: Question, candidate: Candidate) -> Statement:
     view, start, end = candidate.view, candidate.start, candidate.end
     sentence = next((s for s in view.sentences if s.start == start and s.end == end), None)
-    if sentence is not None and sentence.lead_start >= 0 and (_LEANS.match(candidate.own) or sentence.item):
-        # A sentence that leans on the one before is quoted with it.
+    if sentence is not None and sentence.lead_start >= 0 and not sentence.item:
+        # A sentence that leans on those before it, or whose subject they name, is quoted with them.
         before = [s for s in view.sentences if sentence.lead_start <= s.start < start and s.section == sentence.section]
-        if before:
-            wider = before[-1].start if not sentence.item else -1
-            if wider >= 0 and len(view.text[wider:end].split()) <= MOST_WORDS:
-                start = wider
+        wider = start
+        if before and _LEANS.match(candidate.own):
+            wider = before[-1].start
+        own = bag(candidate.own)
+        for term in question.terms:
+            if term.weight >= 0.5 and term.stem not in own.stems and term.root not in own.roots:
+                for each in reversed(before):
+                    words = bag(view.text[each.start : each.end])
+                    if term.stem in words.stems or term.root in words.roots:
+                        wider = min(wider, each.start)
+                        break
+        if len(view.text[wider:end].split()) <= MOST_WORDS:
+            start = wider
     start, end = _clipped(question, view.text, start, end)
     quote = view.text[start:end]
     citation = Citation(view.passage_at(start), quote, start, end)

@@ -18,10 +18,12 @@ from modelyard.workloads.chatbot.lexicon import bag, squeeze
 from modelyard.workloads.chatbot.match import Alike, strength
 from modelyard.workloads.chatbot.page import PageView, Sentence
 from modelyard.workloads.chatbot.question import Question, Term, fits
-from modelyard.workloads.chatbot.table import Row, Table, is_empty, is_value
+from modelyard.workloads.chatbot.table import Row, Table, is_empty, is_value, value_of
 
 MOST_WORDS = 58
 """An answer is at most this long; a longer sentence is cut at its clauses."""
+_TOTAL = re.compile(r"(?:grand |sub)?total|sum\b|all\b", re.I)
+_QUARTER = re.compile(r"\b[QH][1-4]\b")
 _YEAR = re.compile(r"(?<![\d.,])(?:19|20)\d\d(?![\d,]|\.\d)")
 _LEANS = re.compile(r"(?:it|its|they|their|them|this|these|those|that|he|she|both|such|the same|here|otherwise|then|also)\b", re.I)
 
@@ -74,7 +76,7 @@ class Extractor:
         for view, rank in pages:
             for each in self._of_page(question, view):
                 found.append(replace(each, marks={**each.marks, "rank": rank}))
-        found.sort(key=lambda c: (-c.marks["coverage"] - 0.15 * c.marks["fit"] - 0.1 * c.marks["rank"], c.view.document, c.view.page, c.start, c.column))
+        found.sort(key=lambda c: (-_first_look(question, c), c.view.document, c.view.page, c.start, c.column))
         return self.weigh(question, found[:most], vector)
 
     def _of_page(self, question: Question, view: PageView) -> Iterable[Candidate]:
@@ -87,73 +89,74 @@ class Extractor:
         text = squeeze(view.text[sentence.start : sentence.end])
         lead = squeeze(sentence.lead)
         section = _section(sentence.section)
-        zones = ((text, 1.0), (lead, 0.75), (section, 0.9), (f"{view.title} {view.period}", 0.8))
+        zones = ((text, 1.0), (lead, 0.7), (section, 0.9), (f"{view.title} {view.period}", 0.8))
         covered = _cover(question.terms, zones, self._glossary)
         for term in question.terms:
             # A sentence that names other years speaks of those.
             if term.kind == "year" and covered[term.stem] < 1 and _YEAR.search(text):
                 covered[term.stem] = 0.0
-        gist = ". ".join(p for p in (view.title, section, lead[-200:] if _LEANS.match(text) or sentence.item else "", text) if p)
-        marks = {"coverage": _share(question, covered), "fit": fits(question, text)}
+        leans = _LEANS.match(text) is not None or sentence.item
+        gist = ". ".join(p for p in (view.title, section, lead[-200:] if leans else "", text) if p)
+        marks = {"fit": fits(question, text), "told": _told(question, text)}
         return Candidate(view, sentence.start, sentence.end, text, zones, "sentence", gist, marks, covered=covered)
 
     def _cells(self, question: Question, view: PageView, table: Table) -> Iterable[Candidate]:
-        context = ((f"{table.caption} {table.scale}", 0.95), (_section(table.section), 0.9), (f"{view.title} {view.period}", 0.85))
-        terms = question.terms
-        years = any(_YEAR.search(c) for c in table.columns) or any(_YEAR.search(r.cells[0]) for r in table.rows)
-        around = np.array([max(strength(t, text, self._glossary) * w for text, w in context) for t in terms])
-        if years:
-            caption = f"{table.caption} {table.scale}"
-            for i, term in enumerate(terms):
-                if term.kind == "year":
-                    around[i] = strength(term, caption)
-        weights = np.array([t.weight for t in terms])
-        columns = np.array([[strength(t, f"{c} {table.caption}" if t.kind == "id" else c, self._glossary) for t in terms] for c in table.columns])
-        for row in table.rows:
-            labels = _labels(table, row)
-            named = np.zeros((len(row.cells), len(terms)))
+        met = self._met(question.terms, view, table)
+        weights = np.array([t.weight for t in question.terms])
+        context = (
+            (f"{table.caption} {table.scale}", 0.95),
+            (_section(table.section), 0.9),
+            (f"{view.title} {view.period}", 0.85),
+        )
+        for at, row in enumerate(table.rows):
+            if not row.exact:
+                continue
+            label = " ".join(_labels(table, row).values())
             for j, cell in enumerate(row.cells):
-                # A number in the question may be the value itself, with its row asked for.
+                if is_empty(cell):
+                    continue
+                best, clash = met.of(at, j, question)
+                covered = {t.stem: float(b) for t, b in zip(question.terms, best, strict=True)}
+                column = met.columns_text[j]
+                unit = table.unit(j) if is_value(cell) else ""
+                own = f"{column}: {cell} {unit}".strip()
+                marks = {
+                    "fit": _fit_cell(question, table, column, own, cell),
+                    "told": _told(question, cell),
+                    "clash": float((weights * clash).sum() / max(weights.sum(), 1e-9)),
+                    "extreme": met.extreme(table, at, j, question),
+                }
+                zones = ((label, 1.0), (column, 1.0), *context, (row.group, 0.9))
+                name = _row_name(table, row)
+                gist = ". ".join(p for p in (view.title, _section(table.section), _caption(table), f"{name}, {own}") if p)
+                yield Candidate(
+                    view, row.start, row.end, own, zones, "cell", gist, marks, table, row, j, covered
+                )
+
+    def _met(self, terms: Sequence[Term], view: PageView, table: Table) -> _Met:
+        """Where in `table` each term is spoken of."""
+        glossary = self._glossary
+        columns = [" ".join(p for p in (c, view.legend.get(c, "")) if p) for c in table.columns]
+        caption = f"{table.caption} {table.scale}"
+        context = ((caption, 0.95), (_section(table.section), 0.9), (f"{view.title} {view.period}", 0.85))
+        around = np.array([max(strength(t, text, glossary) * w for text, w in context) for t in terms])
+        by_column = np.array(
+            [[strength(t, f"{c} {table.caption}" if t.kind == "id" else c, glossary) for t in terms] for c in columns]
+        ).reshape(len(columns), len(terms))
+        by_cell = np.zeros((len(table.rows), len(columns), len(terms)))
+        for r, row in enumerate(table.rows):
+            labels = _labels(table, row)
+            for j, cell in enumerate(row.cells):
                 for i, term in enumerate(terms):
                     if j in labels:
-                        named[j, i] = strength(term, labels[j], self._glossary)
+                        text = f"{labels[j]} {view.legend.get(cell, '')}"
+                        by_cell[r, j, i] = strength(term, text, glossary) if not _only_head(term, table, j, cell) else 0.0
                     elif term.kind == "number" and term.stem in bag(cell).stems:
-                        named[j, i] = 0.9
-            group = np.array([strength(t, row.group, self._glossary) * 0.9 for t in terms])
-            yield from self._of_row(question, view, table, row, " ".join(labels.values()), (np.maximum(around, group), columns, named, weights), context)
-
-    def _of_row(
-        self,
-        question: Question,
-        view: PageView,
-        table: Table,
-        row: Row,
-        label: str,
-        met: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
-        context: tuple[tuple[str, float], ...],
-    ) -> Iterable[Candidate]:
-        around, columns, named, weights = met
-        terms = question.terms
-        for j, cell in enumerate(row.cells):
-            if is_empty(cell) or not row.exact:
-                continue
-            own = f"{table.columns[j]}: {cell}"
-            # What a cell says itself is no reason to give it as the answer, unless yes or no is asked.
-            others = named if question.polar else np.delete(named, j, axis=0)
-            told = others.max(axis=0) if len(others) else np.zeros(len(terms))
-            best = np.maximum(np.maximum(around, columns[j]), told)
-            covered = {t.stem: float(b) for t, b in zip(terms, best, strict=True)}
-            unit = table.unit(j) if is_value(cell) else ""
-            shown = f"{cell} {unit}".strip()
-            specific = float((weights * np.maximum(told, columns[j])).sum() / weights.sum()) if len(weights) else 0.0
-            marks = {
-                "coverage": _share(question, covered),
-                "fit": _fit_cell(question, table, j, shown, cell),
-                "specific": specific,
-            }
-            zones = ((label, 1.0), (table.columns[j], 1.0), *context, (row.group, 0.9))
-            gist = ". ".join(p for p in (view.title, _section(table.section), _caption(table), f"{_row_name(table, row)}, {own} {unit}") if p)
-            yield Candidate(view, row.start, row.end, own, zones, "cell", gist, marks, table, row, j, covered)
+                        by_cell[r, j, i] = 0.9  # the value itself may be named, with its row asked for
+            if row.group:
+                group = np.array([strength(t, row.group, glossary) * 0.9 for t in terms])
+                by_cell[r, 0] = np.maximum(by_cell[r, 0], group)
+        return _Met(around, by_column, by_cell, columns)
 
     def weigh(self, question: Question, found: list[Candidate], vector: NDArray[np.float32]) -> list[Candidate]:
         """The same, best first, with what the model says of statements and words added."""
@@ -173,16 +176,81 @@ class Extractor:
             marks["coverage"] = _share(question, covered)
             marks["similar"] = float(vectors[c.gist] @ vector)
             marks["missing"] = max((t.weight * (1 - covered[t.stem]) for t in question.terms), default=0.0)
+            focus = [t for t in question.terms if t.focus]
+            marks["focus"] = sum(t.weight * covered[t.stem] for t in focus) / sum(t.weight for t in focus) if focus else marks["coverage"]
             marks["hard"] = float(sum(t.hard and covered[t.stem] < 0.5 for t in question.terms))
             out.append(replace(c, marks=marks, covered=covered, score=self.score(marks)))
-        out.sort(key=lambda c: (-c.score, -c.marks.get("specific", 0.0), c.view.document, c.view.page, c.start, c.column))
+        out.sort(key=lambda c: (-c.score, c.view.document, c.view.page, c.start, c.column))
         return out
 
     def score(self, marks: Mapping[str, float]) -> float:
         """One number from 0 to 1 of what speaks for a statement."""
         w = self._weights
-        value = sum(w[name] * marks.get(name, 0.0) for name in ("coverage", "similar", "fit", "rank")) - w["missing"] * marks["missing"]
-        return max(0.0, min(1.0, value)) * (w["hard"] ** marks["hard"])
+        for_ = sum(w[name] * marks.get(name, 0.0) for name in ("coverage", "similar", "fit", "rank", "focus", "extreme"))
+        value = for_ - sum(w[name] * marks.get(name, 0.0) for name in ("missing", "clash", "told"))
+        return float(max(0.0, min(1.0, value)) * w["hard"] ** marks["hard"])
+
+
+@dataclass(frozen=True)
+class _Met:
+    """How surely each term is spoken of: around the table [t], by the label of a column [c, t], by a cell [r, c, t]."""
+
+    around: NDArray[np.float64]
+    columns: NDArray[np.float64]
+    cells: NDArray[np.float64]
+    columns_text: list[str]
+
+    def of(self, row: int, column: int, question: Question) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(how well each term is met by the cell's labels [t], which terms speak of another row or column [t])."""
+        terms = question.terms
+        others = self.cells[row] if question.polar else np.delete(self.cells[row], column, axis=0)
+        told = others.max(axis=0) if len(others) else np.zeros(len(terms))
+        best = np.maximum(np.maximum(self.around, self.columns[column]), told)
+        clash = np.zeros(len(terms))
+        rows = self.cells.max(axis=1)
+        for i, term in enumerate(terms):
+            here = max(told[i], self.columns[column, i])
+            if term.kind in ("year", "quarter") and here < 0.5:
+                text = self.columns_text[column]
+                if term.kind == "year" and _YEAR.search(text) or term.kind == "quarter" and _QUARTER.search(text):
+                    best[i], clash[i] = 0.0, 1.0
+                    continue
+            if here >= 0.7:
+                continue
+            there = max(float(rows[:, i].max()), float(self.columns[:, i].max()))
+            if there >= 0.9:
+                clash[i] = there
+                if term.hard:
+                    best[i] = min(best[i], 0.3)
+        return best, clash
+
+    def extreme(self, table: Table, row: int, column: int, question: Question) -> float:
+        """1 where the question asks for the greatest (or least) and the cell is that of its column, else 0."""
+        if not question.superlative:
+            return 0.0
+        values = {r: v for r, x in enumerate(table.rows) if (v := value_of(x.cells[column])) is not None and not _TOTAL.match(x.cells[0])}
+        if row not in values or len(values) < 3:
+            return 0.0
+        best = max(values.values()) if question.superlative > 0 else min(values.values())
+        return 1.0 if values[row] == best else -0.5
+
+
+def _only_head(term: Term, table: Table, column: int, cell: str) -> bool:
+    """Whether a label meets the term by its column's head alone, which tells no row from another."""
+    if term.kind in ("id", "number"):
+        return False
+    return strength(term, cell) < 0.5 and strength(term, table.columns[column]) >= 0.5
+
+
+def _told(question: Question, text: str) -> float:
+    """Share of the words of `text` that the question itself says: what only echoes it answers nothing."""
+    words = bag(text).stems
+    return sum(t.stem in words for t in question.terms) / len(words) if words else 1.0
+
+
+def _first_look(question: Question, c: Candidate) -> float:
+    m = c.marks
+    return _share(question, c.covered) + 0.15 * m["fit"] + 0.1 * m["rank"] - 0.3 * m.get("clash", 0.0) + 0.2 * m.get("extreme", 0.0) - 0.1 * m["told"]
 
 
 def _section(path: str) -> str:
@@ -217,7 +285,9 @@ def _caption(table: Table) -> str:
     return f"{table.caption} ({table.scale})" if table.scale else table.caption
 
 
-def _fit_cell(question: Question, table: Table, column: int, shown: str, cell: str) -> float:
-    if question.kind in ("number", "money") and is_value(cell):
-        return 1.0
-    return fits(question, f"{table.columns[column]} {shown}")
+def _fit_cell(question: Question, table: Table, column: str, own: str, cell: str) -> float:
+    if question.kind in ("number", "money"):
+        return 1.0 if is_value(cell) else fits(question, cell)
+    if question.kind in ("percent", "duration", "frequency"):
+        return fits(question, f"{own} {table.scale} {table.caption}" if is_value(cell) else own)
+    return fits(question, own if question.kind == "date" else cell)

@@ -25,7 +25,12 @@ LIGHT = frozenset(
     uses using usual usually value want wants we well what whether while within without yes yet you your i he she they
     his her him company companies document documents policy according entitle entitled supposed actually often
     during after since between against over across per via down out off upon among
-    minimum maximum limit highest lowest largest smallest least""".split()
+    minimum maximum highest lowest largest smallest least greatest biggest most fewest best worst
+    occur occurs happen come comes came react meet met look looking ask asks start done doing made got mean means count counts
+    quickly fast soon quick early heavy tall loud big high deep wide old warm hot cold far extra additional altogether roughly about
+    approximately today yesterday tomorrow right ok okay thanks thank else mine myself another everyone everybody
+    haven hasn don doesn didn isn aren wasn weren won wouldn shouldn couldn can cannot havent hasnt dont doesnt didnt isnt
+    arent wasnt wont wouldnt cant""".split()
 )
 """Words of a question that tell little about its subject: their absence from a passage weighs next to nothing."""
 
@@ -66,18 +71,6 @@ quantity number amount count | complaint complain | quality | error mistake faul
 """
 
 
-def _groups() -> dict[str, frozenset[str]]:
-    near: dict[str, set[str]] = {}
-    for line in re.split(r"[|\n]", _THESAURUS):
-        words = {stem(w) for w in line.split()}
-        for word in words:
-            near.setdefault(word, set()).update(words - {word})
-    return {word: frozenset(others) for word, others in near.items()}
-
-
-NEAR = _groups()
-"""Stem -> stems that may stand in its place."""
-
 NUMBER_WORDS = {
     word: str(value)
     for value, words in enumerate(
@@ -102,6 +95,19 @@ def root(term: str) -> str:
         if term.endswith(ending) and len(term) - len(ending) >= 4:
             return term[: -len(ending)]
     return term
+
+
+def _groups() -> dict[str, frozenset[str]]:
+    near: dict[str, set[str]] = {}
+    for line in re.split(r"[|\n]", _THESAURUS):
+        words = {root(stem(w)) for w in line.split()}
+        for word in words:
+            near.setdefault(word, set()).update(words - {word})
+    return {word: frozenset(others) for word, others in near.items()}
+
+
+NEAR = _groups()
+"""Root -> roots that may stand in its place."""
 
 
 @dataclass(frozen=True)

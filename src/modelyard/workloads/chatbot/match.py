@@ -22,6 +22,11 @@ ROOT, NEARLY, ACRONYM = 0.95, 0.75, 0.9
 _ALIKE = (0.5, 0.9)
 """Cosine of two words at which they begin to count as alike, and at which they count fully (times NEARLY)."""
 
+_QUARTERS = {
+    f"q{i}": re.compile(rf"\bq{i}\b|\b{i}q\b|\b(?:{word}|{nth}) quarter\b", re.I)
+    for i, (word, nth) in enumerate((("first", "1st"), ("second", "2nd"), ("third", "3rd"), ("fourth", "4th")), 1)
+}
+
 Range = tuple[float, float]
 _N = r"(\d[\d,.\u00a0]*\d|\d|" + "|".join(NUMBER_WORDS) + ")"
 _RANGE = re.compile(
@@ -83,6 +88,8 @@ def strength(term: Term, text: str, glossary: Mapping[str, frozenset[str]] | Non
     if term.kind == "id":
         return _identified(term, text)
     words = bag(text)
+    if term.kind == "quarter":
+        return 1.0 if _QUARTERS[term.stem].search(text) else 0.0
     if term.stem in words.stems:
         return 1.0
     if term.kind == "year":
@@ -99,7 +106,7 @@ def strength(term: Term, text: str, glossary: Mapping[str, frozenset[str]] | Non
         return 0.85
     if term.kind == "name":
         return 0.0
-    if not words.stems.isdisjoint(NEAR.get(term.stem, ())):
+    if not words.roots.isdisjoint(NEAR.get(term.root, ())):
         return NEARLY
     return 0.0
 

@@ -7,8 +7,8 @@ in that text. A table arrives as lines whose cells a tab (or the bar of Markdown
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from modelyard.ports.index import Passage
 from modelyard.workloads.chatbot.table import Line, Table, read_table
@@ -48,6 +48,8 @@ class PageView:
     sentences: tuple[Sentence, ...]
     tables: tuple[Table, ...]
     passages: tuple[Passage, ...]
+    legend: Mapping[str, str] = field(default_factory=dict)
+    """What short labels mean, where this page or one beside it says so: "CZ: Czech Republic"."""
 
     def passage_at(self, start: int) -> Passage:
         """The passage in which the character at `start` stands."""
@@ -57,8 +59,12 @@ class PageView:
         return self.passages[-1]
 
 
-def read_page(passages: Sequence[Passage]) -> PageView:
-    """`passages` are all of one page, in order; at least one."""
+_LEGEND = re.compile(r"(?:^|[.;,(]\s+|\s)([A-Z][A-Z0-9]{0,4})\s?[:=]\s+([A-Z][a-z][\w\u00c0-\u017f -]{1,40}?)(?=[.;,)]|$|\n)", re.M)
+
+
+def read_page(passages: Sequence[Passage], beside: str = "") -> PageView:
+    """`passages` are all of one page, in order; at least one. `beside` is the text of its neighbours, which may hold
+    the legend of its tables."""
     text = page_text(passages)
     lines = _lines(text, passages)
     sentences: list[Sentence] = []
@@ -80,7 +86,15 @@ def read_page(passages: Sequence[Passage]) -> PageView:
     sentences += _sentences(text, prose)
     first = passages[0]
     return PageView(
-        first.document, first.page, first.title, first.period, text, tuple(sentences), tuple(tables), tuple(passages)
+        first.document,
+        first.page,
+        first.title,
+        first.period,
+        text,
+        tuple(sentences),
+        tuple(tables),
+        tuple(passages),
+        dict(_LEGEND.findall(f"{beside}\n{text}")) if tables else {},
     )
 
 

@@ -35,8 +35,14 @@ _UNITS = {
 _CURRENCY = r"(?:EUR|USD|GBP|CHF|DKK|CZK|[$\u20ac\u00a3])"
 _NUMBER = re.compile(rf"({_CURRENCY}\s?)?(?<![\w.,])(\d[\d,. \u00a0]*\d|\d)(?![\w])(\s?%|\s?{_CURRENCY})?(?:[\s-]+([a-zA-Z]+))?")
 _YEAR = re.compile(r"(?<![\w.,-])(?:FY|fy)?\s?((?:19|20)\d\d)(?![\w,]|\.\d)")
-_ID = re.compile(r"\b([A-Za-z]{3,})s?\s+(?:no\.?\s*|number\s+)?(\d{1,4}|[A-Z]|[IVX]{1,4})(?![\w.,:]*\d)(?!\w)")
+_ID = re.compile(
+    r"\b([A-Z][a-z\u00df-\u017f]{2,}|(?i:grade|level|class|tier|band|zone|line|area|phase|step|stage|hall|room|table|chapter|section|category|type|"
+    r"group|version|page|article|form|floor|gate|bay|platform|unit|model|series|part|severity|priority|site|region|annex|appendix|item|note|"
+    r"plan|round|batch|size|building|block|code|option|schedule))s?\s+(?:no\.?\s*|number\s+)?(\d{1,4}|[A-Z]|[IVX]{1,4})(?![\w.,:]*\d)(?!\w)"
+)
 _NAME = re.compile(r"[A-Z\u00c0-\u00de][\w\u00c0-\u017f&'-]*|\w*\d\w*[A-Za-z]\w*|[A-Za-z]+\d\w*")
+_ASKS = frozenset("what which who whom whose when where why how is are was were do does did can could may must should will would".split())
+_QUARTER = re.compile(r"\b(?:q([1-4])|(first|second|third|fourth|1st|2nd|3rd|4th) quarter)\b", re.I)
 _CALENDAR = frozenset(
     """january february march april may june july august september october november december monday tuesday wednesday
     thursday friday saturday sunday i euro euros""".split()
@@ -51,7 +57,7 @@ class Term:
     stem: str
     root: str
     weight: float
-    kind: Literal["word", "name", "year", "number", "id"] = "word"
+    kind: Literal["word", "name", "year", "quarter", "number", "id"] = "word"
     hard: bool = False
     value: float | None = None
     noun: str = ""
@@ -96,27 +102,48 @@ def _analyse(text: str, rarity: Callable[[str], float], everywhere: Callable[[st
     clean = " ".join(text.split())
     lower = fold(clean).lower()
     polar = _POLAR.match(clean) is not None
-    kind: Kind = "polar" if polar else next((k for pattern, k in _KINDS if re.search(pattern, lower)), "thing")
+    kind = "polar" if polar else _kind(lower)
     terms: dict[str, Term] = {}
     years = tuple(dict.fromkeys(m[1] for m in _YEAR.finditer(clean)))
     for year in years:
         terms[year] = Term(year, year, year, 0.6, "year", True, float(year))
+    for match in _QUARTER.finditer(clean):
+        which = f"q{match[1] or 1 + ['fir', '1st', 'sec', '2nd', 'thi', '3rd', 'fou', '4th'].index(match[2][:3].lower()) // 2}"
+        terms[which] = Term(match[0], which, which, 0.6, "quarter", True)
     for term in [*_identifiers(clean), *_numbers(clean, lower)]:
         terms.setdefault(term.stem, term)
     names = _names(clean)
     focus = _focus(lower)
-    for word in re.findall(r"[^\W_]+(?:[&'][^\W_]+)*", clean):
+    degree = re.search(r"\bhow ([a-z]+)", lower)
+    spent = _QUARTER.sub(" ", clean)
+    for word in re.findall(r"[^\W_]+(?:[&'.][^\W_]+)*", re.sub(r"(?<=\d)[,.\u00a0](?=\d)", "", spent)):
         for each in analyse(word):
             if each in terms or each.replace(".", "").isdigit() and each in {t.stem for t in terms.values()}:
                 continue
-            light = fold(word).lower() in LIGHT or each in LIGHT or fold(word).lower() in NUMBER_WORDS
+            bare = fold(word).lower().replace("'", "")
+            light = bare in LIGHT or each in LIGHT or bare in NUMBER_WORDS or bool(degree and degree[1] == bare)
+            if bare.replace(".", "").isdigit():
+                continue
             named = word in names and not light
             common = named and everywhere(each)
-            weight = 0.12 if light or common else 0.25 + 0.75 * rarity(each)
+            weight = 0.12 if light or common else _weight(rarity(each), named)
             is_focus = each in focus and not light
-            kind_ = "name" if named and not common else "word"
-            terms[each] = Term(word, each, root(each), weight * (1.25 if is_focus else 1.0), kind_, named and not common, focus=is_focus)
+            name = named and not common
+            terms[each] = Term(
+                word, each, root(each), weight * (1.25 if is_focus else 1.0), "name" if name else "word", name, focus=is_focus
+            )
     return Question(clean, kind, tuple(terms.values()), years, _superlative(lower), polar)
+
+
+def _weight(rarity: float, named: bool) -> float:
+    """A word nobody wrote is as likely another word for something that somebody did, unless it is a name."""
+    return 0.75 if rarity >= 1 and not named else 0.25 + 0.75 * rarity
+
+
+def _kind(lower: str) -> Kind:
+    """The kind whose words come first in the question."""
+    found = [(m.start(), i, kind) for i, (pattern, kind) in enumerate(_KINDS) if (m := re.search(pattern, lower))]
+    return min(found)[2] if found else "thing"
 
 
 def _identifiers(text: str) -> list[Term]:
@@ -124,9 +151,9 @@ def _identifiers(text: str) -> list[Term]:
     out = []
     for match in _ID.finditer(text):
         noun, value = stem(fold(match[1]).lower()), match[2]
-        if fold(match[1]).lower() in STOP_WORDS | LIGHT | _CALENDAR or noun in _UNITS or (len(value) == 4 and value[:2] in ("19", "20")):
+        if value == "I" or match.start() == 0 and match[1].lower() in _ASKS:
             continue
-        if value in ("I", "A") and not match[1].islower() and not match[1].istitle():
+        if fold(match[1]).lower() in STOP_WORDS | LIGHT | _CALENDAR or noun in _UNITS or (len(value) == 4 and value[:2] in ("19", "20")):
             continue
         after = re.match(r"\s+([a-z]+)", text[match.end() :])
         counts = value.isdigit() and after is not None and stem(after[1]) in _UNITS
@@ -200,14 +227,17 @@ def _superlative(lower: str) -> int:
     return 0
 
 
+_COUNTS = "|".join(w for w in NUMBER_WORDS if w not in ("first", "second", "third"))
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 _FITS: dict[str, re.Pattern[str]] = {
     "percent": re.compile(r"\d\s?%|percent|per cent|share|\bhalf\b|third|quarter", re.I),
     "duration": re.compile(
-        r"(?:\d|\b(?:a|an|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|several|half)\b)[\s\w-]{0,14}"
-        r"\b(?:second|minute|hour|day|week|month|year|ms|min)s?\b|\b(?:immediately|at once|permanent|for ever|same day|twice|once)", re.I),
-    "frequency": re.compile(r"\b(?:every|each|once|twice|times|daily|weekly|monthly|quarterly|yearly|annual|annually|continuous)\w*\b|\bper\b|\ba (?:day|week|month|year)\b", re.I),
-    "date": re.compile(rf"\b{_MONTH}\b|\b(?:19|20)\d\d\b|\d\d?[:.]\d\d|\bq[1-4]\b|day\b|quarter|week|month|year|noon|midnight|\bwhen\b|\bafter\b|\bbefore\b", re.I),
+        rf"(?:\d|\b(?:a|an|{_COUNTS}|several|half)\b)[\s\w().-]{{0,16}}"
+        r"\b(?:second|minute|hour|day|week|month|year|ms|min|character|digit|metre|meter|mm|cm|km|page|word|mile)s?\b"
+        r"|\byears?\b.*\d|\b(?:immediately|at once|permanent|ever|same day|unlimited|unpaid)\b|\b(?:within|until|by) \w+", re.I),
+    "frequency": re.compile(r"\b(?:every|each|once|twice|times|daily|weekly|monthly|quarterly|yearly|annual|annually|continuous|repeat|interval)\w*\b|\bper\b|\ba (?:day|week|month|year)\b"
+        r"|\d+ (?:day|week|month|year|hour)s?", re.I),
+    "date": re.compile(rf"\b{_MONTH}\b|\b(?:19|20)\d\d\b|\d\d?[:.]\d\d|\bq[1-4]\b|days?\b|quarter|week|month|year|noon|midnight|\bwhen\b|\bafter\b|\bbefore\b|hours?\b|\bnever\b|\bat once\b|\d(?:st|nd|rd|th)\b", re.I),
     "person": re.compile(
         r"\b[A-Z][a-z\u00c0-\u017f]+ (?:van |von |de |der |den )*[A-Z][a-z\u00c0-\u017f]+|manager|director|officer|head|lead|team|desk|board|"
         r"department|committee|engineer|physician|doctor|counsel|supervisor|employee|staff|executive|owner|founder|chair|secretary|people|finance|"

@@ -80,7 +80,7 @@ class Catalogue:
 
     def _everywhere(self, term: str) -> bool:
         documents = {h.passage.document for h in self._searcher.lexical(term, 256)}
-        return len(self.entries) > 2 and len(documents) >= 0.6 * len(self.entries)
+        return len(self.entries) > 2 and len(documents) >= 0.75 * len(self.entries)
 
 
 def _first(searcher: Searcher, document: str) -> Passage | None:

@@ -272,7 +272,8 @@ def strip_mark(cell: str, notes: Mapping[str, object]) -> tuple[str, str]:
             continue
         apart = cell[len(rest)] == " "
         plain = is_value(rest) or is_empty(rest)
-        glued = mark.isdigit() and not rest[-1].isdigit() or mark.isalpha() and plain
+        year = re.search(r"(?<!\d)(?:19|20)\d\d\Z", rest) is not None  # "Price 20241" is the price of 2024, note 1
+        glued = mark.isdigit() and (not rest[-1].isdigit() or year) or mark.isalpha() and plain
         if glued and (not apart or mark.isdigit() or plain) or apart and plain and mark.isalpha() or mark[0] == "*":
             return rest, mark
     return cell, ""
@@ -283,4 +284,6 @@ def unit_of_scale(scale: str) -> str:
     text = re.split(r"[;,(]", scale.strip())[0].strip()
     text = re.sub(r"^(?:all\s+)?(?:amounts?|figures?|values?)?\s*(?:are\s+)?(?:given\s+)?in\s+", "", text, flags=re.I)
     text = re.sub(r"\s+unless\b.*", "", text)
+    text = re.sub(r"^(percent|per cent|percentage|points)\b.*", r"\1", text, flags=re.I)
+    text = re.sub(r"^number of (\w+(?: \w+)?)\b.*", r"\1", text, flags=re.I)
     return text[:1].lower() + text[1:] if text and len(text.split()) <= 6 else ""
