@@ -111,8 +111,7 @@ def _between(above: Line, below: Line, margins: dict[int, float], usual: float) 
     gap = (below.y0 - above.y1) / max(above.size, 1.0)
     tabs = "\t" in above.text, "\t" in below.text
     if above.level or below.level:
-        same = above.level == below.level and gap < usual + 0.35
-        return " " if same and _continues(above, below, margins) else "\n\n"
+        return " " if below.continued else "\n\n"
     if gap > max(usual, 0.0) + 0.35:
         return "\n" if tabs == (True, True) and gap < 3 else "\n\n"
     if any(tabs):
@@ -140,6 +139,8 @@ def _hyphen(above: Line, below: Line, words: Container[str]) -> str | None:
         return ""
     head = last.rstrip("-‐").strip(EDGES).lower()
     tail = below.words[0].strip(EDGES).lower()
+    if "-" in head:
+        return "-"
     if head + tail in words:
         return None
     if f"{head}-{tail}" in words or (head in words and tail in words):

@@ -6,6 +6,7 @@ A tab begins the next column, so that a value stands under the same number of ta
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -111,7 +112,7 @@ def _table(run: list[Line]) -> list[Line]:
 
 def _divided(run: list[Line]) -> list[Line]:
     """Two tables in one run: cut where the rows stand furthest apart, as long as both parts are tables."""
-    gaps = [below.y0 - above.y1 for above, below in zip(run, run[1:], strict=False)]
+    gaps = [below.y0 - above.y1 for above, below in pairwise(run)]
     if len(run) < 4 or not gaps:
         return run
     cut = int(np.argmax(gaps)) + 1
@@ -179,7 +180,7 @@ def _resplit(line: Line, parts: list[Cell], columns: list[Interval], left: float
     split: list[Cell] = []
     for cell in parts:
         split.append(cell[:1])
-        for before, word in zip(cell, cell[1:], strict=False):
+        for before, word in pairwise(cell):
             gap = float(line.boxes[word, 0] - line.boxes[before, 2]) / max(line.size, 1.0)
             apart = gap > NAME_GAP and not _is_label(line, cell, left)
             if apart and _home(_extent(line, [before]), columns) != _home(_extent(line, [word]), columns):
@@ -243,24 +244,25 @@ def _continues(above: Line, upper: dict[int, Cell], line: Line, lower: dict[int,
     only_label = set(upper) == {0}
     if not (set(lower) <= set(upper) or (only_label and 0 in lower)):
         return False
-    for column, cell in lower.items():
-        if column not in upper:
-            continue
-        before = above.words[upper[column][-1]]
-        value = _numeric(above, upper[column]) and before[-1] != ","
-        if before[-1] in ".:;" or (value and not line.words[cell[0]].startswith("(")):
-            return False
-        first = line.words[cell[0]]
-        ends = max(float(above.boxes[word, 2]) for word in upper[column])
-        right = rights[column] if column < len(rights) else ends
-        full = ends + 0.2 * line.size + float(line.boxes[cell[0], 2] - line.boxes[cell[0], 0]) > right
-        running = first[0].islower()
-        begun = full and (running or first[0] == "(" or before[-1] == ",")
-        if column == 0 and not (begun or (running and (only_label or len(lower) == 1))):
-            return False
-        if column > 0 and not full and (_numeric(line, cell) or not running):
-            return False
-    return True
+    return all(
+        _goes_on(above, upper[column], line, cell, column, rights, only_label or len(lower) == 1)
+        for column, cell in lower.items()
+        if column in upper
+    )
+
+
+def _goes_on(above: Line, upper: Cell, line: Line, cell: Cell, column: int, rights: list[float], alone: bool) -> bool:
+    before, first = above.words[upper[-1]], line.words[cell[0]]
+    value = _numeric(above, upper) and before[-1] != ","
+    if before[-1] in ".:;" or (value and not first.startswith("(")):
+        return False
+    ends = max(float(above.boxes[word, 2]) for word in upper)
+    right = rights[column] if column < len(rights) else ends
+    full = ends + 0.2 * line.size + float(line.boxes[cell[0], 2] - line.boxes[cell[0], 0]) > right
+    running = first[0].islower()
+    if column == 0:
+        return (running and alone) or (full and (running or first[0] == "(" or before[-1] == ","))
+    return full or (running and not _numeric(line, cell))
 
 
 def _joined(above: Line, upper: dict[int, Cell], line: Line, lower: dict[int, Cell]) -> tuple[Line, dict[int, Cell]]:
@@ -277,7 +279,7 @@ def _joined(above: Line, upper: dict[int, Cell], line: Line, lower: dict[int, Ce
     merged = replace(
         above,
         words=[words[at] for at in order],
-        glue=[" " if glue[at] in ("", "\t") and at in (0, shift) else glue[at] for at in order],
+        glue=["", *(" " if at in (0, shift) else glue[at] for at in order[1:])],
         boxes=boxes[order],
         first=[first[at] for at in order],
         x1=max(above.x1, line.x1),

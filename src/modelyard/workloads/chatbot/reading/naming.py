@@ -52,7 +52,7 @@ def period_of(document: str, title: str, opening: str) -> str:
         if ended := QUARTER_ENDED.search(text):
             return f"quarter ended {' '.join(ended.group(1).split())}"
         if ended := FISCAL.search(text):
-            return f"fiscal year {_year(ended.group(1))}"
+            return f"fiscal year {_fiscal_year(ended.group(1))}"
     for text in (title, name):
         if quarter := QUARTER.search(text):
             year, number = (
@@ -68,6 +68,13 @@ def period_of(document: str, title: str, opening: str) -> str:
     if dated := DATED.search(opening[:1500]):
         return _year(dated.group(1))
     return ""
+
+
+def _fiscal_year(date: str) -> int:
+    """The year a fiscal year is named after: one of 52 weeks may end in the first days of January."""
+    year = int(_year(date))
+    early = re.match(r"jan\D*\s0?[1-7]\b|0?[1-7]\.?\s+jan", date, re.I)
+    return year - 1 if early else year
 
 
 def _year(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from modelyard.workloads.chatbot.reading.layout import Line
 from modelyard.workloads.chatbot.reading.naming import CAPTION, name_words, speaks
@@ -19,10 +20,11 @@ PART = re.compile(r"(?:part|teil|chapter|kapitel)\s+(?:[ivxlc]+|\d+)\b", re.I)
 ITEM = re.compile(r"(?:item|article|artikel|appendix|annex|schedule|section)\s+\d*[a-z]?\d*[.:)–—-]?(?:\s|$)", re.I)
 NOTE = re.compile(r"note\s+\d+[a-z]?\b", re.I)
 DECIMAL = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,4})[.)]?\s+(?=\S*[^\W\d_])")
+CONNECTIVES = frozenset(("and", "or", "of", "the", "for", "in", "on", "to", "with", "by", "from", "at", "a", "an"))
 NO_HEADING = frozenset(("none", "or", "and", "yes", "no", "not applicable", "n/a"))
 COLUMN_HEAD = re.compile(
-    r"\(?(?:year|years|fiscal|quarter|three|six|nine|twelve|months|in millions|in thousands|dollars|as of|for the|january|february"
-    r"|march|april|may|june|july|august|september|october|november|december|change|total)\b",
+    r"\(?(?:year|years|fiscal|quarter|three|six|nine|twelve|months|in millions|in thousands|dollars|as of|for the"
+    r"|january|february|march|april|may|june|july|august|september|october|november|december|change|total)\b",
     re.I,
 )
 
@@ -56,16 +58,37 @@ def mark_headings(pages: Sequence[list[Line]]) -> None:
             if style is not None and not _in_table(lines, at) and not _column_head(lines, at, left, right):
                 found.append((line, style))
                 styles[style] += 1
-    order = {style: rank for rank, style in enumerate(sorted(styles, reverse=True), start=1)}
+    ranks = _ranks(set(styles))
     named = [_named_level(line.text) for line, _ in found]
     base = max(named, default=0)
     for (line, style), level in zip(found, named, strict=True):
-        if level:
-            line.level = level
-        else:
-            number = DECIMAL.match(line.text)
-            depth = number.group(1).count(".") if number else 0
-            line.level = min(9, base + order[style] + depth)
+        number = DECIMAL.match(line.text)
+        depth = number.group(1).count(".") if number else 0
+        line.level = level or base + ranks[style] + depth
+    for lines in pages:
+        for above, line in pairwise(lines):
+            if above.level and line.level and _second_line(above, line, body):
+                line.level, line.continued = above.level, True
+
+
+def _ranks(styles: set[tuple[float, int]]) -> dict[tuple[float, int], int]:
+    """Styles from the most to the least prominent, from 1; sizes that differ by little are one."""
+    sizes: dict[float, float] = {}
+    for size in sorted({size for size, _ in styles}, reverse=True):
+        leader = min(sizes.values(), default=0.0)
+        sizes[size] = leader if leader and size > 0.94 * leader else size
+    order = sorted({(sizes[size], weight) for size, weight in styles}, reverse=True)
+    return {(size, weight): order.index((sizes[size], weight)) + 1 for size, weight in styles}
+
+
+def _second_line(above: Line, line: Line, body: float) -> bool:
+    """Whether a heading goes on with the one above: set alike, close below, and not begun anew."""
+    alike = abs(above.size - line.size) < 0.03 * line.size and above.bold == line.bold
+    close = above.block == line.block and 0 <= line.y0 - above.y0 and line.y0 - above.y1 < 0.4 * line.size
+    if not alike or not close or _named_level(line.text) or DECIMAL.match(line.text):
+        return False
+    running = line.text[0].islower() or above.words[-1].lower() in CONNECTIVES or above.text[-1] in ",&–—-"
+    return running or (line.size > LARGER * body and above.text.isupper() == line.text.isupper())
 
 
 def _may_be_heading(line: Line) -> bool:
@@ -76,7 +99,7 @@ def _may_be_heading(line: Line) -> bool:
         return False
     if CAPTION.match(text) or (is_number(line.words[-1]) and "\t" in text) or text.lower() in NO_HEADING:
         return False
-    if text[-1] in ",;:" or not (text[0].isupper() or text[0].isdigit() or text[0] in "“\"'(§"):
+    if text[-1] in ";:" or not (text[0].isupper() or text[0].isdigit() or text[0] in "“\"'(§"):
         return False
     return not (text[-1] == "." and len(line.words) > 12)
 
@@ -87,7 +110,7 @@ def _style(line: Line, body: float) -> tuple[float, int] | None:
         return None
     size = round(line.size * 2) / 2
     larger = size > LARGER * body
-    capitals = line.text.isupper() and len(line.words) >= 2
+    capitals = line.text.isupper()
     if not (larger or line.bold or (_named_level(line.text) >= 2 and line.text.isupper())):
         return None
     if line.text[-1] == "." and not larger and not _named_level(line.text):
