@@ -1,9 +1,9 @@
 """`import modelyard`: what notebooks use and the command line calls.
 
-    project = modelyard.open("handbook", target="staging")
-    project.run()
-    project.ask("How many days of leave after five years?")["answer"]
-    project.rollback()
+project = modelyard.open("handbook", target="staging")
+project.run()
+project.ask("How many days of leave after five years?")["answer"]
+project.rollback()
 """
 
 from __future__ import annotations
@@ -313,7 +313,9 @@ def init(
         (root / "evaluation.jsonl").touch()
         if not (root / ".gitignore").exists():
             (root / ".gitignore").write_text(".modelyard/\n", encoding="utf-8")
-        text = _TEMPLATE.format(name=title, workload=json.dumps(workload), documents=json.dumps(where, ensure_ascii=False))
+        text = _TEMPLATE.format(
+            name=title, workload=json.dumps(workload), documents=json.dumps(where, ensure_ascii=False)
+        )
         (root / FILE).write_text(text, encoding="utf-8")
     except OSError as e:
         raise StorageError(f"{e.filename or root} cannot be written: {e.strerror}") from None

@@ -114,7 +114,10 @@ def test_public_code_says_what_it_does() -> None:
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("modelyard.cli.main", {"click.testing", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "rich", "starlette"}),
+        (
+            "modelyard.cli.main",
+            {"click.testing", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "rich", "starlette"},
+        ),
         ("modelyard.api", {"mlflow", "numpy", "pandas", "pyarrow", "deltalake", "openvino"}),
         ("modelyard.adapters.ledger_sqlite", {"mlflow", "numpy", "pandas", "pyarrow"}),
         ("modelyard.worker", {"mlflow", "pandas", "starlette"}),
@@ -131,11 +134,17 @@ def test_the_repository_speaks_only_of_the_software() -> None:
     root = SRC.parents[1]
     if not (root / ".git").exists():
         pytest.skip("not a clone")
-    listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True).stdout.split("\n")
+    listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
     odd = re.compile(r"(/root/|/home/\w|/tmp/(?!modelyard)\w+/|pypi\.org/simple)", re.IGNORECASE)
     for name in listed:
         path = root / name
-        if path.suffix in (".py", ".md", ".toml", ".yml", ".txt", ".cfg", "") and path.is_file() and "architecture" not in name:
+        if (
+            path.suffix in (".py", ".md", ".toml", ".yml", ".txt", ".cfg", "")
+            and path.is_file()
+            and "architecture" not in name
+        ):
             match = odd.search(path.read_text(encoding="utf-8", errors="ignore"))
             assert not match, f"{name}: {match[0] if match else ''}"
 

@@ -23,7 +23,10 @@ def project(folder: Path, text: str) -> Path:
     [
         ("name: p\nserve: {prot: 3}", ":2: unknown key serve.prot (did you mean port?)"),
         ("name: p\nsreve: {}", ":2: unknown key sreve (did you mean serve?)"),
-        ("name: p\nchatbot: {chat: {url: 'http://x', model: m, kye: 'env:X'}}", "unknown key chatbot.chat.kye (did you"),
+        (
+            "name: p\nchatbot: {chat: {url: 'http://x', model: m, kye: 'env:X'}}",
+            "unknown key chatbot.chat.kye (did you",
+        ),
         ("name: p\nserve: {port: high}", ":2: serve.port: input should be a valid integer"),
         ("name: p\nserve: {port: 70000}", "serve.port: input should be less than or equal to 65535"),
         ("name: 3", ":1: name: input should be a valid string"),

@@ -22,7 +22,11 @@ def commands(path: Path) -> list[str]:
 def test_the_commands_of_a_page_run(name: str, tmp_path: Path) -> None:
     blocks = commands(ROOT / name)
     assert blocks
-    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HANDBOOK": str(ROOT / "examples/handbook")}
+    env = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HANDBOOK": str(ROOT / "examples/handbook"),
+    }
     script = "set -eu\n" + "\n".join(blocks)
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=170)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
@@ -45,7 +49,9 @@ def test_every_dependency_has_its_reason() -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     reasons = (ROOT / "docs/dependencies.md").read_text(encoding="utf-8").lower()
-    wanted = project["project"]["dependencies"] + [d for e in project["project"]["optional-dependencies"].values() for d in e]
+    wanted = project["project"]["dependencies"] + [
+        d for e in project["project"]["optional-dependencies"].values() for d in e
+    ]
     wanted += project["dependency-groups"]["dev"] + project["build-system"]["requires"]
     for requirement in wanted:
         name = re.match(r"[A-Za-z0-9_.-]+", requirement)

@@ -13,7 +13,9 @@ from modelyard.workloads import CATALOGUE
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--documents", type=click.Path(path_type=Path), help="A folder of documents that is there already.")
-@click.option("--workload", default="chatbot", show_default=True, help=f"{', '.join(sorted(CATALOGUE))}, or module:Class.")
+@click.option(
+    "--workload", default="chatbot", show_default=True, help=f"{', '.join(sorted(CATALOGUE))}, or module:Class."
+)
 @click.option("--name", help="The endpoint's name; default: the folder's.")
 def init(folder: Path, documents: Path | None, workload: str, name: str | None) -> None:
     """Make a project in FOLDER: modelyard.yml, a documents folder, an exam to fill in."""

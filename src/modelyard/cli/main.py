@@ -19,7 +19,10 @@ COMMANDS = {
     "evaluate": ("modelyard.cli.evaluate:evaluate", "Let a release sit the exam, and judge it."),
     "explain": ("modelyard.cli.evaluate:explain", "Why a decision was made, and whether it holds when made again."),
     "init": ("modelyard.cli.init:init", "Make a project."),
-    "release": ("modelyard.cli.release:release", "Releases: list, show, diff, promote, rollback, history, export, import."),
+    "release": (
+        "modelyard.cli.release:release",
+        "Releases: list, show, diff, promote, rollback, history, export, import.",
+    ),
     "run": ("modelyard.cli.run:run", "The whole loop: prepare, build, evaluate, gate, deploy."),
     "search": ("modelyard.cli.ask:search", "What retrieval alone finds."),
     "serve": ("modelyard.cli.serve:serve", "Serve the champion: gateway, worker processes, chat page."),

@@ -14,9 +14,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def project_options(command: F) -> F:
     """-C/--project, -t/--target: which project, as which target sees it."""
-    command = click.option("-t", "--target", default="test", show_default=True, help="The target: test, staging, prod.")(
-        command
-    )
+    command = click.option(
+        "-t", "--target", default="test", show_default=True, help="The target: test, staging, prod."
+    )(command)
     return click.option(
         "-C",
         "--project",

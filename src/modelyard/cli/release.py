@@ -31,7 +31,13 @@ def list_(folder: Path, target: str, as_json: bool) -> None:
         return
     table(
         [
-            [short(r["id"]), f"v{r['version']}" if r["version"] else "-", r["created"][:19], r["state"], " ".join(r["aliases"])]
+            [
+                short(r["id"]),
+                f"v{r['version']}" if r["version"] else "-",
+                r["created"][:19],
+                r["state"],
+                " ".join(r["aliases"]),
+            ]
             for r in rows
         ],
         ["RELEASE", "VERSION", "CREATED", "STATE", "ALIASES"],
@@ -172,7 +178,14 @@ def history(folder: Path, target: str, as_json: bool) -> None:
         return
     table(
         [
-            [str(r["generation"]), str(r["at"])[:19], _id(r["champion"]), _id(r["challenger"]), str(r["who"]), str(r["why"])]
+            [
+                str(r["generation"]),
+                str(r["at"])[:19],
+                _id(r["champion"]),
+                _id(r["challenger"]),
+                str(r["who"]),
+                str(r["why"]),
+            ]
             for r in rows
         ],
         ["MOVE", "AT", "CHAMPION", "CHALLENGER", "WHO", "WHY"],

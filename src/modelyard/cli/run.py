@@ -19,7 +19,9 @@ from modelyard.lifecycle.unchanged import STEPS, Outcome
 @click.option("--only", type=click.Choice(STEPS), help="Do this step alone.")
 @click.option("--from", "start", type=click.Choice(STEPS), help="Do everything from this step on, changed or not.")
 @click.option("--allow-removals", is_flag=True, help="Documents that are gone are meant to be gone.")
-@click.option("--wait", type=click.FloatRange(min=0), default=0.0, help="Seconds to wait for another run on this target.")
+@click.option(
+    "--wait", type=click.FloatRange(min=0), default=0.0, help="Seconds to wait for another run on this target."
+)
 @json_option
 def run(
     folder: Path, target: str, only: str | None, start: str | None, allow_removals: bool, wait: float, as_json: bool

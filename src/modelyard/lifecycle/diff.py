@@ -83,5 +83,7 @@ def _answers(world: World, old: str, new: str) -> dict[str, Any]:
     for case in both:
         a, b = said[old][case], said[new][case]
         if (a.get("answer"), a.get("refused")) != (b.get("answer"), b.get("refused")):
-            changed.append({"case": case, "question": b.get("question"), "old": a.get("answer"), "new": b.get("answer")})
+            changed.append(
+                {"case": case, "question": b.get("question"), "old": a.get("answer"), "new": b.get("answer")}
+            )
     return {"compared": len(both), "changed": changed}

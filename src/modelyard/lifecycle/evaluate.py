@@ -241,7 +241,9 @@ def rows(world: World, release: Release) -> list[dict[str, Any]]:
     if not found:
         raise NotFound(f"release {short(release.id)} sat no exam here: `modelyard evaluate {short(release.id)}`")
     newest = max(found, key=lambda r: str(r["at"]))["sitting"]
-    asked = {r["case_id"]: json.loads(r["row"])["request"] for r in tables.read(CASES.name, ["case_id", "row"]).to_pylist()}
+    asked = {
+        r["case_id"]: json.loads(r["row"])["request"] for r in tables.read(CASES.name, ["case_id", "row"]).to_pylist()
+    }
     return [
         {
             "case": r["case_id"],
@@ -258,7 +260,9 @@ def rows(world: World, release: Release) -> list[dict[str, Any]]:
     ]
 
 
-def evidence(workload: Workload, sheet: Sheet, ours: Sitting, theirs: Sitting | None, confidence: float) -> dict[str, Any]:
+def evidence(
+    workload: Workload, sheet: Sheet, ours: Sitting, theirs: Sitting | None, confidence: float
+) -> dict[str, Any]:
     """Everything the gate judges by, as plain data: figures with intervals, counts, slices, and the paired differences
     to the champion's (`differences`), where it sat the same exam.
 
@@ -360,9 +364,7 @@ def _guarded(compute: Any) -> stats.Estimate | None:
 
 def _columns(rows: Sequence[Row]) -> dict[str, stats.Floats]:
     names = sorted({name for row in rows for name in row.values})
-    return {
-        name: np.array([_number(row.values.get(name)) for row in rows], dtype=np.float64) for name in names
-    }
+    return {name: np.array([_number(row.values.get(name)) for row in rows], dtype=np.float64) for name in names}
 
 
 def _number(value: float | None) -> float:
@@ -381,4 +383,3 @@ def _estimate(e: stats.Estimate) -> dict[str, Any]:
 
 def _finite(value: float) -> float | None:
     return round(value, 6) if math.isfinite(value) else None
-

@@ -114,7 +114,9 @@ def rollback(world: World, to: str | None, why: str) -> Moved:
 
 def _present(world: World, release: Release) -> None:
     if not (world.layout.releases / release.id / "manifest.json").is_file():
-        raise NotFound(f"release {short(release.id)} is in the ledger, but its files are gone from {world.layout.releases}")
+        raise NotFound(
+            f"release {short(release.id)} is in the ledger, but its files are gone from {world.layout.releases}"
+        )
 
 
 def _warm(world: World, release: Release) -> bool:
@@ -130,7 +132,9 @@ def _warm(world: World, release: Release) -> bool:
         if reason is not None:
             raise Unavailable(f"release {short(release.id)} does not start: {reason}; traffic stays where it was")
         if world.clock.monotonic() > until:
-            raise Unavailable(f"no worker of release {short(release.id)} within {WARM_WITHIN:.0f} s; traffic stays where it was")
+            raise Unavailable(
+                f"no worker of release {short(release.id)} within {WARM_WITHIN:.0f} s; traffic stays where it was"
+            )
         world.clock.sleep(0.02)
     return True
 
@@ -163,4 +167,3 @@ def moved_by_hand(world: World) -> list[str]:
         for alias in sorted(set(ours) | set(projected))
         if ours.get(alias) != projected.get(alias)
     ]
-

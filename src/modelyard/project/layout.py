@@ -1,17 +1,17 @@
 """Where a project keeps its state. Targets live apart; content-addressed data is shared between them.
 
-    .modelyard/
-      store/                     shared: everything in it is named by its digest
-        releases/<id>/           manifest.json and members
-        objects/<ab>/<sha-256>   every member once; releases hold hard links
-        index/                   segments and snapshots of the default index
-      <target>/
-        ledger.db                pointer of record (SQLite, WAL)
-        journal.db               what was seen and done, so that unchanged work is skipped; may be deleted
-        tables/<name>/           Delta
-        mlflow.db  mlartifacts/  the local registry
-        run.lock                 held while a run is under way
-        serve.lock serve.json    held while a gateway serves, and where it listens
+.modelyard/
+  store/                     shared: everything in it is named by its digest
+    releases/<id>/           manifest.json and members
+    objects/<ab>/<sha-256>   every member once; releases hold hard links
+    index/                   segments and snapshots of the default index
+  <target>/
+    ledger.db                pointer of record (SQLite, WAL)
+    journal.db               what was seen and done, so that unchanged work is skipped; may be deleted
+    tables/<name>/           Delta
+    mlflow.db  mlartifacts/  the local registry
+    run.lock                 held while a run is under way
+    serve.lock serve.json    held while a gateway serves, and where it listens
 """
 
 from __future__ import annotations

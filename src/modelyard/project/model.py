@@ -1,16 +1,16 @@
 """The project file as typed policies: every key, its type, its default and what it means.
 
-    name: handbook               the endpoint, the registered model and the OpenAI `model`
-    workload: chatbot
-    documents: documents         the folder of the user's data
-    exam: evaluation.jsonl
-    chatbot: {embedder, index, chat, retrieval, answer, history_turns, limits}
-    gate: {floors, margins, min_cases, max_unscored, min_human, confidence, admit_unproven}
-    ingest: {max_file, max_removals}
-    settings: {...}              of a workload of your own (`workload: module:Class`)
-    serve: {host, port, token}
-    mlflow: {tracking_uri}
-    targets: {test: {...}, staging: {...}, prod: {...}}      the same keys again, overriding
+name: handbook               the endpoint, the registered model and the OpenAI `model`
+workload: chatbot
+documents: documents         the folder of the user's data
+exam: evaluation.jsonl
+chatbot: {embedder, index, chat, retrieval, answer, history_turns, limits}
+gate: {floors, margins, min_cases, max_unscored, min_human, confidence, admit_unproven}
+ingest: {max_file, max_removals}
+settings: {...}              of a workload of your own (`workload: module:Class`)
+serve: {host, port, token}
+mlflow: {tracking_uri}
+targets: {test: {...}, staging: {...}, prod: {...}}      the same keys again, overriding
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ class Retrieval(Section):
 
 class Answer(Section):
     max_words: int = Field(60, ge=5, le=400)
-    threshold: Share | None = Field(None, description="evidence under which a question is refused; null: the built-in one")
+    threshold: Share | None = Field(
+        None, description="evidence under which a question is refused; null: the built-in one"
+    )
 
 
 class Limits(Section):
@@ -113,7 +115,9 @@ class Gate(Section):
     max_unscored: Share = 0.0
     min_human: int = Field(0, ge=0, description="least scored cases that a person wrote")
     confidence: float = Field(0.95, gt=0.5, lt=1)
-    admit_unproven: bool = Field(True, description="let an abstained release in where the champion is absent or unproven")
+    admit_unproven: bool = Field(
+        True, description="let an abstained release in where the champion is absent or unproven"
+    )
 
 
 class Serve(Section):

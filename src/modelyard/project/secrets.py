@@ -33,7 +33,9 @@ class Secret:
         if kind == "env":
             value = os.environ.get(where, "")
             if not value:
-                raise ProjectError(f"the environment variable {where} is not set (the project file refers to it as {self})")
+                raise ProjectError(
+                    f"the environment variable {where} is not set (the project file refers to it as {self})"
+                )
             return value
         path = root / where
         try:

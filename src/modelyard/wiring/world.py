@@ -79,15 +79,11 @@ class _Heavy:
     def registry(self) -> Registry:
         layout, config = self._loaded.layout, self._loaded.config
         uri = config.mlflow.tracking_uri
-        registry: Registry = adapter("registry", "mlflow")(
-            layout.mlflow_db, layout.mlflow_artifacts, config.name, uri
-        )
+        registry: Registry = adapter("registry", "mlflow")(layout.mlflow_db, layout.mlflow_artifacts, config.name, uri)
         return registry
 
     def open_release(self, folder: Path) -> OpenedRelease:
-        opened: OpenedRelease = _opening().open_release(
-            folder, project=self._loaded.root, target=self._loaded.target
-        )
+        opened: OpenedRelease = _opening().open_release(folder, project=self._loaded.root, target=self._loaded.target)
         return opened
 
 

@@ -1,0 +1,69 @@
+"""A release as an MLflow model: `mlflow.pyfunc.load_model("models:/NAME@champion").predict({"messages": [...]})`.
+
+MLflow runs this file when it loads the model ("models from code"); the release itself is the artifact beside it. It needs
+modelyard installed, and no project, tracking server or network.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.pyfunc import PythonModel
+
+from modelyard.clock import SystemClock
+from modelyard.errors import RequestError
+from modelyard.ports.workload import Call
+from modelyard.serving.answer import answer
+from modelyard.wiring import open_release
+
+
+class ReleaseModel(PythonModel):  # type: ignore[misc]
+    """Opens the release that was logged with it, and answers through the serving path."""
+
+    def load_context(self, context: Any) -> None:
+        """Raises Damaged where the artifact is not what its manifest says."""
+        self._opened = open_release(Path(context.artifacts["release"]))
+        self._clock = SystemClock()
+
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+        """One object per request: the workload's output, with `release` and OpenAI's `choices`.
+
+        `model_input` is a table with a column `messages` (what MLflow makes of `{"messages": [...]}`), one such object,
+        or a list of them. Raises RequestError. (Without type hints: MLflow would make a schema of them.)
+        """
+        return [self._one(request) for request in requests(model_input)]
+
+    def _one(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        call = Call(self._clock, key=uuid.uuid4().hex)
+        response = answer(self._opened, request, call)
+        message = {"role": "assistant", "content": response.text}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return {**response.output, "release": self._opened.id, "choices": [choice]}
+
+
+def requests(model_input: Any) -> list[dict[str, Any]]:
+    """What was sent, as requests: plain JSON values, without arrays. Raises RequestError."""
+    if hasattr(model_input, "to_dict"):
+        return [_plain(row) for row in model_input.to_dict(orient="records")]
+    if isinstance(model_input, Mapping):
+        return [_plain(dict(model_input))]
+    if isinstance(model_input, list) and all(isinstance(row, Mapping) for row in model_input):
+        return [_plain(dict(row)) for row in model_input]
+    raise RequestError("a table with a column `messages`, or an object that has it, is expected")
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+mlflow.models.set_model(ReleaseModel())
