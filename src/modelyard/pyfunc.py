@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 from mlflow.pyfunc import PythonModel
 
 from modelyard.clock import SystemClock
@@ -29,11 +30,13 @@ class ReleaseModel(PythonModel):  # type: ignore[misc]
         self._opened = open_release(Path(context.artifacts["release"]))
         self._clock = SystemClock()
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
         """One object per request: the workload's output, with `release` and OpenAI's `choices`.
 
         `model_input` is a table with a column `messages` (what MLflow makes of `{"messages": [...]}`), one such object,
-        or a list of them. Raises RequestError. (Without type hints: MLflow would make a schema of them.)
+        or a list of them. Raises RequestError.
         """
         return [self._one(request) for request in requests(model_input)]
 

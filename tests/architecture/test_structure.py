@@ -17,14 +17,14 @@ from modelyard.workloads import CATALOGUE
 SRC = Path(modelyard.__file__).parent
 AGNOSTIC = ["api.py", "calc", "cli", "gateway", "lifecycle", "ports", "pyfunc.py", "serving", "wiring", "worker.py"]
 VENDORS = {
-    "adapters": {"chromadb", "deltalake", "httpx", "mlflow", "numpy", "openvino", "pandas", "pyarrow", "tokenizers"},
+    "adapters": {"alembic", "chromadb", "deltalake", "httpx", "mlflow", "numpy", "openvino", "pandas", "pyarrow", "tokenizers"},
     "calc": {"numpy", "pyarrow", "scipy"},
     "workloads": {"numpy", "pyarrow", "scipy"},
     "workloads/chatbot": {"PIL", "pypdfium2", "pypdfium2_raw"},
     "project": {"pydantic", "yaml"},
     "gateway": {"starlette", "uvicorn"},
     "cli": {"click", "rich"},
-    "pyfunc.py": {"mlflow"},
+    "pyfunc.py": {"mlflow", "pandas"},
     "ports": {"numpy", "pyarrow"},
     "lifecycle": {"numpy", "pyarrow"},
 }

@@ -181,12 +181,12 @@ class SqliteLedger:
             identity,
             decision.kind,
             decision.verdict,
-            canonical(list(decision.reasons)).decode(),
-            canonical(dict(decision.inputs)).decode(),
+            json.dumps(decision.reasons, ensure_ascii=False),
+            json.dumps(dict(decision.inputs), ensure_ascii=False, sort_keys=True, allow_nan=False),
             decision.at or stamp(self._clock.now()),
         )
         with self._write() as db:
-            db.execute(f"INSERT INTO decisions (id, {_DECISION}) VALUES (?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING", row)
+            db.execute(f"INSERT INTO decisions (id, {_DECISION}) VALUES (?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET at = excluded.at", row)
         return identity
 
     def decision(self, name: str) -> Decision:
