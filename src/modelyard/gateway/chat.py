@@ -1,0 +1,268 @@
+"""OpenAI's dialect: chat completions, whole or as server-sent events, and the list of models.
+
+Of the body `messages`, `stream`, `stream_options.include_usage`, `max_tokens` and `max_completion_tokens` are honoured.
+`n` other than 1, `logprobs`, a `response_format` other than text and a forced `tool_choice` are refused. Everything
+else (temperature, top_p, seed, penalties, stop, tools, user, ...) is accepted and has no effect: what a release answers
+is fixed by the release. Tokens of `max_tokens` are words and punctuation marks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from modelyard.errors import Cancelled, ModelyardError, NotFound, RequestError
+from modelyard.gateway.body import read_json
+from modelyard.gateway.replies import citing, log, openai_error, released, replying
+from modelyard.gateway.service import Service, gone, idempotency_key, service
+from modelyard.ids import short
+from modelyard.serving.exchange import Exchange
+from modelyard.serving.wire import Frame
+
+_TOKEN = re.compile(r"\s*(?:\w+|[^\w\s])\s*")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A chat completion as it was asked for."""
+
+    messages: list[dict[str, str]]
+    stream: bool
+    include_usage: bool
+    most_tokens: int | None
+
+
+@replying(openai_error)
+async def completions(request: Request) -> ASGIApp:
+    """POST /v1/chat/completions"""
+    here = service(request)
+    asked = parse(await read_json(request), here.endpoint)
+    accepts = here.accepts()
+    if accepts and "messages" not in accepts:
+        raise RequestError(f"{here.endpoint} is no chat model: it takes {', '.join(sorted(accepts))} at /invocations")
+    job = {"do": "predict", "request": {"messages": asked.messages}, "stream": asked.stream}
+    exchange = here.exchange(gone(request), {**job, "key": idempotency_key(request)})
+    reply = _Reply(here, asked, exchange)
+    if asked.stream:
+        try:
+            return EventStream(reply, await exchange.next())
+        except BaseException:
+            exchange.close()
+            raise
+    with exchange:
+        return reply.whole(await exchange.result())
+
+
+@replying(openai_error)
+async def models(request: Request) -> Response:
+    """GET /v1/models: the endpoint, and which release stands behind it."""
+    here = service(request)
+    standing, worker = here.fleet.standing(), here.fleet.ready()
+    about = worker.about if worker is not None else {}
+    model = {
+        "id": here.endpoint,
+        "object": "model",
+        "created": 0,
+        "owned_by": "modelyard",
+        "modelyard": {
+            "release": standing.release,
+            "state": standing.state,
+            "version": standing.version,
+            "search": about.get("search", False),
+            "picture": about.get("picture", False),
+        },
+    }
+    return JSONResponse({"object": "list", "data": [model]})
+
+
+def parse(body: dict[str, Any], endpoint: str) -> Asked:
+    """Raises RequestError, NotFound for the model of another endpoint."""
+    model = body.get("model")
+    if model is not None and model != endpoint:
+        raise _at("model", NotFound(f"there is no such model here; this endpoint is {endpoint!r}"))
+    if body.get("n") not in (None, 1):
+        raise _at("n", RequestError("n: one answer is given to a request"))
+    if body.get("logprobs"):
+        raise _at("logprobs", RequestError("logprobs: there are none"))
+    kind = body.get("response_format")
+    if kind is not None and (not isinstance(kind, dict) or kind.get("type") != "text"):
+        raise _at("response_format", RequestError("response_format: only text is given"))
+    if body.get("tool_choice") not in (None, "none", "auto"):
+        raise _at("tool_choice", RequestError("tool_choice: no tool is ever called here"))
+    stream, options = body.get("stream") or False, body.get("stream_options") or {}
+    if not isinstance(stream, bool):
+        raise _at("stream", RequestError("stream: true or false is expected"))
+    if not isinstance(options, dict):
+        raise _at("stream_options", RequestError("stream_options: an object is expected"))
+    return Asked(_messages(body), stream, bool(options.get("include_usage")), _most(body))
+
+
+def _messages(body: dict[str, Any]) -> list[dict[str, str]]:
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise _at("messages", RequestError("messages: a list of {role, content} is expected, the question last"))
+    return [_message(message, i) for i, message in enumerate(messages)]
+
+
+def _message(message: Any, at: int) -> dict[str, str]:
+    where = f"messages[{at}]"
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        raise _at(where, RequestError(f"{where}: an object with role and content is expected"))
+    role, content = message["role"], message.get("content")
+    if isinstance(content, list):
+        parts = [p.get("text") if isinstance(p, dict) and p.get("type") == "text" else None for p in content]
+        if not all(isinstance(part, str) for part in parts):
+            raise _at(where, RequestError(f"{where}: content may have parts of type text only"))
+        content = "\n".join(str(part) for part in parts)
+    if content is None and role in ("assistant", "tool", "function"):
+        content = ""  # a turn that only called a tool
+    if not isinstance(content, str):
+        raise _at(where, RequestError(f"{where}: content must be text"))
+    return {"role": "system" if role == "developer" else role, "content": content}
+
+
+def _most(body: dict[str, Any]) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens"):
+        if (most := body.get(name)) is not None:
+            if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+                raise _at(name, RequestError(f"{name}: a whole number of at least 1 is expected"))
+            return most
+    return None
+
+
+def _at(param: str, error: ModelyardError) -> ModelyardError:
+    error.param = param  # type: ignore[attr-defined]
+    return error
+
+
+class Cut:
+    """Lets `most` tokens through, then nothing."""
+
+    def __init__(self, most: int | None) -> None:
+        self._left = most
+        self.reached = False
+
+    def __call__(self, text: str) -> str:
+        if self._left is None:
+            return text
+        end = 0
+        for match in _TOKEN.finditer(text):
+            if self._left == 0:
+                self.reached = True
+                return text[:end].rstrip()
+            self._left -= 1
+            end = match.end()
+        return text
+
+
+class _Reply:
+    """One reply's constants, and its two forms."""
+
+    def __init__(self, here: Service, asked: Asked, exchange: Exchange) -> None:
+        self.asked, self.exchange = asked, exchange
+        self.cut = Cut(asked.most_tokens)
+        self._endpoint = here.endpoint
+        self._id, self._created = f"chatcmpl-{uuid.uuid4().hex}", int(here.clock.now().timestamp())
+
+    def whole(self, response: dict[str, Any]) -> Response:
+        message = {"role": "assistant", "content": self.cut(response["text"]), "refusal": None}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self.finish}
+        value = {
+            **self._head("chat.completion"),
+            "choices": [choice],
+            "usage": self.usage(response),
+            "modelyard": citing(response["output"], self.exchange.release),
+        }
+        return released(value, self.exchange.release)
+
+    def chunk(self, delta: dict[str, str], **more: Any) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
+        return {**self._head("chat.completion.chunk"), "choices": [choice], **more}
+
+    def last_chunks(self, response: dict[str, Any]) -> list[dict[str, Any]]:
+        more = {"modelyard": citing(response["output"], self.exchange.release)}
+        last = self.chunk({}, **more)
+        last["choices"][0]["finish_reason"] = self.finish
+        if not self.asked.include_usage:
+            return [last]
+        return [last, {**self.chunk({}), "choices": [], "usage": self.usage(response), **more}]
+
+    @property
+    def finish(self) -> str:
+        return "length" if self.cut.reached else "stop"
+
+    def usage(self, response: dict[str, Any]) -> dict[str, int]:
+        usage = response["usage"]
+        before, after = int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0))
+        if self.cut.reached and self.asked.most_tokens is not None:
+            after = min(after, self.asked.most_tokens)
+        return {"prompt_tokens": before, "completion_tokens": after, "total_tokens": before + after}
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        fingerprint = f"fp_{short(self.exchange.release)}"
+        return {
+            "id": self._id,
+            "object": kind,
+            "created": self._created,
+            "model": self._endpoint,
+            "system_fingerprint": fingerprint,
+        }
+
+
+class EventStream:
+    """The reply as server-sent events. It ends with [DONE] or with an error, never just so."""
+
+    def __init__(self, reply: _Reply, first: Frame) -> None:
+        self._reply, self._first = reply, first
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {
+            "content-type": "text/event-stream; charset=utf-8",
+            "cache-control": "no-store",
+            "x-accel-buffering": "no",
+            "modelyard-release": self._reply.exchange.release,
+        }
+        raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        with self._reply.exchange, contextlib.suppress(Cancelled):
+            await send({"type": "http.response.start", "status": 200, "headers": raw})
+            async for event in self._events():
+                data = f"data: {event}\n\n".encode()
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _events(self) -> AsyncIterator[str]:
+        reply, frame = self._reply, self._first
+        try:
+            yield _json(reply.chunk({"role": "assistant", "content": ""}))
+            said = False
+            while "delta" in frame:
+                said = True
+                if text := reply.cut(frame["delta"]):
+                    yield _json(reply.chunk({"content": text}))
+                frame = await reply.exchange.next()
+            response = frame["response"]
+            if not said and (text := reply.cut(response["text"])):
+                yield _json(reply.chunk({"content": text}))
+            for chunk in reply.last_chunks(response):
+                yield _json(chunk)
+            yield "[DONE]"
+        except Cancelled:
+            raise
+        except ModelyardError as error:
+            yield _json(openai_error(error))
+        except Exception:  # noqa: BLE001 - the stream has begun: an error event is the only reply that is left
+            log.exception("a stream failed in the gateway")
+            yield _json(openai_error(ModelyardError("the gateway failed on this request; its log says why")))
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

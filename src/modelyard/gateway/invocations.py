@@ -1,0 +1,137 @@
+"""MLflow's dialect: POST /invocations, as `mlflow models serve` of a logged release answers it.
+
+`{"messages": [...]}` gets a bare list with one object; `inputs`, `dataframe_records` and `dataframe_split` get
+{"predictions": [...]}, one object per row. Unlike there, what is not understood is refused and never dropped, and a
+reply to a bad request is one sentence without a traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from modelyard.errors import RequestError
+from modelyard.gateway.body import read_json
+from modelyard.gateway.replies import mlflow_error, released, replying
+from modelyard.gateway.service import Service, gone, idempotency_key, service
+from modelyard.serving.answer import prediction
+
+MOST_ROWS = 256
+AT_ONCE = 8
+TABULAR = ("inputs", "instances", "dataframe_records", "dataframe_split")
+WITHOUT_EFFECT = frozenset(
+    {
+        "model",
+        "temperature",
+        "top_p",
+        "top_k",
+        "seed",
+        "stop",
+        "max_tokens",
+        "max_completion_tokens",
+        "user",
+        "metadata",
+    }
+    | {
+        "presence_penalty",
+        "frequency_penalty",
+        "logit_bias",
+        "client_request_id",
+        "usage_context",
+        "databricks_options",
+    }
+)
+"""Fields that chat clients of MLflow and Databricks send along; a release answers the same whatever they say."""
+
+
+@replying(mlflow_error)
+async def invocations(request: Request) -> Response:
+    here = service(request)
+    body = await read_json(request)
+    rows, bare = requests(body, here.accepts())
+    key = idempotency_key(request)
+    left = gone(request)
+    found = [await _one(here, left, rows[0], key)] if len(rows) == 1 else await _all(here, left, rows, key)
+    predictions = [answer for answer, _ in found]
+    return released(predictions if bare else {"predictions": predictions}, found[-1][1])
+
+
+def requests(body: dict[str, Any], accepts: frozenset[str]) -> tuple[list[dict[str, Any]], bool]:
+    """The requests in a body, and whether they came bare. With nothing known of what the release accepts, all keys
+    pass. Raises RequestError."""
+    tables = [name for name in TABULAR if name in body]
+    if not tables:
+        request = {k: v for k, v in body.items() if k not in WITHOUT_EFFECT}
+        if not request:
+            raise RequestError("the body needs messages, or one of " + ", ".join(TABULAR))
+        if request.pop("stream", False):
+            raise RequestError("stream: /invocations answers whole; /v1/chat/completions streams")
+        _known(request, accepts, "the body")
+        return [request], True
+    if len(tables) > 1 or set(body) - {tables[0], "params"}:
+        raise RequestError(f"the body needs exactly one of {', '.join(TABULAR)}, and nothing else")
+    if body.get("params"):
+        raise RequestError("params: a release takes none")
+    rows = _rows(tables[0], body[tables[0]])
+    if not 1 <= len(rows) <= MOST_ROWS:
+        raise RequestError(f"{tables[0]}: 1 to {MOST_ROWS} rows are expected, here are {len(rows)}")
+    for i, row in enumerate(rows):
+        _known(row, accepts, f"row {i} of {tables[0]}")
+    return rows, False
+
+
+def _rows(name: str, value: Any) -> list[dict[str, Any]]:
+    if name == "dataframe_split":
+        value = _split(value)
+    elif isinstance(value, dict) and name == "inputs":
+        value = [value]
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+        raise RequestError(f"{name}: a list of objects is expected")
+    return value
+
+
+def _split(value: Any) -> list[dict[str, Any]]:
+    columns = value.get("columns") if isinstance(value, dict) else None
+    data = value.get("data") if isinstance(value, dict) else None
+    if not isinstance(columns, list) or not all(isinstance(column, str) for column in columns):
+        raise RequestError("dataframe_split: columns, a list of names, and data, a list of rows, are expected")
+    if not isinstance(data, list) or not all(isinstance(row, list) and len(row) == len(columns) for row in data):
+        raise RequestError("dataframe_split: data must be a list of rows as long as columns")
+    return [dict(zip(columns, row, strict=True)) for row in data]
+
+
+def _known(request: dict[str, Any], accepts: frozenset[str], where: str) -> None:
+    unknown = sorted(set(request) - accepts) if accepts else []
+    if unknown:
+        raise RequestError(
+            f"{where}: unknown {', '.join(unknown[:5])}; this endpoint takes {', '.join(sorted(accepts))}"
+        )
+
+
+async def _all(
+    here: Service, end: Awaitable[None], rows: list[dict[str, Any]], key: str
+) -> list[tuple[dict[str, Any], str]]:
+    """Answers and releases, in the order of the rows; the first failure ends them all."""
+    left = asyncio.ensure_future(end)
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(row: dict[str, Any], number: int) -> tuple[dict[str, Any], str]:
+        async with gate:
+            return await _one(here, asyncio.shield(left), row, f"{key}-{number}")
+
+    tasks = [asyncio.ensure_future(one(row, number)) for number, row in enumerate(rows)]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in (*tasks, left):
+            task.cancel()
+
+
+async def _one(here: Service, end: Awaitable[None], row: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    with here.exchange(end, {"do": "predict", "request": row, "stream": False, "key": key}) as exchange:
+        response = await exchange.result()
+        return prediction(exchange.release, response["text"], response["output"]), exchange.release

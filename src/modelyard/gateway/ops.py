@@ -1,0 +1,65 @@
+"""Health, readiness, version, search."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from modelyard.errors import RequestError
+from modelyard.gateway.body import read_json
+from modelyard.gateway.replies import openai_error, released, replying
+from modelyard.gateway.service import gone, service
+
+MOST_HITS = 1000
+
+
+async def health(request: Request) -> Response:
+    """GET /health: the process is up."""
+    return JSONResponse({"status": "ok"})
+
+
+async def ready(request: Request) -> Response:
+    """GET /ready: 200 when a request would be answered, by which release, and whether that is the champion; else 503
+    and why."""
+    here = service(request)
+    standing = here.fleet.standing()
+    value = {
+        "ready": standing.release is not None,
+        "endpoint": here.endpoint,
+        "release": standing.release,
+        "champion": standing.champion,
+        "generation": standing.generation,
+        "state": standing.state,
+        "version": standing.version,
+        "reason": standing.reason if request.scope["modelyard.trusted"] else None,
+    }
+    return JSONResponse(value, 200 if standing.release is not None else 503, {"cache-control": "no-store"})
+
+
+async def ping(request: Request) -> Response:
+    """GET /ping: as an MLflow scoring server has it."""
+    up = service(request).fleet.ready() is not None
+    return PlainTextResponse("\n", 200 if up else 503)
+
+
+async def show_version(request: Request) -> Response:
+    """GET /version: of modelyard."""
+    try:
+        return JSONResponse({"modelyard": version("modelyard")})
+    except PackageNotFoundError:
+        return JSONResponse({"modelyard": "unknown"})
+
+
+@replying(openai_error)
+async def search(request: Request) -> Response:
+    """POST /search {query, k}: what retrieval alone finds, {"results": [...], "release"}."""
+    body = await read_json(request)
+    query, k = body.get("query"), body.get("k", 10)
+    if not isinstance(query, str) or not query.strip():
+        raise RequestError("query: a text that is not empty is expected")
+    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= MOST_HITS:
+        raise RequestError(f"k: a whole number from 1 to {MOST_HITS} is expected")
+    with service(request).exchange(gone(request), {"do": "search", "query": query, "k": k}) as exchange:
+        return released({"results": await exchange.result(), "release": exchange.release}, exchange.release)

@@ -1,0 +1,93 @@
+"""Replies and refusals, each dialect in its own form. No traceback and nothing of the request ever stands in one."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
+
+from modelyard.errors import Cancelled, ModelyardError, Unauthorized
+
+log = logging.getLogger("modelyard.gateway")
+
+Endpoint = Callable[[Request], Awaitable[ASGIApp]]
+Shape = Callable[[ModelyardError], dict[str, Any]]
+
+_OPENAI = {401: "authentication_error", 404: "not_found_error", 409: "conflict_error", 429: "rate_limit_error"}
+_MLFLOW = {
+    400: "INVALID_PARAMETER_VALUE",
+    401: "UNAUTHENTICATED",
+    404: "RESOURCE_DOES_NOT_EXIST",
+    405: "INVALID_PARAMETER_VALUE",
+    409: "PERMISSION_DENIED",
+    413: "INVALID_PARAMETER_VALUE",
+    503: "TEMPORARILY_UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def openai_error(error: ModelyardError) -> dict[str, Any]:
+    """OpenAI's error object."""
+    kind = _OPENAI.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
+    param = getattr(error, "param", None)
+    return {"error": {"message": str(error), "type": kind, "param": param, "code": error.code}}
+
+
+def mlflow_error(error: ModelyardError) -> dict[str, Any]:
+    """MLflow's and Databricks' error object."""
+    return {"error_code": _MLFLOW.get(error.status, "INTERNAL_ERROR"), "message": str(error)}
+
+
+def refusal(error: ModelyardError, shape: Shape) -> Response:
+    """An error as a reply."""
+    headers = {
+        "modelyard-error": type(error).__name__,
+        # Clients that retry by themselves would retry what cannot succeed, too.
+        "x-should-retry": "true" if error.retry and error.status != 504 else "false",
+    }
+    if error.status == 503:
+        headers["retry-after"] = "1"
+    if isinstance(error, Unauthorized):
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse(shape(error), error.status, headers)
+
+
+def internal(shape: Shape) -> Response:
+    """The reply to a request that met a bug of ours. Called where the exception is handled: it is logged."""
+    log.exception("a request failed in the gateway")
+    return refusal(ModelyardError("the gateway failed on this request; its log says why"), shape)
+
+
+def replying(shape: Shape) -> Callable[[Endpoint], Endpoint]:
+    """A route whose errors are replies of `shape`."""
+
+    def wrap(endpoint: Endpoint) -> Endpoint:
+        @functools.wraps(endpoint)
+        async def reply(request: Request) -> ASGIApp:
+            try:
+                return await endpoint(request)
+            except Cancelled:
+                return Response(status_code=499)  # read by nobody
+            except ModelyardError as error:
+                return refusal(error, shape)
+            except Exception:  # noqa: BLE001 - whatever it is, the caller gets a sentence and the log the traceback
+                return internal(shape)
+
+        return reply
+
+    return wrap
+
+
+def released(value: Any, release: str, status: int = 200) -> Response:
+    """A JSON reply that says in a header which release gave it."""
+    return JSONResponse(value, status, {"modelyard-release": release})
+
+
+def citing(output: Mapping[str, Any], release: str) -> dict[str, Any]:
+    """The extra field of OpenAI replies: whether it was refused, what it cites, and the release."""
+    return {"refused": bool(output.get("refused")), "citations": output.get("citations", []), "release": release}

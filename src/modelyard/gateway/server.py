@@ -1,0 +1,171 @@
+"""`modelyard serve`: lock the target, bind, supervise, answer, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import uvicorn
+
+from modelyard.clock import SystemClock
+from modelyard.errors import Busy, RefusedByPolicy, UserError
+from modelyard.gateway.app import build
+from modelyard.gateway.auth import is_loopback
+from modelyard.gateway.service import Service
+from modelyard.ports.ledger import Ledger
+from modelyard.project.layout import Layout
+from modelyard.serving.process import Command, worker_command
+from modelyard.serving.route import GatewayInfo, holding, publish
+from modelyard.serving.supervise import Fleet
+
+TOKEN_VARIABLE = "MODELYARD_TOKEN"
+DRAIN_SECONDS = 30
+
+
+def _quiet(url: str) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """What a gateway serves, and where.
+
+    `port` 0 is any free one. `token` is the secret itself; where it is None the environment's MODELYARD_TOKEN counts.
+    `timeout` in seconds bounds a request. `on_listening(url)` is called once connections are taken, `on_ready(url)`
+    once the first answer could be given. `stop`, when set, ends it, as SIGTERM does. `command` starts workers.
+    """
+
+    endpoint: str
+    layout: Layout
+    ledger: Callable[[], Ledger]
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token: str | None = field(default=None, repr=False)
+    timeout: float = 60.0
+    on_listening: Callable[[str], None] = _quiet
+    on_ready: Callable[[str], None] = _quiet
+    stop: threading.Event | None = None
+    command: Command | None = None
+
+
+def serve(config: ServeConfig) -> int:
+    """Serve until SIGINT, SIGTERM or `config.stop`; 0 when it ended in order.
+
+    Raises RefusedByPolicy for an address other than loopback without a token, Busy when another gateway serves the
+    target or the port is taken, UserError for an address that cannot be used, StorageError.
+    """
+    token = config.token or os.environ.get(TOKEN_VARIABLE) or None
+    if token is not None and (not token.isascii() or not token.isprintable() or " " in token):
+        raise UserError("the token may hold printable ASCII characters without spaces only")
+    with holding(config.layout), contextlib.closing(_bind(config.host, config.port)) as sock:
+        host, port = sock.getsockname()[:2]
+        if token is None and not is_loopback(host):
+            raise RefusedByPolicy(
+                f"{config.host} can be reached from other machines: set a token first ({TOKEN_VARIABLE}, or "
+                "serve.token in modelyard.yml), or serve on 127.0.0.1"
+            )
+        sock.listen(512)
+        url = f"http://{_shown(config.host, host)}:{port}"
+        info = GatewayInfo(uuid.uuid4().hex, url, os.getpid(), secrets.token_urlsafe(32))
+        bearers = (token, info.secret) if token is not None else ()
+        with _signals_ignored_afterwards():
+            asyncio.run(_main(config, sock, info, bearers))
+    return 0
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError):
+        raise UserError(f"{host!r} is no address of this machine") from None
+    sock = socket.socket(family, kind, proto)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise Busy(
+                f"port {port} on {host} is taken: choose another with --port, or any free one with --port 0"
+            ) from None
+        if error.errno == errno.EACCES:
+            raise UserError(f"port {port} is not for ordinary users: choose one over 1023 with --port") from None
+        raise UserError(f"cannot listen on {host}: {error.strerror}") from None
+    return sock
+
+
+def _shown(asked: str, bound: str) -> str:
+    """The host of a URL that reaches what is bound, from this machine."""
+    if bound in ("0.0.0.0", "::"):
+        return "127.0.0.1"
+    if asked.lower() == "localhost":
+        return "localhost"
+    return f"[{bound}]" if ":" in bound else bound
+
+
+async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, bearers: tuple[str, ...]) -> None:
+    layout = config.layout
+    command = config.command or worker_command(sys.executable, layout.releases, layout.root, layout.target)
+    fleet = Fleet(config.endpoint, info.gateway_id, config.ledger, command)
+    app = build(Service(fleet, config.timeout, SystemClock()), bearers)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+            h11_max_incomplete_event_size=64 << 10,
+        )
+    )
+    await fleet.start()
+    telling = asyncio.create_task(_tell(config, server, fleet, info))
+    try:
+        await server.serve(sockets=[sock])
+    finally:
+        telling.cancel()
+        await fleet.stop()
+
+
+async def _tell(config: ServeConfig, server: uvicorn.Server, fleet: Fleet, info: GatewayInfo) -> None:
+    """Say that it listens, then that it is ready; then look out for `stop`."""
+    while not server.started:
+        await asyncio.sleep(0.005)
+    publish(config.layout, info)
+    config.on_listening(info.url)
+    told = False
+    while True:
+        if not told and fleet.ready() is not None:
+            told = True
+            config.on_ready(info.url)
+        if config.stop is not None and config.stop.is_set():
+            server.should_exit = True
+        await asyncio.sleep(0.05)
+
+
+@contextlib.contextmanager
+def _signals_ignored_afterwards() -> Iterator[None]:
+    """uvicorn drains on SIGINT and SIGTERM and then raises the signal again; by then all is in order, and ending by it
+    would skip what is left to clear up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handled = {sig: signal.signal(sig, lambda *_: None) for sig in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for sig, handler in handled.items():
+            signal.signal(sig, handler)

@@ -1,0 +1,63 @@
+"""What the routes work with, and how a request of theirs becomes one to a worker."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import cast
+
+from starlette.requests import Request
+
+from modelyard.clock import Clock
+from modelyard.errors import RequestError
+from modelyard.serving.exchange import Exchange
+from modelyard.serving.supervise import Fleet
+from modelyard.serving.wire import Frame
+
+_KEY_LENGTH = 200
+
+
+@dataclass(frozen=True)
+class Service:
+    """One endpoint. `timeout` in seconds bounds every request."""
+
+    fleet: Fleet
+    timeout: float
+    clock: Clock
+
+    @property
+    def endpoint(self) -> str:
+        return self.fleet.endpoint
+
+    def exchange(self, gone: Awaitable[None], job: Frame, release: str | None = None) -> Exchange:
+        """`job` on its way to a worker; cancelled as soon as `gone` is there. Close it."""
+        exchange = Exchange(self.fleet, job, self.timeout, release)
+        exchange.until(gone)
+        return exchange
+
+    def accepts(self) -> frozenset[str]:
+        """Keys of a request that the release understands which answers now."""
+        worker = self.fleet.ready()
+        return frozenset(worker.about["accepts"]) if worker is not None else frozenset()
+
+
+def service(request: Request) -> Service:
+    """The service behind a route."""
+    return cast(Service, request.app.state.service)
+
+
+async def gone(request: Request) -> None:
+    """Returns when the client went away. To be awaited once the body is read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def idempotency_key(request: Request) -> str:
+    """The caller's, or one of our own. Raises RequestError."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return uuid.uuid4().hex
+    if not key.strip() or len(key) > _KEY_LENGTH or not key.isascii() or not key.isprintable():
+        raise RequestError(f"Idempotency-Key: 1 to {_KEY_LENGTH} printable ASCII characters are expected")
+    return key
