@@ -15,8 +15,8 @@ from modelyard.workloads.chatbot.table import Row, Table, is_empty, is_value
 _LEANS = re.compile(
     r"(?:it|its|they|their|them|this|these|those|that|he|she|both|such|the same|here|otherwise|then|also|however|but)\b", re.I
 )
-NEAR = 0.06
-"""Cells of one row whose scores differ by less are told together."""
+NEAR = 0.9
+"""Cells of one row whose log-odds differ by less are told together."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Statement:
 def compose(question: Question, found: Sequence[Candidate], least: float, margin: float) -> list[Statement]:
     """The statements of the answer, best first, together at most 58 words; none where nothing reaches `least`.
 
-    A second statement is given only where its score is within `margin` of the first.
+    A second statement is given only where its log-odds are within `margin` of the first's.
     """
     if not found or found[0].score < least:
         return []
     out: list[Statement] = []
     words = 0
     for candidate in found[:12]:
-        if candidate.score < max(least, found[0].score - margin) or len(out) == 2:
+        if candidate.score < least or candidate.value < found[0].value - margin or len(out) == 2:
             break
         if any(_overlap(candidate, s) for s in out):
             continue
@@ -110,7 +110,7 @@ def _weight_of(text: str, asked: dict[str, float]) -> float:
 def _cell(question: Question, candidate: Candidate, found: Sequence[Candidate]) -> Statement:
     table, row = candidate.table, candidate.row
     assert table is not None and row is not None
-    alike = [c.column for c in found if c.row is row and c.table is table and c.score >= candidate.score - NEAR]
+    alike = [c.column for c in found if c.row is row and c.table is table and c.value >= candidate.value - NEAR]
     columns = sorted(set(alike)) if len(alike) > 1 else [candidate.column]
     text = tell(table, row, columns)
     if len(text.split()) > MOST_WORDS:

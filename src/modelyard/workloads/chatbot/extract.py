@@ -6,6 +6,7 @@ does not stand there.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -48,7 +49,13 @@ class Candidate:
     row: Row | None = None
     column: int = -1
     covered: Mapping[str, float] = field(default_factory=dict)
-    score: float = 0.0
+    value: float = -math.inf
+    """Log-odds that this answers the question."""
+
+    @property
+    def score(self) -> float:
+        """The same as a probability."""
+        return 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, self.value))))
 
     @property
     def section(self) -> str:
@@ -80,14 +87,20 @@ class Extractor:
         return self.weigh(question, found[:most], vector)
 
     def _of_page(self, question: Question, view: PageView) -> Iterable[Candidate]:
+        before: Sentence | None = None
         for sentence in view.sentences:
-            yield self._sentence(question, view, sentence)
+            yield self._sentence(question, view, sentence, sentence.start)
+            # Two sentences in a row may answer where neither does alone.
+            if before is not None and sentence.lead_start >= 0 and before.start >= sentence.lead_start and not sentence.item:
+                if len(view.text[before.start : sentence.end].split()) <= MOST_WORDS:
+                    yield self._sentence(question, view, sentence, before.start)
+            before = sentence
         for table in view.tables:
             yield from self._cells(question, view, table)
 
-    def _sentence(self, question: Question, view: PageView, sentence: Sentence) -> Candidate:
-        text = squeeze(view.text[sentence.start : sentence.end])
-        lead = squeeze(sentence.lead)
+    def _sentence(self, question: Question, view: PageView, sentence: Sentence, start: int) -> Candidate:
+        text = squeeze(view.text[start : sentence.end])
+        lead = squeeze(view.text[sentence.lead_start : start]) if 0 <= sentence.lead_start < start else ""
         section = _section(sentence.section)
         zones = ((text, 1.0), (lead, 0.7), (section, 0.9), (f"{view.title} {view.period}", 0.8))
         covered = _cover(question.terms, zones, self._glossary)
@@ -97,8 +110,8 @@ class Extractor:
                 covered[term.stem] = 0.0
         leans = _LEANS.match(text) is not None or sentence.item
         gist = ". ".join(p for p in (view.title, section, lead[-200:] if leans else "", text) if p)
-        marks = {"fit": fits(question, text), "told": _told(question, text)}
-        return Candidate(view, sentence.start, sentence.end, text, zones, "sentence", gist, marks, covered=covered)
+        marks = {"fit": fits(question, text), "told": _told(question, text), "pair": float(start < sentence.start)}
+        return Candidate(view, start, sentence.end, text, zones, "sentence", gist, marks, covered=covered)
 
     def _cells(self, question: Question, view: PageView, table: Table) -> Iterable[Candidate]:
         met = self._met(question.terms, view, table)
@@ -162,7 +175,7 @@ class Extractor:
         """The same, best first, with what the model says of statements and words added."""
         if not found:
             return []
-        vectors = self._gists.vectors([c.gist for c in found])
+        vectors = self._gists.vectors([t for c in found for t in (c.gist, c.own)])
         open_terms = [t for t in question.terms if t.kind == "word" and not t.hard and any(c.covered[t.stem] < 0.7 for c in found)]
         texts = {text for c in found for text, w in c.zones[:3] if w >= 0.75 and text}
         alike = self._alike.best(open_terms, sorted(texts)) if open_terms else {}
@@ -174,21 +187,21 @@ class Extractor:
                 covered[term.stem] = max(covered[term.stem], soft)
             marks = dict(c.marks)
             marks["coverage"] = _share(question, covered)
-            marks["similar"] = float(vectors[c.gist] @ vector)
+            # With its context a sentence is understood; with a long one it is drowned.
+            marks["similar"] = max(float(vectors[c.gist] @ vector), float(vectors[c.own] @ vector))
             marks["missing"] = max((t.weight * (1 - covered[t.stem]) for t in question.terms), default=0.0)
             focus = [t for t in question.terms if t.focus]
             marks["focus"] = sum(t.weight * covered[t.stem] for t in focus) / sum(t.weight for t in focus) if focus else marks["coverage"]
             marks["hard"] = float(sum(t.hard and covered[t.stem] < 0.5 for t in question.terms))
-            out.append(replace(c, marks=marks, covered=covered, score=self.score(marks)))
-        out.sort(key=lambda c: (-c.score, c.view.document, c.view.page, c.start, c.column))
+            marks["cell"] = float(c.kind == "cell")
+            out.append(replace(c, marks=marks, covered=covered, value=self.value(marks)))
+        out.sort(key=lambda c: (-c.value, c.view.document, c.view.page, c.start, c.column))
         return out
 
-    def score(self, marks: Mapping[str, float]) -> float:
-        """One number from 0 to 1 of what speaks for a statement."""
-        w = self._weights
-        for_ = sum(w[name] * marks.get(name, 0.0) for name in ("coverage", "similar", "fit", "rank", "focus", "extreme"))
-        value = for_ - sum(w[name] * marks.get(name, 0.0) for name in ("missing", "clash", "told"))
-        return float(max(0.0, min(1.0, value)) * w["hard"] ** marks["hard"])
+    def value(self, marks: Mapping[str, float]) -> float:
+        """Log-odds that a statement with these marks answers."""
+        weights = self._weights
+        return sum(weights[name] * marks.get(name, 0.0) for name in weights if name != "bias") + weights["bias"]
 
 
 @dataclass(frozen=True)
@@ -226,7 +239,7 @@ class _Met:
 
     def extreme(self, table: Table, row: int, column: int, question: Question) -> float:
         """1 where the question asks for the greatest (or least) and the cell is that of its column, else 0."""
-        if not question.superlative:
+        if not question.superlative or any(self.cells[:, :, i].max(initial=0.0) >= 0.9 for i, t in enumerate(question.terms) if t.hard):
             return 0.0
         values = {r: v for r, x in enumerate(table.rows) if (v := value_of(x.cells[column])) is not None and not _TOTAL.match(x.cells[0])}
         if row not in values or len(values) < 3:

@@ -30,7 +30,7 @@ LIGHT = frozenset(
     quickly fast soon quick early heavy tall loud big high deep wide old warm hot cold far extra additional altogether roughly about
     approximately today yesterday tomorrow right ok okay thanks thank else mine myself another everyone everybody
     haven hasn don doesn didn isn aren wasn weren won wouldn shouldn couldn can cannot havent hasnt dont doesnt didnt isnt
-    arent wasnt wont wouldnt cant""".split()
+    arent wasnt wont wouldnt cant am did because way ways next last let lets try want wish wants thinking think believe""".split()
 )
 """Words of a question that tell little about its subject: their absence from a passage weighs next to nothing."""
 
@@ -67,6 +67,21 @@ bonus premium | allowance supplement | budget fund | discount rebate reduction |
 director executive | chairman chair chairperson | ceo chief | deputy substitute vice | owner own holder | author write written
 country nation | city town | street address | region area | abroad foreign | language speak | goal target aim objective
 kind type sort category class | level grade | step stage phase | reason why cause because | difference differ | often frequency every interval
+submit hand file lodge claim | claim expense reimbursement | exchange replace swap renew | bad weak faulty defective poor
+unused left remaining leftover spare | gone lost missing stolen vanish disappear | tell report notify inform mention say | friend acquaintance person
+recommend refer referral suggest | truck lorry | vehicle van | accept agree approve consent | decide decision determine final | tie bind bound tied
+paste enter insert copy type input | quotation quote offer bid tender estimate | assistant helper aide | abroad overseas foreign country
+gather assemble assembly meet muster | react response respond reaction | unload load goods-in delivery | carry transport bring | bring take
+draw withdraw withdrawal | purchase order | spend pay cost | supervise oversee manage | consult counsel advise advice | certificate proof
+late delay overdue delayed | on-time punctual | interrupt outage interruption failure down fault | backup copy | restore recover recovery back
+upload submit send | photograph photo picture image | film video recording camera | record file document entry | staircase stair lift elevator
+hour time | weekday workday working | retire retirement pension | pregnant maternity pregnancy | dog animal pet cat | smoke smoking cigarette tobacco
+drink alcohol beer wine | coffee tea beverage | vote elect election | law legal statute | court lawsuit litigation dispute | own belong property
+noise loud sound decibel db | warn warning alert alarm | punish penalty sanction fine | reward bonus prize win | gift present | donate donation charity
+clean wash rinse | cold frost freeze | rain weather wind | shoe boot footwear | coat clothes clothing garment | wear put | eye glasses spectacles
+rent lease hire | insure insurance coverage | protect protection cover | encrypt encryption | lock block disable | key code pin | log register record
+begin effective | expire end | newest latest current recent | former previous earlier old | total sum overall whole all | average mean typical
+minus less deduct deduction subtract | plus add additional extra supplement | multiply times | double twice | per each every | at-once immediately
 quantity number amount count | complaint complain | quality | error mistake fault | emission co2 carbon | energy electricity power | water | waste garbage rubbish
 """
 

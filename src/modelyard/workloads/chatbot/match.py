@@ -124,16 +124,15 @@ def _identified(term: Term, text: str) -> float:
 
 
 def spelled_out(acronym: str, text: str) -> bool:
-    """Whether words of `text` in a row begin with the letters of `acronym` ("CFO": Chief Financial Officer)."""
-    initials = "".join(w[0] for w in re.findall(r"[A-Za-z]+", text) if w.lower() not in ("of", "and", "the", "for")).lower()
-    at = initials.find(acronym.lower())
-    if at < 0:
-        return False
-    words = [w for w in re.findall(r"[A-Za-z]+", text) if w.lower() not in ("of", "and", "the", "for")]
-    while at >= 0:
-        if all(w[0].isupper() for w in words[at : at + len(acronym)]):
-            return True
-        at = initials.find(acronym.lower(), at + 1)
+    """Whether words of `text` in a row begin with the letters of `acronym` ("CFO": Chief Financial Officer). Words in
+    lower case count when they are long ones ("AI": artificial intelligence)."""
+    words = [w for w in re.findall(r"[^\W\d_]+", text) if w.lower() not in ("of", "and", "the", "for")]
+    letters = acronym.lower()
+    for at in range(len(words) - len(letters) + 1):
+        run = words[at : at + len(letters)]
+        if all(w[0].lower() == c for w, c in zip(run, letters, strict=True)):
+            if all(w[0].isupper() for w in run) or all(len(w) >= 7 for w in run):
+                return True
     return False
 
 

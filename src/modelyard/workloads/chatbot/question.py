@@ -32,6 +32,7 @@ _UNITS = {
     for u in "second minute hour day week month year percent euro dollar pound km kilometre kilometer metre meter cm mm kg gram tonne ton"
     " litre liter degree bar volt watt people person employee piece unit device user page copy time night night".split()
 }
+_HEADS = frozenset(stem(u) for u in "people person employee piece unit device user page copy".split())
 _CURRENCY = r"(?:EUR|USD|GBP|CHF|DKK|CZK|[$\u20ac\u00a3])"
 _NUMBER = re.compile(rf"({_CURRENCY}\s?)?(?<![\w.,])(\d[\d,. \u00a0]*\d|\d)(?![\w])(\s?%|\s?{_CURRENCY})?(?:[\s-]+([a-zA-Z]+))?")
 _YEAR = re.compile(r"(?<![\w.,-])(?:FY|fy)?\s?((?:19|20)\d\d)(?![\w,]|\.\d)")
@@ -156,7 +157,7 @@ def _identifiers(text: str) -> list[Term]:
         if fold(match[1]).lower() in STOP_WORDS | LIGHT | _CALENDAR or noun in _UNITS or (len(value) == 4 and value[:2] in ("19", "20")):
             continue
         after = re.match(r"\s+([a-z]+)", text[match.end() :])
-        counts = value.isdigit() and after is not None and stem(after[1]) in _UNITS
+        counts = value.isdigit() and after is not None and stem(after[1]) in _UNITS and stem(after[1]) not in _HEADS
         if counts:
             continue
         number = float(value) if value.isdigit() else None
@@ -217,14 +218,18 @@ def _focus(lower: str) -> frozenset[str]:
     return frozenset(analyse(match[1])) if match else frozenset()
 
 
+_GREATEST = r"(?:highest|largest|biggest|greatest|longest|heaviest|most expensive|dearest|oldest|best|latest|most)"
+_LEAST = r"(?:lowest|smallest|least|fewest|shortest|lightest|cheapest|worst|earliest|youngest|newest)"
+
+
 def _superlative(lower: str) -> int:
-    if not re.search(r"\b(?:which|what|who|where|when)\b", lower):
+    """Only where one of several is asked for ("Which site has the most ..."): "the most I may spend" is a limit."""
+    asked = re.search(r"\b(?:which|who|what [a-z]+ (?:has|had|is|was|got|made|needs|takes)|where|in (?:which|what))\b", lower)
+    if not asked:
         return 0
-    if re.search(r"\b(?:highest|largest|biggest|greatest|longest|heaviest|most expensive|dearest|most|oldest|best|latest)\b", lower):
+    if re.search(rf"\b{_GREATEST}\b(?!\s+(?:i|we|a|an|you|one|may|can|recent))", lower[asked.start() :]):
         return 1
-    if re.search(r"\b(?:lowest|smallest|least|fewest|shortest|lightest|cheapest|worst|earliest)\b", lower):
-        return -1
-    return 0
+    return -1 if re.search(rf"\b{_LEAST}\b(?!\s+(?:i|we|a|an|you|one|may|can))", lower[asked.start() :]) else 0
 
 
 _COUNTS = "|".join(w for w in NUMBER_WORDS if w not in ("first", "second", "third"))
