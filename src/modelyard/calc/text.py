@@ -53,9 +53,9 @@ def analyse(text: str) -> list[str]:
 
 
 def fold(text: str) -> str:
-    """`text` with compatibility forms resolved (ligatures, full width, non-breaking spaces) and accents taken off."""
+    """`text` in lower case, without accents and compatibility forms (ligatures, full width, non-breaking spaces)."""
     text = _SPACED_THOUSANDS.sub(lambda m: re.sub(r"\D", "", m[0]), text).translate(_PUNCTUATION)
-    text = unicodedata.normalize("NFKD", text.casefold())
+    text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     return unicodedata.normalize("NFC", "".join(c for c in text if not unicodedata.combining(c)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
@@ -14,7 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-_MOST = np.iinfo(np.uint16).max
+from modelyard.errors import StorageError
+
+_MOST = 0xFFFF  # more of one term in one passage are counted as this many
+_BLOCK = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -30,16 +34,14 @@ class Postings:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What is written to disk."""
-        ends = np.frombuffer(self.terms.buffers()[1], np.int32, len(self.terms) + 1, self.terms.offset * 4)
-        text = self.terms.buffers()[2]
-        data = np.frombuffer(text, np.uint8)[ends[0] : ends[-1]] if text is not None else np.empty(0, np.uint8)
+        ends, text = plain(self.terms)
         return {
             "lengths": self.lengths,
             "starts": self.starts,
             "rows": self.rows,
             "counts": self.counts,
-            "term_ends": (ends - ends[0]).astype(np.int32),
-            "term_text": data,
+            "term_ends": ends,
+            "term_text": text,
         }
 
     @staticmethod
@@ -71,21 +73,40 @@ class _Bytes(Sequence[bytes]):
         return self._terms[at].as_buffer().to_pybytes()
 
 
+def plain(strings: pa.Array) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """Strings without nulls as what they are made of: where each ends [n + 1, from 0], and the bytes of all."""
+    _, ends, text = strings.buffers()
+    bounds = np.frombuffer(ends, np.int32, len(strings) + 1, strings.offset * 4) if ends else np.zeros(1, np.int32)
+    data = np.frombuffer(text, np.uint8) if text else np.empty(0, np.uint8)
+    return bounds - bounds[0], data[bounds[0] : bounds[-1]]
+
+
 def count(texts: Iterable[Sequence[str]]) -> Postings:
     """Postings of rows whose terms are given, row by row."""
+    # Block by block: the terms of all rows at once would take more memory than all the rest of a build.
+    blocks: list[Postings] = []
+    rest = iter(texts)
+    while block := list(itertools.islice(rest, _BLOCK)):
+        blocks.append(_count(block))
+    if len(blocks) == 1:
+        return blocks[0]
+    rows = sum(len(block.lengths) for block in blocks)
+    places = np.split(np.arange(rows), np.cumsum([len(block.lengths) for block in blocks])[:-1]) if blocks else []
+    return merge(list(zip(blocks, places, strict=True)), rows)
+
+
+def _count(texts: Sequence[Sequence[str]]) -> Postings:
     vocabulary: defaultdict[str, int] = defaultdict()
     vocabulary.default_factory = vocabulary.__len__
     numbers = array("i")
-    lengths = array("I")
     for terms in texts:
         numbers.extend(map(vocabulary.__getitem__, terms))
-        lengths.append(len(terms))
-    sizes = np.frombuffer(lengths, np.uint32) if lengths else np.empty(0, np.uint32)
-    said = np.frombuffer(numbers, np.int32).astype(np.int64) if numbers else np.empty(0, np.int64)
-    rows = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
-    order, terms = _sorted(pa.array(list(vocabulary), pa.string()))
-    keys, counts = np.unique(order[said] * max(len(sizes), 1) + rows, return_counts=True)
-    return _assemble(terms, keys, counts, sizes)
+    lengths = np.array([len(terms) for terms in texts], np.uint32)
+    said = np.frombuffer(numbers, np.int32) if numbers else np.empty(0, np.int32)
+    place, terms_in_order = _sorted(pa.array(list(vocabulary), pa.string()))
+    keys = place[said] * len(texts) + np.repeat(np.arange(len(texts)), lengths)
+    keys, counts = np.unique(keys, return_counts=True)
+    return _assemble(terms_in_order, keys, np.minimum(counts, _MOST).astype(np.uint16), lengths)
 
 
 def merge(parts: Sequence[tuple[Postings, NDArray[np.int64]]], rows: int) -> Postings:
@@ -94,21 +115,25 @@ def merge(parts: Sequence[tuple[Postings, NDArray[np.int64]]], rows: int) -> Pos
     The same rows give the same postings, however they were cut into parts.
     """
     every = pa.chunked_array([part.terms for part, _ in parts], pa.string()).unique()
-    order, terms = _sorted(every)
-    keys, counts, lengths = [], [], np.zeros(rows, np.uint32)
-    for part, place in parts:
-        kept = place >= 0
-        lengths[place[kept]] = part.lengths[kept]
-        number = (
-            order[pc.index_in(part.terms, value_set=every).to_numpy()] if len(part.terms) else np.empty(0, np.int64)
-        )
-        goes = place[part.rows]
-        key = np.repeat(number, np.diff(part.starts)) * max(rows, 1) + goes
-        keys.append(key[goes >= 0])
-        counts.append(part.counts[goes >= 0])
-    all_keys = np.concatenate(keys)
-    by_key = np.argsort(all_keys, kind="stable")
-    return _assemble(terms, all_keys[by_key], np.concatenate(counts)[by_key], lengths)
+    if len(every) * rows >= 1 << 47:
+        raise StorageError(f"{rows} rows of {len(every)} terms are too many for one segment")
+    place, terms = _sorted(every)
+    pairs, lengths = [np.empty(0, np.int64)], np.zeros(rows, np.uint32)
+    for part, goes in parts:
+        kept = goes >= 0
+        lengths[goes[kept]] = part.lengths[kept]
+        if not len(part.terms):
+            continue
+        to = goes[part.rows]
+        key = np.repeat(place[pc.index_in(part.terms, value_set=every).to_numpy()], np.diff(part.starts)) * rows + to
+        # The count rides in the low 16 bits of what is sorted, so that no second array has to be put in order.
+        pairs.append((key << 16 | part.counts)[to >= 0])
+    sorted_pairs = np.concatenate(pairs)
+    del pairs
+    sorted_pairs.sort()
+    counts = (sorted_pairs & _MOST).astype(np.uint16)
+    sorted_pairs >>= 16
+    return _assemble(terms, sorted_pairs, counts, lengths)
 
 
 def _sorted(terms: pa.Array) -> tuple[NDArray[np.int64], pa.Array]:
@@ -119,15 +144,13 @@ def _sorted(terms: pa.Array) -> tuple[NDArray[np.int64], pa.Array]:
     return place, terms.take(by_bytes)
 
 
-def _assemble(terms: pa.Array, keys: NDArray[np.int64], counts: NDArray[Any], lengths: NDArray[np.uint32]) -> Postings:
-    number, row = np.divmod(keys, max(len(lengths), 1))
+def _assemble(
+    terms: pa.Array, keys: NDArray[np.int64], counts: NDArray[np.uint16], lengths: NDArray[np.uint32]
+) -> Postings:
+    """Postings of sorted keys, each the number of a term times the number of rows, plus a row."""
+    number = keys // max(len(lengths), 1)
+    row = (keys - number * max(len(lengths), 1)).astype(np.uint32)
     held = np.bincount(number, minlength=len(terms))
     starts = np.zeros(int((held > 0).sum()) + 1, np.int64)
     np.cumsum(held[held > 0], out=starts[1:])
-    return Postings(
-        terms.filter(pa.array(held > 0)),
-        starts,
-        row.astype(np.uint32),
-        np.minimum(counts, _MOST).astype(np.uint16),
-        lengths.astype(np.uint32),
-    )
+    return Postings(terms.filter(pa.array(held > 0)), starts, row, counts, lengths)

@@ -141,8 +141,11 @@ def _embeddings(column: pa.Array, rows: int) -> NDArray[np.float32]:
 
 
 def _analysed(table: pa.Table) -> Postings:
-    pairs = zip(table.column("header").to_pylist(), table.column("text").to_pylist(), strict=True)
-    return postings.count(analyse(header) + analyse(text) for header, text in pairs)
+    return postings.count(
+        analyse(header) + analyse(text)
+        for batch in table.select(["header", "text"]).to_batches(max_chunksize=1024)
+        for header, text in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    )
 
 
 def write(parts: Sequence[Part], root: Path) -> str:
@@ -151,10 +154,36 @@ def write(parts: Sequence[Part], root: Path) -> str:
     The same rows give the same bytes and so the same digest, in whatever parts they come. All parts are of the same
     dimension. Raises OSError.
     """
-    table = pa.concat_tables(part.table.filter(pa.array(part.keep)) for part in parts)
-    order = pc.sort_indices(table, sort_keys=_ORDER).to_numpy()
+    order, places = _order(parts)
+    dimension = parts[0].packed.shape[1]
+    packed, inverse = np.empty((len(order), dimension), np.int8), np.empty(len(order), np.float32)
+    for part, goes in zip(parts, places, strict=True):
+        packed[goes[part.keep]] = part.packed[part.keep]
+        inverse[goes[part.keep]] = part.inverse[part.keep]
+    with disk.partial(root) as folder:
+        # One file after the other, so that what the first needed is free again for the next.
+        files = {
+            "vectors.bin": disk.write_arrays(folder / "vectors.bin", {"packed": packed, "inverse": inverse}),
+            "rows.arrow": disk.write_batch(folder / "rows.arrow", _batch(parts, order)),
+        }
+        del packed, inverse
+        merged = postings.merge([(part.postings, goes) for part, goes in zip(parts, places, strict=True)], len(order))
+        files["postings.bin"] = disk.write_arrays(folder / "postings.bin", merged.arrays())
+        head: dict[str, Any] = {"format": FORMAT, "analyser": ANALYSER, "rows": len(order), "dimension": dimension}
+        data = ids.canonical(head | {"files": files})
+        digest = ids.digest_bytes(data)
+        disk.write_bytes(folder / "segment.json", data)
+        disk.publish(folder, root / "segments" / digest)
+    return digest
+
+
+def _order(parts: Sequence[Part]) -> tuple[pa.Array, list[NDArray[np.int64]]]:
+    """The order of the kept rows (as places in all of them, part after part), and where each part's rows go [n]
+    (-1: left out)."""
+    keys = pa.table({name: _kept(parts, name) for name, _ in _ORDER})
+    order = pc.sort_indices(keys, sort_keys=_ORDER)
     place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
+    place[order.to_numpy()] = np.arange(len(order))
     places, done = [], 0
     for part in parts:
         goes = np.full(len(part.keep), -1, np.int64)
@@ -162,31 +191,19 @@ def write(parts: Sequence[Part], root: Path) -> str:
         goes[part.keep] = place[done : done + kept]
         places.append(goes)
         done += kept
-    merged = postings.merge([(p.postings, goes) for p, goes in zip(parts, places, strict=True)], len(order))
-    with disk.partial(root) as folder:
-        files = {
-            "rows.arrow": disk.write_batch(folder / "rows.arrow", _batch(table.take(pa.array(order)))),
-            "vectors.bin": disk.write_arrays(
-                folder / "vectors.bin",
-                {
-                    "packed": np.concatenate([p.packed[p.keep] for p in parts])[order],
-                    "inverse": np.concatenate([p.inverse[p.keep] for p in parts])[order],
-                },
-            ),
-            "postings.bin": disk.write_arrays(folder / "postings.bin", merged.arrays()),
-        }
-        head: dict[str, Any] = {"format": FORMAT, "analyser": ANALYSER, "rows": len(order), "files": files}
-        data = ids.canonical(head | {"dimension": parts[0].packed.shape[1]})
-        digest = ids.digest_bytes(data)
-        disk.write_bytes(folder / "segment.json", data)
-        disk.publish(folder, root / "segments" / digest)
-    return digest
+    return order, places
 
 
-def _batch(table: pa.Table) -> pa.RecordBatch:
+def _batch(parts: Sequence[Part], order: pa.Array) -> pa.RecordBatch:
     """The rows as they are stored: what repeats is stored once, numbered as it first appears."""
     columns = []
-    for field in _FIELDS:
-        column = pa.concat_arrays(table.column(field.name).chunks)
-        columns.append(column.dictionary_encode() if field.name in _REPEATED else column)
+    for name in _FIELDS.names:
+        column = pa.concat_arrays(_kept(parts, name).take(order).chunks)
+        columns.append(column.dictionary_encode() if name in _REPEATED else column)
     return pa.RecordBatch.from_arrays(columns, names=_FIELDS.names)
+
+
+def _kept(parts: Sequence[Part], name: str) -> pa.ChunkedArray:
+    """One column of all parts, kept rows only."""
+    columns = [p.table.column(name) if p.keep.all() else p.table.column(name).filter(pa.array(p.keep)) for p in parts]
+    return pa.chunked_array([chunk for column in columns for chunk in column.chunks], _FIELDS.field(name).type)
