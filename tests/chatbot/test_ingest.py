@@ -22,7 +22,7 @@ from modelyard.adapters.engine_local import LocalEngine
 from modelyard.adapters.tables_delta import DeltaTables
 from modelyard.adapters.tables_memory import MemoryTables
 from modelyard.clock import SystemClock
-from modelyard.errors import Cancelled, Damaged, StorageError
+from modelyard.errors import Cancelled, Damaged, StorageError, UserError
 from modelyard.ids import digest_bytes
 from modelyard.ports.embedder import Embedder
 from modelyard.ports.engine import Engine, Stage
@@ -357,6 +357,14 @@ def test_another_embedder_redoes_everything_from_the_stored_bytes(house: House) 
     assert [row[0] for row in after["documents_raw"]] == [row[0] for row in before["documents_raw"]]
     assert {row.embedder for row in corpus.documents(house.tables)} == {"f" * 64}
     assert after["pages"] == before["pages"]
+    check_whole(house.tables)
+
+
+def test_vectors_of_another_length_are_refused_until_a_person_decides(house: House) -> None:
+    house.embedder = Counting("e" * 64)
+    house.embedder.dimension = 99
+    with pytest.raises(UserError, match="delete the folder tables/chunks"):
+        ingest(house.ctx, Changes((), ()))
     check_whole(house.tables)
 
 

@@ -16,7 +16,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from modelyard.errors import UserError
 from modelyard.ids import digest, digest_bytes
+from modelyard.ports.embedder import Embedder
 from modelyard.ports.tables import Tables
 from modelyard.ports.workload import Changes, Context
 from modelyard.workloads.chatbot import corpus
@@ -80,6 +82,7 @@ def ingest(ctx: Context, changes: Changes) -> None:
     for spec in corpus.specs(embedder.dimension):
         tables.ensure(spec)
     held = corpus.holdings(tables)
+    _check_dimension(tables, held, embedder)
     refused = f"{prepare_version}+{digest([str(value) for value in _fields(limits)])[:8]}"
     plan = make_plan(held, changes, Marks(prepare_version, embedder.digest, refused))
     if not plan:
@@ -96,6 +99,20 @@ def ingest(ctx: Context, changes: Changes) -> None:
         # Last, so that a file that was only renamed still finds its vectors under the old name.
         writer.drop(plan.drop)
         writer.sweep(plan.sweep)
+
+
+def _check_dimension(tables: Tables, held: corpus.Holdings, embedder: Embedder) -> None:
+    """Tables keep vectors of one length: to change it is a person's decision, as every passage is embedded anew."""
+    if all(row.embedder in ("", embedder.digest) for row in held.current.values()):
+        return
+    some = (batch.column("embedding") for batch in tables.scan(corpus.CHUNKS_TABLE, ["embedding"]) if batch.num_rows)
+    first = next(some, None)
+    there = embedder.dimension if first is None else len(first[0])
+    if there != embedder.dimension:
+        raise UserError(
+            f"the table `chunks` holds vectors of {there} numbers, and {embedder.name} makes {embedder.dimension}: "
+            "delete the folder tables/chunks of this target and run again, and every document is embedded anew"
+        )
 
 
 def _fields(limits: Limits) -> Iterator[Any]:
