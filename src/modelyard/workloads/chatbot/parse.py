@@ -34,8 +34,8 @@ SIGNATURES = (
 def read_documents(batches: Iterator[pa.RecordBatch], limits: Limits) -> Iterator[pa.RecordBatch]:
     """SOURCES rows to PAGES rows, document by document, in order.
 
-    Every document gives at least one row: its pages, or one row with page 0 and the reason why it cannot be read. A null
-    `content` means that the file was not read because `refusal` spoke against it.
+    Every document gives at least one row: its pages, or one row with page 0 and the reason why it cannot be read. A
+    null `content` stands for a file that was too large to be read.
     Raises ModelyardError where the parser process cannot be started at all.
     """
     with Sandbox(limits) as sandbox:

@@ -58,6 +58,8 @@ def _serve(job: str, arguments: dict[str, Any], content: bytes, limits: Limits, 
         _send(sink, REFUSED, f"it needs more than {limits.memory_bytes // MEGABYTE:,} MB of memory to read".encode())
     except RecursionError:
         _send(sink, REFUSED, b"its structure is nested too deeply")
+    except Exception as error:  # noqa: BLE001 - whatever a hostile file brings about costs that file, and is named
+        _send(sink, REFUSED, f"the parser failed on it ({type(error).__name__}: {error})"[:300].encode())
     else:
         _send(sink, DONE, b"")
 

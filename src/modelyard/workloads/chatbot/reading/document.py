@@ -3,46 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-import numpy as np
-import pyarrow as pa
+import pypdfium2
 
-from modelyard.workloads.chatbot.limits import Limits, Unreadable
+from modelyard.workloads.chatbot.limits import MEGABYTE, Limits, Unreadable
 from modelyard.workloads.chatbot.reading import furniture, naming, outline, quality
 from modelyard.workloads.chatbot.reading.compose import Composed, compose, vocabulary
 from modelyard.workloads.chatbot.reading.grid import align
 from modelyard.workloads.chatbot.reading.layout import Line, lines_of
 from modelyard.workloads.chatbot.reading.pdf import Page, open_pdf
+from modelyard.workloads.chatbot.reading.rows import Row, arrow_stream
 from modelyard.workloads.chatbot.reading.text import Section, read_sections
-from modelyard.workloads.chatbot.schemas import HEADING, PAGES, WORD
+from modelyard.workloads.chatbot.reading.weight import content_weight
 
 BATCH_PAGES = 64
+# A page under a picture is a scan; what it says may be in the picture alone.
+SCANNED = 0.5
+# A page without text: from how many shapes on it is a drawing of letters, from how many bytes on it is no blank page.
+SHAPES = 50
+HEAVY = 100_000
+PICTURE = "the page is a picture without a text layer: it needs OCR"
+DRAWN = "the page is drawn as shapes without a text layer: it needs OCR"
+GARBLED = "the page's characters cannot be told: its fonts do not say which letters they show"
 
-
-@dataclass(slots=True)
-class Row:
-    """One page on its way to a row."""
-
-    page: int
-    content: Composed = field(default_factory=Composed)
-    width: float = 0.0
-    height: float = 0.0
-    section: str = ""
-    paths: list[str] = field(default_factory=list)
-    quality: float = 1.0
-    reason: str | None = None
+Progress = Callable[[int], None]
 
 
 def parse(
-    content: bytes,
-    *,
-    document: str,
-    sha256: str,
-    skip: Mapping[str, str],
-    limits: Limits,
-    progress: Callable[[int], None],
+    content: bytes, *, document: str, sha256: str, skip: Mapping[str, str], limits: Limits, progress: Progress
 ) -> Iterator[bytes]:
     """The rows of one file as Arrow streams.
 
@@ -54,60 +43,106 @@ def parse(
     else:
         title, period, rows = _text(content, document, limits)
     for at in range(0, len(rows), BATCH_PAGES):
-        yield _stream(rows[at : at + BATCH_PAGES], document, sha256, title, period)
+        yield arrow_stream(rows[at : at + BATCH_PAGES], document, sha256, title, period)
 
 
 def _pdf(
-    content: bytes, document: str, skip: Mapping[str, str], limits: Limits, progress: Callable[[int], None]
+    content: bytes, document: str, skip: Mapping[str, str], limits: Limits, progress: Progress
 ) -> tuple[str, str, list[Row]]:
     pdf = open_pdf(content, limits)
     rows: list[Row] = []
     pages: list[list[Line]] = []
-    total = 0
+    scanned: list[bool] = []
+    total = heavy = 0
     for index in range(len(pdf)):
         progress(index + 1)
-        row = Row(index + 1, reason=skip.get(str(index + 1)))
-        lines: list[Line] = []
-        if row.reason is None:
-            try:
-                page = Page(pdf, index)
-                try:
-                    row.width, row.height = page.width, page.height
-                    lines = align(lines_of(page.words(limits)))
-                    outline.mark_bold(lines, page.bold)
-                    if not lines:
-                        row.reason = _why_empty(page)
-                finally:
-                    page.close()
-            except Unreadable as reason:
-                row.reason = str(reason)
-        total += sum(len(line.text) for line in lines)
-        if total > limits.max_characters:
-            raise Unreadable(f"its text is longer than the limit of {limits.max_characters:,} characters")
+        row, lines, picture = _page(pdf, index, skip.get(str(index + 1)), limits)
         rows.append(row)
         pages.append(lines)
-    metadata = pdf.get_metadata_value("Title")
+        scanned.append(picture)
+        total += sum(len(line.text) for line in lines)
+        heavy += row.reason is not None and "unfolded" in row.reason
+        if total > limits.max_characters:
+            raise Unreadable(f"its text is longer than the limit of {limits.max_characters:,} characters")
+        if heavy > limits.bad_pages:
+            raise Unreadable(f"{heavy} and more of its pages have no text though their content is large")
+    kept = _without_furniture(rows, pages, scanned)
+    outline.mark_headings(kept)
+    _compose(rows, kept)
+    _refuse_empty(rows)
+    title = outline.title_of(document, kept[0], outline.body_size(kept), pdf.get_metadata_value("Title"))
+    opening = "\n".join(row.content.text for row in rows[:2])
+    return title, naming.period_of(document, title, opening), rows
+
+
+def _page(pdf: pypdfium2.PdfDocument, index: int, known: str | None, limits: Limits) -> tuple[Row, list[Line], bool]:
+    """(row so far, lines, whether a picture covers the page) of one page, loaded apart from the others."""
+    row = Row(index + 1)
+    if known is not None:
+        row.refuse(known)
+        return row, [], False
+    try:
+        page = Page(pdf, index)
+    except Unreadable as reason:
+        row.refuse(str(reason))
+        return row, [], False
+    try:
+        row.width, row.height = page.width, page.height
+        words = page.words(limits)
+        row.quality = 1.0 - page.unmapped(words)
+        lines = align(lines_of(words))
+        outline.mark_bold(lines, page.bold)
+        images, shapes = page.drawn() if len(words.text) < 40 else (0.0, 0)
+    except Unreadable as reason:
+        row.refuse(str(reason))
+        return row, [], False
+    finally:
+        page.close()
+    if not lines and (why := _why_empty(pdf, index, images, shapes, limits)):
+        row.refuse(why)
+    return row, lines, images > SCANNED
+
+
+def _why_empty(pdf: pypdfium2.PdfDocument, index: int, images: float, shapes: int, limits: Limits) -> str | None:
+    """Why a page without text cannot be read; None for one that is blank."""
+    if images > 0.05:
+        return PICTURE
+    if shapes > SHAPES:
+        return DRAWN
+    weight = content_weight(pdf, index, limits.max_decoded)
+    if weight > HEAVY:
+        more = "more than " if weight >= limits.max_decoded else ""
+        return f"the page has no text though its content is large ({more}{weight / MEGABYTE:,.1f} MB unfolded)"
+    return None
+
+
+def _without_furniture(rows: list[Row], pages: list[list[Line]], scanned: list[bool]) -> list[list[Line]]:
     repeated = furniture.repeated((lines, row.height) for lines, row in zip(pages, rows, strict=True) if lines)
-    pages = [furniture.without(lines, row.height, repeated) for lines, row in zip(pages, rows, strict=True)]
-    outline.mark_headings(pages)
+    kept: list[list[Line]] = []
+    for row, lines, picture in zip(rows, pages, scanned, strict=True):
+        content = furniture.without(lines, row.height, repeated)
+        if lines and not content and picture:
+            row.refuse(PICTURE)
+        # What is all a page has is its content, however often it stands elsewhere.
+        kept.append(content or lines if row.reason is None else [])
+    return kept
+
+
+def _compose(rows: list[Row], pages: list[list[Line]]) -> None:
     words = vocabulary(pages)
     path = outline.Path()
     for row, lines in zip(rows, pages, strict=True):
         if row.reason is None:
             row.content = compose(lines, words)
-            row.quality = quality.score(row.content.text)
+            row.quality *= quality.score(row.content.text)
+            if quality.garbled(row.content.text):
+                row.refuse(GARBLED)
         _follow(row, path)
-        if row.reason is not None:
-            row.quality = 0.0
-    title = outline.title_of(document, pages[0], outline.body_size(pages), metadata)
-    opening = "\n".join(row.content.text for row in rows[:2])
-    _refuse_empty(rows)
-    return title, naming.period_of(document, title, opening), rows
 
 
 def _follow(row: Row, path: outline.Path) -> None:
-    if not row.content.headings or row.content.headings[0][0] > 0:
-        row.section = str(path)
+    """Write down the heading path at the page's start and at each of its headings."""
+    row.section = str(path)
     for start, end, level in row.content.headings:
         path.enter(level, row.content.text[start:end])
         row.paths.append(str(path))
@@ -115,23 +150,17 @@ def _follow(row: Row, path: outline.Path) -> None:
             row.section = str(path)
 
 
-def _why_empty(page: Page) -> str | None:
-    images, shapes = page.drawn()
-    if images > 0.05:
-        return "the page is a picture without a text layer: it needs OCR"
-    if shapes > 50:
-        return "the page is drawn as shapes without a text layer: it needs OCR"
-    return None
-
-
 def _refuse_empty(rows: list[Row]) -> None:
     """A document of which nothing can be read is one row, not many."""
     if any(row.content.text.strip() for row in rows):
         return
-    reasons = {row.reason for row in rows if row.reason}
-    if len(reasons) == 1:
-        raise Unreadable(reasons.pop().replace("the page is", "every page is" if len(rows) > 1 else "its only page is"))
-    raise Unreadable("none of its pages has text" if not reasons else "; ".join(sorted(reasons)))
+    reasons = sorted({row.reason for row in rows if row.reason})
+    if not reasons:
+        raise Unreadable("none of its pages has text: they are blank")
+    if len(reasons) == 1 and all(row.reason for row in rows):
+        which = "every page " if len(rows) > 1 else "its only page "
+        raise Unreadable(reasons[0].replace("the page ", which, 1))
+    raise Unreadable(f"none of its {len(rows):,} pages can be read: {'; '.join(reasons[:3])}")
 
 
 def _text(content: bytes, document: str, limits: Limits) -> tuple[str, str, list[Row]]:
@@ -151,48 +180,3 @@ def _text(content: bytes, document: str, limits: Limits) -> tuple[str, str, list
 def _composed(section: Section) -> Composed:
     headings = [(0, section.heading_end, section.level)] if section.level else []
     return Composed(text=section.text, headings=headings)
-
-
-def _stream(rows: list[Row], document: str, sha256: str, title: str, period: str) -> bytes:
-    count = len(rows)
-    columns: list[pa.Array] = [
-        pa.array([document] * count, pa.string()),
-        pa.array([sha256] * count, pa.string()),
-        pa.array([row.page for row in rows], pa.int32()),
-        pa.array([row.content.text for row in rows], pa.string()),
-        _words(rows),
-        pa.array([row.width for row in rows], pa.float32()),
-        pa.array([row.height for row in rows], pa.float32()),
-        pa.array([title] * count, pa.string()),
-        pa.array([period] * count, pa.string()),
-        pa.array([row.section for row in rows], pa.string()),
-        _headings(rows),
-        pa.array([row.quality for row in rows], pa.float32()),
-        pa.array([row.reason for row in rows], pa.string()),
-    ]
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, PAGES) as writer:
-        writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=PAGES))
-    return bytes(sink.getvalue())
-
-
-def _words(rows: list[Row]) -> pa.Array:
-    offsets = np.cumsum([0, *(len(row.content.spans) for row in rows)]).astype(np.int32)
-    spans = np.array([span for row in rows for span in row.content.spans], np.int32).reshape(-1, 2)
-    boxes = np.concatenate([row.content.boxes for row in rows])
-    parts = [pa.array(spans[:, 0]), pa.array(spans[:, 1]), *(pa.array(boxes[:, side]) for side in range(4))]
-    structs = pa.StructArray.from_arrays(parts, fields=list(WORD))
-    return pa.ListArray.from_arrays(pa.array(offsets), structs)
-
-
-def _headings(rows: list[Row]) -> pa.Array:
-    return pa.array(
-        [
-            [
-                {"start": start, "end": end, "level": level, "path": path}
-                for (start, end, level), path in zip(row.content.headings, row.paths, strict=True)
-            ]
-            for row in rows
-        ],
-        pa.list_(HEADING),
-    )

@@ -80,7 +80,7 @@ def _tails_below(lines: list[Line], end: int) -> int:
     count = 0
     while count < 2 and end + count < len(lines):
         above, line = lines[end + count - 1], lines[end + count]
-        tight = 0 <= line.y0 - above.y0 and line.y0 - above.y1 < TIGHT * line.size and line.block == above.block
+        tight = line.y0 >= above.y0 and line.y0 - above.y1 < TIGHT * line.size and line.block == above.block
         if not tight or line.turn != 0 or len(line.words) > 6 or line.size > 1.05 * above.size:
             break
         count += 1
@@ -224,7 +224,8 @@ def _home(extent: Interval, columns: list[Interval]) -> int:
 
 
 def _placed(line: Line, parts: list[Cell], columns: list[Interval], left: float) -> dict[int, Cell]:
-    """Column number to words; what begins left of the first values is a label, column 0. Never two cells in one column: a cell that would share one goes to the next."""
+    """Column number to words; what begins left of the first values is a label, column 0. Never two cells in one
+    column: a cell that would share one goes to the next."""
     placed: dict[int, Cell] = {}
     last = -1
     for cell in parts:

@@ -16,6 +16,7 @@ LIGATURES = str.maketrans(
 # Widths of gaps, in heights of the line's font box (about 1.2 of the font's size).
 WIDE_GAP = 1.0
 NUMBER_GAP = 0.35
+LETTER_GAP = 0.12
 CLOSING_GAP = 1.0
 PUNCTUATION_GAP = 0.3
 MARK_GAP = 4.0
@@ -112,8 +113,8 @@ def _parted(frame: Floats, rows: list[Ints], gutter: float, words: Words, chosen
 
 
 def _bands(frame: Floats, rows: list[Ints], gutter: float) -> list[list[Ints]]:
-    """Runs of rows no word of which crosses the gutter, and which follow each other closely; other rows stand alone, and
-    so does a heading."""
+    """Runs of rows no word of which crosses the gutter, and which follow each other closely; other rows stand alone,
+    and so does a heading."""
     bands: list[list[Ints]] = []
     bottom, open_band = 0.0, False
     usual = float(np.median(frame[:, 3] - frame[:, 1]))
@@ -201,7 +202,7 @@ def _line(words: Words, row: Ints, frame: Floats, block: int, turn: int) -> Line
     gaps = [0.0, *((frame[1:, 0] - frame[:-1, 2]) / max(size, 1.0)).tolist()]
     return Line(
         words=texts,
-        glue=_glue(texts, gaps, attached),
+        glue=_glue(texts, gaps, attached) if turn == 0 else _turned_glue(gaps),
         boxes=words.boxes[row],
         x0=float(frame[0, 0]),
         y0=float(frame[:, 1].min()),
@@ -213,6 +214,11 @@ def _line(words: Words, row: Ints, frame: Floats, block: int, turn: int) -> Line
         block=block,
         turn=turn,
     )
+
+
+def _turned_glue(gaps: list[float]) -> list[str]:
+    """Turned writing arrives letter by letter: only the gaps tell where words end."""
+    return ["", *("\t" if gap > WIDE_GAP else " " if gap > LETTER_GAP else "" for gap in gaps[1:])]
 
 
 def _glue(texts: list[str], gaps: list[float], attached: list[bool]) -> list[str]:

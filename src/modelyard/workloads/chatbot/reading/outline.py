@@ -84,7 +84,7 @@ def _ranks(styles: set[tuple[float, int]]) -> dict[tuple[float, int], int]:
 def _second_line(above: Line, line: Line, body: float) -> bool:
     """Whether a heading goes on with the one above: set alike, close below, and not begun anew."""
     alike = abs(above.size - line.size) < 0.03 * line.size and above.bold == line.bold
-    close = above.block == line.block and 0 <= line.y0 - above.y0 and line.y0 - above.y1 < 0.4 * line.size
+    close = above.block == line.block and line.y0 >= above.y0 and line.y0 - above.y1 < 0.4 * line.size
     if not alike or not close or _named_level(line.text) or DECIMAL.match(line.text):
         return False
     running = line.text[0].islower() or above.words[-1].lower() in CONNECTIVES or above.text[-1] in ",&–—-"

@@ -27,7 +27,7 @@ SOFT_HYPHENS = (0x02, 0xFFFE, 0xAD)
 
 
 def _bare(function: Any, result: Any, *arguments: Any) -> Callable[..., Any]:
-    """The same C function without ctypes' typed pointers: half the cost of a call, and there is one per word and more."""
+    """The same C function without ctypes' typed pointers: half the cost of a call, and there are two per word."""
     address = ctypes.cast(function, ctypes.c_void_p).value or 0
     return ctypes.PYFUNCTYPE(result, *arguments)(address)
 
@@ -36,6 +36,7 @@ _loose_box = _bare(pdfium.FPDFText_GetLooseCharBox, ctypes.c_int, ctypes.c_void_
 _unicode = _bare(pdfium.FPDFText_GetUnicode, ctypes.c_uint, ctypes.c_void_p, ctypes.c_int)
 _angle = _bare(pdfium.FPDFText_GetCharAngle, ctypes.c_float, ctypes.c_void_p, ctypes.c_int)
 _weight = _bare(pdfium.FPDFText_GetFontWeight, ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
+_unmapped = _bare(pdfium.FPDFText_HasUnicodeMapError, ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
 _font = _bare(
     pdfium.FPDFText_GetFontInfo,
     ctypes.c_ulong,
@@ -53,8 +54,8 @@ class Words:
 
     text: n strings without white space. boxes: (n, 4) x0, y0, x1, y1 in points, origin top left of the page as shown.
     first: (n,) index of the word's first character in pdfium's list. turn: (n,) quarter turns of the writing direction,
-    clockwise as shown, -1 for writing that follows no axis. soft: (n,) whether a soft hyphen ended the word.
-    attached: (n,) whether no white space stands before the word; it is the rest of a word in another size, or of a cell.
+    clockwise as shown, -1 for writing that follows no axis. soft: (n,) whether a soft hyphen ended the word. attached:
+    (n,) whether no white space stands before the word: it is the rest of one in another size, or of another cell.
     """
 
     text: list[str]
@@ -72,11 +73,15 @@ def open_pdf(content: bytes, limits: Limits) -> pypdfium2.PdfDocument:
         pages = len(document)
     except pypdfium2.PdfiumError as error:
         code = getattr(error, "err_code", None)
+        if code not in (pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY) and _cut_short(content):
+            raise Unreadable("it is truncated: its end is missing") from None
         if code == pdfium.FPDF_ERR_PASSWORD:
             raise Unreadable("it is encrypted and needs a password") from None
         if code == pdfium.FPDF_ERR_SECURITY:
             raise Unreadable("it is encrypted in a way that is not supported") from None
         raise Unreadable("its structure is damaged: no pages can be found in it") from None
+    if _cut_short(content):
+        raise Unreadable("it is truncated: its end is missing")
     if pages == 0:
         raise Unreadable("it has no pages")
     if pages > limits.max_pages:
@@ -87,6 +92,12 @@ def open_pdf(content: bytes, limits: Limits) -> pypdfium2.PdfDocument:
 # The share by which letters of one word may differ in height.
 RESIZED = 0.12
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _cut_short(content: bytes) -> bool:
+    """Whether the marks at the end of a PDF are missing. pdfium would show what is left as if it were all."""
+    tail = content[-65_536:]
+    return b"%%EOF" not in tail and b"startxref" not in tail
 
 
 class Page:
@@ -131,6 +142,11 @@ class Page:
             words[at] = words[at].translate(RAISED)
         return Words(words, self._shown(boxes), starts, turn, soft, ~np.isin(starts, words_begin))
 
+    def unmapped(self, words: Words) -> float:
+        """The share of the words, of a sample, whose font does not tell which characters its glyphs are."""
+        sample = words.first[:: max(1, len(words.first) // 64)].tolist()
+        return float(sum(_unmapped(self._handle, first) == 1 for first in sample)) / max(1, len(sample))
+
     def bold(self, first: int) -> bool:
         """Whether the character stands in a bold font, by its weight or its font's name."""
         if _weight(self._handle, first) >= 600:
@@ -149,9 +165,9 @@ class Page:
             thing = pdfium.FPDFPage_GetObject(page, index)
             kind = pdfium.FPDFPageObj_GetType(thing)
             shapes += kind in (pdfium.FPDF_PAGEOBJ_PATH, pdfium.FPDF_PAGEOBJ_SHADING)
-            if kind in (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_FORM):
-                if pdfium.FPDFPageObj_GetBounds(thing, left, bottom, right, top):
-                    area += max(0.0, right.value - left.value) * max(0.0, top.value - bottom.value)
+            large = kind in (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_FORM)
+            if large and pdfium.FPDFPageObj_GetBounds(thing, left, bottom, right, top):
+                area += max(0.0, right.value - left.value) * max(0.0, top.value - bottom.value)
         return min(1.0, area / max(1.0, self.width * self.height)), shapes
 
     def _codes(self, count: int) -> Ints:
@@ -182,8 +198,8 @@ class Page:
         )
 
     def _split_odd(self, starts: Ints, ends: Ints) -> tuple[Ints, Ints, Floats]:
-        """Boxes of words, after a look into those that are too wide or too high for their letters, or change their size:
-        cells that touch, two lines in one, a raised mark of a note."""
+        """Boxes of words, after a look into those that are too wide or too high for their letters, or change their
+        size: cells that touch, two lines in one, a raised mark of a note."""
         head, tail = self._boxes(starts), self._boxes(ends - 1)
         boxes = _union(head, tail)
         length = ends - starts
@@ -221,8 +237,7 @@ class Page:
     def _turns(self, starts: Ints, boxes: Floats) -> Ints:
         """Writing direction of each word; asked of pdfium only where the page or a word looks turned."""
         height = boxes[:, 3] - boxes[:, 1]
-        upright = self._rotation == 0 and bool((height <= 3 * np.median(height)).all())
-        if upright:
+        if self._rotation == 0 and bool((height <= 3 * np.median(height)).all()) and not _stacked(boxes):
             return np.zeros(len(starts), np.int64)
         angles = np.fromiter(map(_angle, repeat(self._handle), starts.tolist()), np.float64, len(starts))
         quarter = np.round(angles / (np.pi / 2))
@@ -244,6 +259,14 @@ class Page:
         else:
             shown = (height - y1, width - x1, height - y0, width - x0)
         return np.stack(shown, axis=1).astype(np.float32)
+
+
+def _stacked(boxes: Floats) -> bool:
+    """Whether words follow each other straight up or down as letters do, not as lines: pdfium parts turned writing so."""
+    size = np.minimum(boxes[:-1, 2:] - boxes[:-1, :2], boxes[1:, 2:] - boxes[1:, :2]).max(axis=1)
+    step = np.abs(boxes[1:, :2] - boxes[:-1, :2])
+    close = (step[:, 0] < 0.3 * size) & (step[:, 1] > 0.1 * size) & (step[:, 1] < 0.9 * size)
+    return int(close.sum()) >= 4
 
 
 def _union(one: Floats, other: Floats) -> Floats:

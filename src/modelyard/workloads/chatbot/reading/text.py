@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
 from dataclasses import dataclass
 
@@ -79,14 +80,12 @@ def decode(content: bytes) -> tuple[str, float]:
     ):
         if content.startswith(mark):
             return _plausible(content.decode(encoding, "replace"), 1.0)
-    try:
-        return _plausible(content.decode("utf-8"), 1.0)
-    except UnicodeDecodeError:
-        pass
     sample = content[:4096]
     for zeros, encoding in ((sample[1::2], "utf-16-le"), (sample[0::2], "utf-16-be")):
-        if zeros.count(0) > 0.4 * len(zeros):
+        if zeros.count(0) > 0.4 * len(zeros) and zeros.count(0) > 4 * (sample.count(0) - zeros.count(0)):
             return _plausible(content.decode(encoding, "replace"), GUESSED)
+    with contextlib.suppress(UnicodeDecodeError):
+        return _plausible(content.decode("utf-8"), 1.0)
     return _plausible(content.decode("cp1252", "replace"), GUESSED)
 
 
