@@ -12,7 +12,7 @@ import importlib
 import json
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from modelyard.ports.records import Decision, Move, Release
 from modelyard.project.load import FILE
 from modelyard.project.model import NAME
 from modelyard.serving.route import alive, ask_gateway, search_gateway
-from modelyard.wiring import open_world
+from modelyard.wiring import open_ledger, open_world
 
 if TYPE_CHECKING:
     from modelyard.lifecycle.world import World
@@ -41,6 +41,7 @@ _HEAVY = {
     "evaluate": "modelyard.lifecycle.evaluate",
     "explain": "modelyard.lifecycle.explain",
     "run": "modelyard.lifecycle.run",
+    "server": "modelyard.gateway.server",
     "workload": "modelyard.ports.workload",
 }
 
@@ -126,6 +127,33 @@ class Project:
         if not isinstance(opened.predictor, _heavy("workload").CanSearch):
             raise RequestError(f"{self.name} carries a {opened.manifest.workload}, which has nothing to search")
         return [dict(hit) for hit in opened.predictor.search(query, k)]
+
+    def serve(
+        self,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        on_listening: Callable[[str], None] = lambda url: None,
+        on_ready: Callable[[str], None] = lambda url: None,
+    ) -> int:
+        """Serve the champion until SIGINT or SIGTERM. Raises RefusedByPolicy for an address other than loopback
+        without a token, Busy where the port is taken or another gateway serves this target."""
+        layout, config = self.world.layout, self.world.loaded.config.serve
+        server = _heavy("server")
+        served: int = server.serve(
+            server.ServeConfig(
+                endpoint=self.name,
+                layout=layout,
+                ledger=lambda: open_ledger(layout),
+                host=host if host is not None else config.host,
+                port=port if port is not None else config.port,
+                token=config.token.reveal(self.world.loaded.root) if config.token is not None else None,
+                timeout=config.timeout,
+                on_listening=on_listening,
+                on_ready=on_ready,
+            )
+        )
+        return served
 
     def releases(self) -> list[dict[str, Any]]:
         """[{id, version, created, state, aliases}], newest first."""

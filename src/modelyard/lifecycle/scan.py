@@ -105,7 +105,7 @@ def _refusal(odd_name: bool, found: os.stat_result, max_file: int) -> str | None
     if not stat.S_ISREG(found.st_mode):
         return "not a regular file"
     if found.st_size > max_file:
-        return f"{found.st_size:,} bytes: larger than the limit of {max_file:,} (limits.max_file)"
+        return f"{found.st_size:,} bytes: larger than the limit of {max_file:,} (ingest.max_file)"
     return None
 
 
