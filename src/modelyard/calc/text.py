@@ -54,8 +54,8 @@ def analyse(text: str) -> list[str]:
 
 def fold(text: str) -> str:
     """`text` in lower case, without accents and compatibility forms (ligatures, full width, non-breaking spaces)."""
-    text = _SPACED_THOUSANDS.sub(lambda m: re.sub(r"\D", "", m[0]), text).translate(_PUNCTUATION)
-    text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    text = _SPACED_THOUSANDS.sub(lambda m: re.sub(r"\D", "", m[0]), text)
+    text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold()).translate(_PUNCTUATION)
     return unicodedata.normalize("NFC", "".join(c for c in text if not unicodedata.combining(c)))
 
 
