@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -109,7 +109,7 @@ class Remembering:
 class Ports:
     tables: Tables
     embed: Embedder
-    engine: Engine = field(default_factory=Remembering)
+    engine: Engine
 
     def embedder(self, folder: Path | None = None) -> Embedder:
         return self.embed
@@ -118,8 +118,8 @@ class Ports:
 class House:
     """A folder of documents, its tables, and what was seen of it when it was last ingested."""
 
-    def __init__(self, folder: Path, tables: Tables | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, tables: Tables | None = None, engine: Engine | None = None) -> None:
+        self.folder, self.engine = folder, engine or Remembering()
         folder.mkdir(parents=True, exist_ok=True)
         self.tables = tables or MemoryTables()
         self.embedder = Counting()
@@ -127,7 +127,7 @@ class House:
 
     @property
     def ctx(self) -> Context:
-        ports: Any = Ports(self.tables, self.embedder)
+        ports: Any = Ports(self.tables, self.embedder, self.engine)
         return Context(SETTINGS, ports, SystemClock(), Silent(), sources=self.folder)
 
     def put(self, files: Mapping[str, str | bytes | None]) -> None:
@@ -468,8 +468,8 @@ CHILD = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {here!r})
-from test_ingest import DeltaTables, House
-house = House(Path({folder!r}), DeltaTables(Path({tables!r})))
+from test_ingest import DeltaTables, House, LocalEngine
+house = House(Path({folder!r}), DeltaTables(Path({tables!r})), LocalEngine())
 print("ready", flush=True)
 house.ingest()
 print("done", flush=True)
@@ -492,7 +492,7 @@ def _killed(folder: Path, tables: Path, after: float) -> bool:
 
 def test_killed_at_random_moments_nothing_is_double_or_half(tmp_path: Path) -> None:
     folder, store = tmp_path / "documents", tmp_path / "tables"
-    house = House(folder)
+    house = House(folder, engine=LocalEngine())
     house.put({f"rules-{i}.md": rules(i) for i in range(80)})
     house.ingest()
     rng = random.Random(7)
@@ -501,7 +501,7 @@ def test_killed_at_random_moments_nothing_is_double_or_half(tmp_path: Path) -> N
         if _killed(folder, store, rng.uniform(0.0, 1.2)):
             break
         kills += 1
-    killed = House(folder, DeltaTables(store))
+    killed = House(folder, DeltaTables(store), LocalEngine())
     killed.ingest()
     assert kills > 0
     check_whole(killed.tables)
