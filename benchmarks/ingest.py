@@ -1,20 +1,22 @@
 """What ingesting a folder of documents costs, as one line of JSON: `python benchmarks/ingest.py DIR`.
 
 CPU seconds are the figure to trust where a machine is shared. `split` is where this process spent its own; parser and
-chunker run in processes of their own, whose CPU is `workers`. Peak memory is the largest that this process and its
-largest child ever had, together. `again` is a second run over the same folder: nothing is read, embedded or written.
+chunker run in processes of their own, whose CPU is `workers`. Peak memory is of this process and all its
+descendants together, looked at ten times a second (of this process alone where there is no /proc). `again` is a second run over the same folder: nothing is read, embedded or written.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ from modelyard.clock import SystemClock
 from modelyard.ids import digest_file
 from modelyard.ports.engine import Stage
 from modelyard.ports.progress import Silent
-from modelyard.ports.workload import Changes, Context, Source
+from modelyard.ports.records import Changes, Source
+from modelyard.ports.workload import Context
 from modelyard.workloads import workload
 from modelyard.workloads.chatbot.parse import read_documents
 
@@ -107,6 +110,42 @@ class MeteredEmbedder:
             return self._inner.embed(*args, **more)
 
 
+class Peak(threading.Thread):
+    """The most memory, in MB, that this process and its descendants were seen to have together."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._over = threading.Event()
+        self.megabytes = 0.0
+
+    def run(self) -> None:
+        while not self._over.wait(0.1):
+            self.megabytes = max(self.megabytes, sum(map(_resident, _family())))
+
+    def stop(self) -> float:
+        self._over.set()
+        self.join()
+        unit = 1e6 if sys.platform == "darwin" else 1e3
+        return self.megabytes or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def _family() -> list[int]:
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found = [os.getpid()]
+    for pid in found:
+        found += [child for child, parent in parents.items() if parent == pid]
+    return found if parents else []
+
+
+def _resident(pid: int) -> float:
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+    return 0.0
+
+
 def changes(folder: Path) -> Changes:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     sources = []
@@ -138,7 +177,8 @@ def measured(ctx: Context, folder: Path) -> dict[str, float]:
 
 def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as store:
-        meter = Meter()
+        meter, peak = Meter(), Peak()
+        peak.start()
         ports: Any = Metered(Path(store), meter)
         ctx = Context(SETTINGS, ports, SystemClock(), Silent(), sources=folder)
         first = measured(ctx, folder)
@@ -146,8 +186,7 @@ def main(folder: Path) -> None:
         walls = {what: round(seconds, 2) for what, seconds in sorted(meter.wall.items())}
         again = measured(ctx, folder)
         rows = workload("chatbot").corpus_status(ctx)  # type: ignore[attr-defined]
-        kilobytes = 1024 if sys.platform == "darwin" else 1
-        peak = sum(resource.getrusage(w).ru_maxrss for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        megabytes = peak.stop()
         stored = sum(path.stat().st_size for path in Path(store).rglob("*") if path.is_file())
     ready = [row for row in rows if row["state"] == "ready"]
     chunks = sum(row["chunks"] for row in ready)
@@ -162,7 +201,7 @@ def main(folder: Path) -> None:
                 **first,
                 "split": split,
                 "wall_split": walls,
-                "peak_mb": round(peak / kilobytes / 1000),
+                "peak_mb": round(megabytes),
                 "stored_mb": round(stored / 1e6, 1),
                 "again": again,
             }

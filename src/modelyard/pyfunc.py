@@ -13,7 +13,7 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 
 from modelyard.clock import SystemClock
 from modelyard.errors import RequestError
@@ -22,7 +22,7 @@ from modelyard.serving.answer import answer
 from modelyard.wiring import open_release
 
 
-class ReleaseModel(PythonModel):  # type: ignore[misc]
+class ReleaseModel(PythonModel):
     """Opens the release that was logged with it, and answers through the serving path."""
 
     def load_context(self, context: Any) -> None:

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pytest
-
 from modelyard.adapters.embed_hash import HashEmbedder
+
 from modelyard.adapters.engine_local import LocalEngine
 from modelyard.adapters.tables_delta import DeltaTables
 from modelyard.adapters.tables_memory import MemoryTables
@@ -27,9 +27,11 @@ from modelyard.ids import digest_bytes
 from modelyard.ports.embedder import Embedder
 from modelyard.ports.engine import Engine, Stage
 from modelyard.ports.progress import Silent
+from modelyard.ports.records import Changes, Source
 from modelyard.ports.tables import Tables
-from modelyard.ports.workload import Changes, Context, Source
-from modelyard.workloads.chatbot import corpus, ingest as module
+from modelyard.ports.workload import Context
+from modelyard.workloads.chatbot import corpus
+from modelyard.workloads.chatbot import ingest as module
 from modelyard.workloads.chatbot.ingest import ingest
 from modelyard.workloads.chatbot.schemas import prepare_version
 from modelyard.workloads.chatbot.workload import ChatbotWorkload

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from modelyard.adapters.embed_hash import HashEmbedder
+
 from modelyard.adapters.engine_local import LocalEngine
 from modelyard.adapters.index_segments import SegmentIndex, open_exported
 from modelyard.adapters.tables_memory import MemoryTables
@@ -22,12 +22,11 @@ from modelyard.ids import canonical, digest_file
 from modelyard.ports.embedder import Embedder
 from modelyard.ports.index import Searcher
 from modelyard.ports.progress import Silent
-from modelyard.ports.records import Snapshot
+from modelyard.ports.records import Changes, Snapshot, Source
 from modelyard.ports.workload import (
     Call,
     CanPicture,
     CanSearch,
-    Changes,
     Context,
     Delta,
     Exam,
@@ -35,7 +34,6 @@ from modelyard.ports.workload import (
     Predictor,
     Request,
     Response,
-    Source,
     Workload,
 )
 from modelyard.workloads import CATALOGUE, workload

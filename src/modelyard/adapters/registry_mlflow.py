@@ -74,27 +74,29 @@ class MlflowRegistry:
                 with open(self._db.with_suffix(".lock"), "w") as lock:
                     fcntl.flock(lock, fcntl.LOCK_EX)
                     client = MlflowClient(self.uri, self.uri)
-                    self._ensure_experiment(client)
+                    self._experiment_id(client)
                     _write_ahead(self._db)
             else:
                 client = MlflowClient(self.uri, self.uri)
-                self._ensure_experiment(client)
+                self._experiment_id(client)
         self._client = client
         return client
 
-    def _ensure_experiment(self, client: MlflowClient) -> None:
-        if client.get_experiment_by_name(self._experiment) is None:
-            location = self._artifacts.absolute().as_uri() if self._db is not None else None
-            client.create_experiment(self._experiment, artifact_location=location)
+    def _experiment_id(self, client: MlflowClient) -> str:
+        found = client.get_experiment_by_name(self._experiment)
+        if found is not None:
+            return str(found.experiment_id)
+        location = self._artifacts.absolute().as_uri() if self._db is not None else None
+        return str(client.create_experiment(self._experiment, artifact_location=location))
 
     @contextmanager
     def run(self, name: str) -> Iterator[Run]:
         client = self._connect()
         with self._translated():
-            experiment = client.get_experiment_by_name(self._experiment)
-            found = client.create_run(experiment.experiment_id, run_name=name, tags={"modelyard.version": __version__})
+            experiment = self._experiment_id(client)
+            found = client.create_run(experiment, run_name=name, tags={"modelyard.version": __version__})
         with _ending(client, found.info.run_id):
-            yield _Run(client, experiment.experiment_id, found.info.run_id, self._translated)
+            yield _Run(client, experiment, found.info.run_id, self._translated)
 
     def log_release(
         self, run: Run, model: str, folder: Path, release: str, tags: Mapping[str, str], accepts: frozenset[str]

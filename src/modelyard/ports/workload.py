@@ -8,22 +8,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from modelyard.clock import Clock
 from modelyard.errors import Cancelled, DeadlineExceeded
-from modelyard.ports.chat import Chat
-from modelyard.ports.embedder import Embedder
-from modelyard.ports.engine import Engine
-from modelyard.ports.index import Index, Searcher
 from modelyard.ports.progress import Progress
-from modelyard.ports.records import Changes as Changes
-from modelyard.ports.records import Snapshot
-from modelyard.ports.records import Source as Source
-from modelyard.ports.tables import Tables
+from modelyard.ports.records import Changes, Snapshot
+
+if TYPE_CHECKING:
+    # A gateway and an unchanged run know requests and answers, and need no arrays.
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from modelyard.ports.chat import Chat
+    from modelyard.ports.embedder import Embedder
+    from modelyard.ports.engine import Engine
+    from modelyard.ports.index import Index, Searcher
+    from modelyard.ports.tables import Tables
 
 Request = Mapping[str, Any]
 """What a caller sent, as JSON: {"messages": [{"role", "content"}, ...]} for a chatbot. History travels in it."""
@@ -124,7 +125,7 @@ class Row:
     output: Mapping[str, Any] = field(default_factory=dict)
 
 
-Columns = Mapping[str, NDArray[np.float64]]
+Columns: TypeAlias = "Mapping[str, NDArray[np.float64]]"
 
 
 @dataclass(frozen=True)

@@ -40,10 +40,15 @@ class Loaded:
     def exam(self) -> Path:
         return self.root / self.config.exam
 
-    def workload_settings(self) -> dict[str, Any]:
-        """The section of the workload in use, as plain data: `settings` for one of the user's own."""
+    @property
+    def section(self) -> BaseModel | None:
+        """The section of the workload in use; None for one of the user's own."""
         section = getattr(self.config, self.config.workload, None)
-        return section.model_dump(mode="json") if isinstance(section, BaseModel) else dict(self.config.settings)
+        return section if isinstance(section, BaseModel) else None
+
+    def workload_settings(self) -> dict[str, Any]:
+        """The settings of the workload in use, as plain data: those of `settings` for one of the user's own."""
+        return self.section.model_dump(mode="json") if self.section is not None else dict(self.config.settings)
 
 
 def find_root(start: Path) -> Path:

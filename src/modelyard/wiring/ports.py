@@ -117,7 +117,7 @@ def _chat(settings: Mapping[str, Any], loaded: Loaded | None) -> Chat | None:
     if wanted is None:
         return None
     options: dict[str, Any] = {"name": wanted["model"]}
-    configured = getattr(getattr(loaded.config, "chatbot", None), "chat", None) if loaded else None
+    configured = getattr(loaded.section, "chat", None) if loaded else None
     if configured is not None and loaded is not None:
         options |= {
             "url": configured.url,

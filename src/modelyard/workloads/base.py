@@ -16,18 +16,8 @@ from numpy.typing import NDArray
 
 from modelyard.errors import UserError
 from modelyard.ids import digest_file
-from modelyard.ports.records import Snapshot
-from modelyard.ports.workload import (
-    Case,
-    Changes,
-    Columns,
-    Context,
-    Exam,
-    Metric,
-    Predictor,
-    Response,
-    Row,
-)
+from modelyard.ports.records import Changes, Snapshot
+from modelyard.ports.workload import Case, Columns, Context, Exam, Metric, Predictor, Response, Row
 
 
 class BaseWorkload(ABC):

@@ -19,8 +19,9 @@ import pyarrow as pa
 from modelyard.errors import UserError
 from modelyard.ids import digest, digest_bytes
 from modelyard.ports.embedder import Embedder
+from modelyard.ports.records import Changes
 from modelyard.ports.tables import Tables
-from modelyard.ports.workload import Changes, Context
+from modelyard.ports.workload import Context
 from modelyard.workloads.chatbot import corpus
 from modelyard.workloads.chatbot.corpus import QUARANTINED, RAW_TABLE, READY
 from modelyard.workloads.chatbot.limits import Limits

@@ -12,8 +12,8 @@ from typing import Any
 from modelyard.errors import Damaged, UserError
 from modelyard.ids import canonical, digest
 from modelyard.ports.embedder import Embedder
-from modelyard.ports.records import Snapshot
-from modelyard.ports.workload import Case, Changes, Context, Exam, Metric, Predictor, Response, Row
+from modelyard.ports.records import Changes, Snapshot
+from modelyard.ports.workload import Case, Context, Exam, Metric, Predictor, Response, Row
 from modelyard.workloads.base import BaseWorkload, freeze
 from modelyard.workloads.chatbot import corpus
 from modelyard.workloads.chatbot.chain import Chatbot
