@@ -124,7 +124,7 @@ def _header(page: dict[str, Any], section: str) -> str:
 def split(text: str, headings: list[tuple[int, int]]) -> tuple[list[Span], dict[int, str]]:
     """(spans that cover the text, {start of a span: caption and column lines of the table it continues})."""
     units, heads = _units(text, headings)
-    spans = _merge_small(_pack(units))
+    spans = _merge_small(_pack(units, [min(token_count(head), TARGET // 3) for head in heads]))
     repeated: dict[int, str] = {}
     for before, span in pairwise(spans):
         if span.table >= 0 and before.table == span.table and heads[span.table]:
@@ -208,11 +208,14 @@ def _cut(text: str, unit: Unit, units: list[Unit]) -> None:
     units.append(unit)
 
 
-def _pack(units: list[Unit]) -> list[Span]:
+def _pack(units: list[Unit], heads: list[int]) -> list[Span]:
+    """heads: tokens of each table's caption and column lines, which its later parts carry in their header."""
     spans: list[Span] = []
     for at, unit in enumerate(units):
         current = spans[-1] if spans else None
-        if current is None or _breaks(current, unit, units, at):
+        later = current is not None and len(spans) > 1 and 0 <= current.table == spans[-2].table
+        room = TARGET - (heads[unit.table] if later and unit.table >= 0 else 0)
+        if current is None or _breaks(current, unit, units, at, room):
             spans.append(Span(unit.start, unit.end, unit.tokens, unit.table, unit.heading, unit.heading))
             continue
         current.end = unit.end
@@ -222,9 +225,9 @@ def _pack(units: list[Unit]) -> list[Span]:
     return spans
 
 
-def _breaks(current: Span, unit: Unit, units: list[Unit], at: int) -> bool:
+def _breaks(current: Span, unit: Unit, units: list[Unit], at: int, room: int) -> bool:
     """Whether a new chunk begins with this unit."""
-    if current.tokens + unit.tokens > TARGET:
+    if current.tokens + unit.tokens > room:
         return True
     if current.only_heading:
         return False

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from modelyard.workloads.chatbot.reading.numbers import is_number
 
-YEAR = re.compile(r"(?:FY|fiscal|year)?\s*'?(?:(?:19|20)\d\d|\d\d)(?:\s*\(?[a-z0-9*]\)?)?", re.I)
+YEAR = re.compile(r"(?:FY|fiscal|year)?\s*(?:(?:19|20)\d\d|'\d\d)(?:\s*\([a-z0-9*]\)|[a-z*¹²³⁴⁵])?", re.I)
 # Lines without cells that a table may hold between two rows: a group label and a blank line.
 BRIDGE = 2
 CAPTION_LENGTH = 240
