@@ -253,7 +253,7 @@ def _merge_small(spans: list[Span]) -> list[Span]:
         before = merged[-1] if merged else None
         if before is None or before.tokens + span.tokens > LONGEST:
             merged.append(span)
-        elif before.tokens < SMALL and not span.headed:
+        elif before.tokens < SMALL and before.table < 0 and not span.headed:
             before.end, before.table = span.end, max(before.table, span.table)
             before.tokens += span.tokens
         elif span.tokens < SMALL and not span.headed and span.table in (-1, before.table):

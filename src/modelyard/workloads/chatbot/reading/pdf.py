@@ -262,7 +262,7 @@ class Page:
 
 
 def _stacked(boxes: Floats) -> bool:
-    """Whether words follow each other straight up or down as letters do, not as lines: pdfium parts turned writing so."""
+    """Whether words follow each other straight up or down, as closely as letters: so pdfium parts turned writing."""
     size = np.minimum(boxes[:-1, 2:] - boxes[:-1, :2], boxes[1:, 2:] - boxes[1:, :2]).max(axis=1)
     step = np.abs(boxes[1:, :2] - boxes[:-1, :2])
     close = (step[:, 0] < 0.3 * size) & (step[:, 1] > 0.1 * size) & (step[:, 1] < 0.9 * size)
