@@ -29,7 +29,7 @@ _YEAR = re.compile(r"(?<![\d.,])(?:19|20)\d\d(?![\d,]|\.\d)")
 _LEANS = re.compile(r"(?:it|its|they|their|them|this|these|those|that|he|she|both|such|the same|here|otherwise|then|also)\b", re.I)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
     """A statement that may answer, and what speaks for it.
 
@@ -179,6 +179,7 @@ class Extractor:
         open_terms = [t for t in question.terms if t.kind == "word" and not t.hard and any(c.covered[t.stem] < 0.7 for c in found)]
         texts = {text for c in found for text, w in c.zones[:3] if w >= 0.75 and text}
         alike = self._alike.best(open_terms, sorted(texts)) if open_terms else {}
+        near = {c: max(float(vectors[c.gist] @ vector), float(vectors[c.own] @ vector)) for c in found}
         out = []
         for c in found:
             covered = dict(c.covered)
@@ -188,7 +189,9 @@ class Extractor:
             marks = dict(c.marks)
             marks["coverage"] = _share(question, covered)
             # With its context a sentence is understood; with a long one it is drowned.
-            marks["similar"] = max(float(vectors[c.gist] @ vector), float(vectors[c.own] @ vector))
+            marks["similar"] = near[c]
+            rest = max((v for o, v in near.items() if not _same_place(c, o)), default=0.0)
+            marks["lead"] = max(-0.3, min(0.3, near[c] - rest))
             marks["missing"] = max((t.weight * (1 - covered[t.stem]) for t in question.terms), default=0.0)
             focus = [t for t in question.terms if t.focus]
             marks["focus"] = sum(t.weight * covered[t.stem] for t in focus) / sum(t.weight for t in focus) if focus else marks["coverage"]
@@ -261,6 +264,10 @@ def _told(question: Question, text: str) -> float:
     return sum(t.stem in words for t in question.terms) / len(words) if words else 1.0
 
 
+def _same_place(a: Candidate, b: Candidate) -> bool:
+    return a.view is b.view and a.start < b.end and b.start < a.end
+
+
 def _first_look(question: Question, c: Candidate) -> float:
     m = c.marks
     return _share(question, c.covered) + 0.15 * m["fit"] + 0.1 * m["rank"] - 0.3 * m.get("clash", 0.0) + 0.2 * m.get("extreme", 0.0) - 0.1 * m["told"]
@@ -268,7 +275,7 @@ def _first_look(question: Question, c: Candidate) -> float:
 
 def _section(path: str) -> str:
     """The heading path without the document's title, which is weighed on its own."""
-    return " ".join(part for part in path.split(" > ")[1:] if len(part) < 90)
+    return " ".join(part for part in path.split(" > ")[1:] if len(part) < 60)
 
 
 def _cover(terms: Sequence[Term], zones: Sequence[tuple[str, float]], glossary: Mapping[str, frozenset[str]]) -> dict[str, float]:

@@ -86,6 +86,16 @@ quantity number amount count | complaint complain | quality | error mistake faul
 """
 
 
+_DEMONYMS = """
+netherlands dutch holland | germany german | france french | britain british uk england english kingdom | denmark danish dane
+sweden swedish | norway norwegian | finland finnish | portugal portuguese | spain spanish | italy italian | czech czechia
+poland polish | austria austrian | switzerland swiss | belgium belgian | ireland irish | scotland scottish | greece greek
+hungary hungarian | slovakia slovak | romania romanian | turkey turkish | russia russian | ukraine ukrainian | china chinese
+japan japanese | korea korean | india indian | america american us usa states | canada canadian | mexico mexican
+brazil brazilian | australia australian | europe european eu | asia asian | africa african
+"""
+
+
 NUMBER_WORDS = {
     word: str(value)
     for value, words in enumerate(
@@ -123,6 +133,15 @@ def _groups() -> dict[str, frozenset[str]]:
 
 NEAR = _groups()
 """Root -> roots that may stand in its place."""
+
+
+DEMONYMS = {
+    stem(word): frozenset(stem(w) for w in group.split()) - {stem(word)}
+    for line in _DEMONYMS.splitlines()
+    for group in line.split("|")
+    for word in group.split()
+}
+"""A country's name and what belongs to it: the Dutch pension is that of the Netherlands."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from modelyard.calc.text import STOP_WORDS, analyse, fold, stem
 from modelyard.ports.embedder import Embedder
-from modelyard.workloads.chatbot.lexicon import LIGHT, NEAR, NUMBER_WORDS, bag
+from modelyard.workloads.chatbot.lexicon import DEMONYMS, LIGHT, NEAR, NUMBER_WORDS, bag
 from modelyard.workloads.chatbot.question import Term
 
 ROOT, NEARLY, ACRONYM = 0.95, 0.75, 0.9
@@ -104,6 +104,8 @@ def strength(term: Term, text: str, glossary: Mapping[str, frozenset[str]] | Non
         return ROOT
     if glossary and not words.stems.isdisjoint(glossary.get(term.stem, ())):
         return 0.85
+    if not words.stems.isdisjoint(DEMONYMS.get(term.stem, ())):
+        return 0.9
     if term.kind == "name":
         return 0.0
     if not words.roots.isdisjoint(NEAR.get(term.root, ())):

@@ -178,9 +178,12 @@ def _paragraphs(lines: list[Line]) -> list[tuple[int, int, str, bool]]:
     open_ = False
     width = max((len(line.text) for line in lines), default=0)
     previous = ""
-    for line in lines:
+    for at, line in enumerate(lines):
         content = line.text.strip()
-        if not content or _heading(line, content):
+        if not content:
+            open_ = open_ and _unfinished(lines, at, previous)
+            continue
+        if _heading(line, content) and not _unfinished(lines, at + 1, content):
             open_ = False
             previous = ""
             continue
@@ -188,7 +191,7 @@ def _paragraphs(lines: list[Line]) -> list[tuple[int, int, str, bool]]:
         start = line.start + (bullet.end() if bullet and len(bullet[0].strip()) < 4 else len(line.text) - len(line.text.lstrip()))
         # A short line that ends a sentence ends its paragraph.
         broke = previous.endswith((".", ":")) and len(previous) < 0.7 * width
-        if bullet or not open_ or broke or out[-1][2] != line.section:
+        if bullet or not open_ or broke or (out[-1][2] != line.section and not content[0].islower()):
             out.append((start, line.start + len(line.text.rstrip()), line.section, bullet is not None))
         else:
             first, _, section, item = out[-1]
@@ -196,6 +199,12 @@ def _paragraphs(lines: list[Line]) -> list[tuple[int, int, str, bool]]:
         open_ = True
         previous = content
     return out
+
+
+def _unfinished(lines: list[Line], at: int, previous: str) -> bool:
+    """Whether the next line goes on in the middle of the sentence that `previous` began."""
+    following = next((line.text.strip() for line in lines[at : at + 3] if line.text.strip()), "")
+    return len(previous) > 40 and previous[-1] not in ".:;!?" and following[:1].islower()
 
 
 def _heading(line: Line, content: str) -> bool:

@@ -45,7 +45,7 @@ _NAME = re.compile(r"[A-Z\u00c0-\u00de][\w\u00c0-\u017f&'-]*|\w*\d\w*[A-Za-z]\w*
 _ASKS = frozenset("what which who whom whose when where why how is are was were do does did can could may must should will would".split())
 _QUARTER = re.compile(r"\b(?:q([1-4])|(first|second|third|fourth|1st|2nd|3rd|4th) quarter)\b", re.I)
 _CALENDAR = frozenset(
-    """january february march april may june july august september october november december monday tuesday wednesday
+    """am pm ok okay january february march april may june july august september october november december monday tuesday wednesday
     thursday friday saturday sunday i euro euros""".split()
 )
 
@@ -63,6 +63,8 @@ class Term:
     value: float | None = None
     noun: str = ""
     """Stem of the word the number counts or numbers: "year" of "seven years", "grad" of "grade 5"."""
+    unknown: bool = False
+    """Whether no passage holds it."""
     focus: bool = False
     """Whether it belongs to what is asked for ("dock doors" of "How many dock doors ...")."""
 
@@ -117,6 +119,7 @@ def _analyse(text: str, rarity: Callable[[str], float], everywhere: Callable[[st
     focus = _focus(lower)
     degree = re.search(r"\bhow ([a-z]+)", lower)
     spent = _QUARTER.sub(" ", clean)
+    aside = _aside(clean)
     for word in re.findall(r"[^\W_]+(?:[&'.][^\W_]+)*", re.sub(r"(?<=\d)[,.\u00a0](?=\d)", "", spent)):
         for each in analyse(word):
             if each in terms or each.replace(".", "").isdigit() and each in {t.stem for t in terms.values()}:
@@ -128,12 +131,22 @@ def _analyse(text: str, rarity: Callable[[str], float], everywhere: Callable[[st
             named = word in names and not light
             common = named and everywhere(each)
             weight = 0.12 if light or common else _weight(rarity(each), named)
+            if each in aside:
+                weight *= 0.6
             is_focus = each in focus and not light
             name = named and not common
             terms[each] = Term(
-                word, each, root(each), weight * (1.25 if is_focus else 1.0), "name" if name else "word", name, focus=is_focus
+                word, each, root(each), weight * (1.25 if is_focus else 1.0), "name" if name else "word", name, focus=is_focus, unknown=rarity(each) >= 1
             )
     return Question(clean, kind, tuple(terms.values()), years, _superlative(lower), polar)
+
+
+def _aside(text: str) -> frozenset[str]:
+    """Terms of sentences that only lead up to the question."""
+    parts = re.split(r"(?<=[.!])\s+(?=[A-Z])", text)
+    if len(parts) < 2 or "?" not in parts[-1]:
+        return frozenset()
+    return frozenset(analyse(" ".join(parts[:-1]))) - frozenset(analyse(parts[-1]))
 
 
 def _weight(rarity: float, named: bool) -> float:
