@@ -55,7 +55,9 @@ class Writer:
     def write(self, portion: list[Piece], vectors: Vectors) -> None:
         """Parse results to chunks, vectors and rows; committed when this returns."""
         pages = _readable(portion)
-        chunks = _table(self._ctx.ports.engine.run(chunk_pages, iter(pages.to_batches())), CHUNKS)
+        # Word boxes are most of a page's bytes, and no chunk needs them: they need not travel to another process.
+        texts = pages.drop_columns(["words"]).to_batches()
+        chunks = _table(self._ctx.ports.engine.run(chunk_pages, texts), CHUNKS)
         chunked = set(chunks.column("document").to_pylist())
         for piece in portion:
             if piece.reason is None and piece.document not in chunked:
