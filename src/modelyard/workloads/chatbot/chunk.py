@@ -177,17 +177,16 @@ def _prose(text: str, bounds: list[int], first: int, last: int, headed: frozense
     fresh = True
     while line < last:
         begin = line
+        if units and text[bounds[line] : bounds[line + 1]].isspace():
+            units[-1].end, fresh = bounds[line + 1], True
+            line += 1
+            continue
         heading = line in headed
         while line < last and (line in headed) == heading:
             if line > begin and text[bounds[line] : bounds[line + 1]].isspace():
                 break
             line += 1
         start, end = bounds[begin], bounds[line]
-        if not text[start:end].strip():
-            if units:
-                units[-1].end = end
-            fresh = True
-            continue
         for at in [end] if heading else sentence_ends(text, start, end):
             _cut(text, Unit(start, at, token_count(text[start:at]), heading=heading, fresh=fresh), units)
             start, fresh = at, False

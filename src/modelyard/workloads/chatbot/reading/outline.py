@@ -30,11 +30,14 @@ COLUMN_HEAD = re.compile(
 
 
 def body_size(pages: Sequence[list[Line]]) -> float:
-    """The height most characters are set in."""
-    sizes: Counter[float] = Counter()
+    """The height most characters of prose are set in; of anything, where there is no prose."""
+    prose: Counter[float] = Counter()
+    others: Counter[float] = Counter()
     for lines in pages:
         for line in lines:
-            sizes[round(line.size * 2) / 2] += len(line.text)
+            running = "\t" not in line.text and len(line.words) >= 6
+            (prose if running else others)[round(line.size * 2) / 2] += len(line.text)
+    sizes = prose or others
     return max(sizes, key=lambda size: sizes[size]) if sizes else 0.0
 
 

@@ -75,15 +75,18 @@ def _caption(lines: Sequence[str], start: int, floor: int, headings: frozenset[i
 
 
 def _first_row(lines: Sequence[str], start: int, end: int) -> int:
-    """The first line that is no column line: it has a label, and values that are not years."""
-    for at in range(start, min(end, start + 8)):
-        cells = [cell.strip() for cell in lines[at].rstrip("\n").split("\t")]
-        values = [cell for cell in cells[1:] if cell]
-        if cells[0] and any(_is_value(cell) for cell in values):
-            return at
-    # A table of words: its first line names the columns.
-    return min(start + 1, end)
+    """Where the rows begin below the column lines: the first line names columns whatever it holds, and so does all up
+    to the fullest of the lines before the first that has a label and values."""
+    last = min(end, start + 8)
+    cells = [[cell.strip() for cell in line.rstrip("\n").split("\t")] for line in lines[start:last]]
+    values = next((at for at, row in enumerate(cells) if row[0] and any(map(_is_value, row[1:]))), len(cells))
+    filled = [sum(map(bool, row)) for row in cells[: max(1, values)]]
+    first = filled.index(max(filled)) + 1
+    while first < values and not cells[first][0]:
+        first += 1
+    return min(start + first, end)
 
 
 def _is_value(cell: str) -> bool:
-    return not YEAR.fullmatch(cell) and any(is_number(word) for word in cell.split())
+    words = cell.split()
+    return bool(words) and is_number(words[0]) and not YEAR.fullmatch(cell)
