@@ -51,7 +51,7 @@ class TestPorts:
     __test__ = False
 
     def __init__(self, store: Path) -> None:
-        self.tables, self.engine, self.index = MemoryTables(), LocalEngine(), SegmentIndex(store)
+        self.tables, self.engine, self.index = MemoryTables(), LocalEngine(1), SegmentIndex(store)
 
     def embedder(self, folder: Path | None = None) -> Embedder:
         return HashEmbedder()
