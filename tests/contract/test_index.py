@@ -12,6 +12,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -286,7 +287,7 @@ def test_what_comes_later_never_changes_a_snapshot(index: Any, adapter: Adapter,
 
 
 @pytest.mark.parametrize("name", sorted(ADAPTERS))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_every_snapshot_shows_exactly_its_chunks_in_the_right_order(name: str, data: st.DataObject) -> None:
     corpus = Corpus()
@@ -533,7 +534,7 @@ def test_two_processes_may_write_at_once(adapter: Adapter, corpus: Corpus) -> No
                 from test_index import ADAPTERS, Corpus, chunks
                 module, index, _ = ADAPTERS[{adapter.name!r}]
                 store = getattr(importlib.import_module(module), index)(Path({str(adapter.root)!r}))
-                for step in range(4):
+                for step in range(3):
                     store.write(f"p{n}-{{step}}", chunks(*range(10 * step, 30 + 10 * step)), Corpus().fetch)
                     store.write(f"both-{{step}}", chunks(*range(9 * step, 40)), Corpus().fetch)
             """),
@@ -543,8 +544,36 @@ def test_two_processes_may_write_at_once(adapter: Adapter, corpus: Corpus) -> No
     both = [run(n) for n in range(2)]
     assert [process.wait(60) for process in both] == [0, 0]
     index = adapter.new()
-    for step in range(4):
+    for step in range(3):
         assert seen(index.open(f"p0-{step}"))[1:] == seen(index.open(f"p1-{step}"))[1:]
         every = found(index.open(f"p0-{step}").dense(question(0), 99))
         assert sorted(every) == chunks(*range(10 * step, 30 + 10 * step))
         assert sorted(found(index.open(f"both-{step}").dense(question(0), 99))) == chunks(*range(9 * step, 40))
+
+
+def test_a_searcher_stays_right_while_another_process_writes(adapter: Adapter, corpus: Corpus) -> None:
+    adapter.new().write("s1", chunks(*range(300)), corpus.fetch)
+    searcher = adapter.new().open("s1")
+    before = seen(searcher)
+    script = f"""
+        import importlib, sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from pathlib import Path
+        from test_index import ADAPTERS, Corpus, chunks
+        module, index, _ = ADAPTERS[{adapter.name!r}]
+        store = getattr(importlib.import_module(module), index)(Path({str(adapter.root)!r}))
+        for step in (1, 3, 4):
+            store.write(f"t{{step}}", chunks(*range(100 * step, 100 * step + 400)), Corpus(batch=100).fetch)
+        store.collect(frozenset({{"s1", "t1", "t4"}}))
+    """
+    writer = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
+    nearest_now = searcher.dense(question(1), 9)
+    while writer.poll() is None:
+        assert searcher.dense(question(1), 9) == nearest_now
+        time.sleep(0.02)
+    assert writer.returncode == 0
+    assert seen(searcher) == before
+    later = adapter.new().open("t4")
+    assert sorted(found(later.dense(question(1), 999))) == chunks(*range(400, 800))
+    right = nearest(corpus, chunks(*range(400, 800)), question(1), 20)
+    assert [hit.score for hit in later.dense(question(1), 20)] == pytest.approx([s for _, s in right], abs=0.01)

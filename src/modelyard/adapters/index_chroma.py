@@ -5,7 +5,12 @@ it (`valid_from`) and the first that does not any more (`valid_to`), as sequence
 filtering on these, so that what comes later never changes it. Numbers are given once and never again: what a killed
 writer left behind belongs to a number that no snapshot has.
 
+Chroma's files belong to one process at a time: a client that another process has overtaken searches wrongly, and
+worse, writes its old graph over the new one (chroma-core/chroma issues 3792 and 6975). So every call takes a turn, by a
+file lock, and a process whose turn was not the last opens Chroma anew. One process alone pays nothing for that.
+
     chroma/         Chroma's own files
+    turn            the process that called Chroma last
     state.json      {next, dimension, snapshots: {name: {number, chunks, visible}}}, replaced as a whole
 """
 
@@ -16,10 +21,13 @@ import fcntl
 import json
 import os
 import tempfile
+import threading
+import uuid
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import chromadb
 import numpy as np
@@ -49,14 +57,66 @@ class _State:
     snapshots: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
+class _Chroma:
+    """The collection of one store, for all its indexes and searchers in this process."""
+
+    _open: ClassVar[weakref.WeakValueDictionary[Path, _Chroma]] = weakref.WeakValueDictionary()
+    _opening: ClassVar[threading.Lock] = threading.Lock()
+    _process: ClassVar[bytes] = uuid.uuid4().hex.encode()
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._alone = threading.Lock()
+        self._client: Any = None
+        self._collection: Any = None
+
+    @classmethod
+    def at(cls, root: Path) -> _Chroma:
+        with cls._opening:
+            found = cls._open.get(root.absolute())
+            if found is None:
+                found = cls._open[root.absolute()] = cls(root)
+            return found
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[Any]:
+        """The collection, with nobody else in it. Chroma's errors come out as ours."""
+        with self._alone, contextlib.ExitStack() as stack:
+            with _storing(self.root):
+                last = stack.enter_context((self.root / "turn").open("a+b"))
+                fcntl.flock(last, fcntl.LOCK_EX)
+                last.seek(0)
+                mine = last.read() == self._process
+            with _translated(self.root):
+                if self._client is None or not mine:
+                    self.close()
+                    settings = Settings(anonymized_telemetry=False)
+                    self._client = chromadb.PersistentClient(str(self.root / "chroma"), settings=settings)
+                    self._collection = self._client.get_or_create_collection(
+                        "chunks", configuration=_SPACE, embedding_function=None
+                    )
+                    with _storing(self.root):
+                        last.truncate(0)
+                        last.write(self._process)
+                        last.flush()
+                yield self._collection
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    __del__ = close
+
+
 class ChromaSearcher:
-    """See ports.index.Searcher."""
+    """See ports.index.Searcher. Calls come one at a time."""
 
     capabilities = CAPABILITIES
 
-    def __init__(self, collection: Any, snapshot: str, entry: Mapping[str, Any], dimension: int | None) -> None:
+    def __init__(self, chroma: _Chroma, snapshot: str, entry: Mapping[str, Any], dimension: int | None) -> None:
         self.snapshot = snapshot
-        self._collection = collection
+        self._chroma = chroma
         self._size: int = entry["visible"]
         self._dimension = dimension
         self._shown = [{"valid_from": {"$lte": entry["number"]}}, {"valid_to": {"$gt": entry["number"]}}]
@@ -73,9 +133,10 @@ class ChromaSearcher:
         if k <= 0 or not self._size or (where.documents is not None and not where.documents):
             return []
         if where.documents is not None or self._size <= 2 * k + _SPARE:
-            return self._scored(self._get(where.documents, "embeddings"), vector)[:k]
-        with _translated():
-            found = self._collection.query(
+            hits = self._scored(self._get(where.documents, "embeddings"), vector)[:k]
+            return hits if where.documents is not None else self._enough(hits, k)
+        with self._chroma.turn() as collection:
+            found = collection.query(
                 query_embeddings=vector.astype(np.float32)[None],
                 n_results=2 * k + _SPARE,
                 where={"$and": self._shown},
@@ -85,7 +146,7 @@ class ChromaSearcher:
         if len(hits) < 2 * k + _SPARE or hits[-1].score >= hits[k - 1].score:
             # The graph did not reach enough of them, or ties go on beyond what was fetched: look at all.
             hits = self._scored(self._get(None, "embeddings"), vector)
-        return hits[:k]
+        return self._enough(hits[:k], k)
 
     def lexical(self, text: str, k: int, where: Where = Where()) -> Sequence[Hit]:
         """Chroma has no ranked lexical search."""
@@ -103,8 +164,8 @@ class ChromaSearcher:
 
     def documents(self) -> Mapping[str, int]:
         """See the port."""
-        with _translated():
-            got = self._collection.get(where={"$and": self._shown}, include=["metadatas"])
+        with self._chroma.turn() as collection:
+            got = collection.get(where={"$and": self._shown}, include=["metadatas"])
         pages: dict[str, set[int]] = {}
         for meta in got["metadatas"]:
             pages.setdefault(meta["document"], set()).add(meta["page"])
@@ -116,8 +177,13 @@ class ChromaSearcher:
             conditions.append({"document": {"$in": sorted(documents)}})
         if page is not None:
             conditions.append({"page": page})
-        with _translated():
-            return self._collection.get(where={"$and": conditions}, include=["metadatas", "documents", *more])
+        with self._chroma.turn() as collection:
+            return collection.get(where={"$and": conditions}, include=["metadatas", "documents", *more])
+
+    def _enough(self, hits: list[Hit], k: int) -> list[Hit]:
+        if len(hits) < min(k, self._size):
+            raise Damaged(f"{self._chroma.root / 'chroma'}: has lost passages of the snapshot {self.snapshot}")
+        return hits
 
     def _scored(self, got: Mapping[str, Any], vector: NDArray[np.float32]) -> list[Hit]:
         """Everything in `got`, best first; each row is summed alone, so that it scores alike in any company."""
@@ -132,13 +198,14 @@ class ChromaSearcher:
 
 
 class ChromaIndex:
-    """See ports.index.Index. One writer at a time: others wait. Readers never wait."""
+    """See ports.index.Index. One writer at a time, others wait; readers wait for single calls only."""
 
     capabilities = CAPABILITIES
 
     def __init__(self, root: Path) -> None:
         """`root` is made on the first write."""
         self._root = root
+        self._chroma = _Chroma.at(root)
 
     def write(
         self,
@@ -160,15 +227,14 @@ class ChromaIndex:
             number = state.next
             state.next += 1
             self._save(state)
-            with _translated():
-                collection = self._collection()
+            with self._chroma.turn() as collection:
                 ever = {_chunk(record): record for record in collection.get(include=[])["ids"]}
                 shown = {_chunk(r): r for r in collection.get(where={"valid_to": _OPEN}, include=[])["ids"]}
                 self._close(collection, [shown[c] for c in sorted(shown.keys() - set(wanted))], number)
                 self._return(collection, [ever[c] for c in wanted if c in ever and c not in shown], number)
             new = [chunk for chunk in wanted if chunk not in ever]
             if new:
-                state.dimension = _add(collection, number, new, fetch(new), state.dimension, progress)
+                state.dimension = _add(self._chroma, number, new, fetch(new), state.dimension, progress)
             state.snapshots[snapshot] = {"number": number, "chunks": chunks, "visible": len(wanted)}
             self._save(state)
             return Written(len(wanted), len(new))
@@ -184,8 +250,7 @@ class ChromaIndex:
             raise NotFound(f"there is no snapshot {snapshot} in {self._root}")
         if not (self._root / "chroma" / "chroma.sqlite3").exists():
             raise Damaged(f"{self._root / 'chroma' / 'chroma.sqlite3'}: is missing")
-        with _translated():
-            return ChromaSearcher(self._collection(), snapshot, state.snapshots[snapshot], state.dimension)
+        return ChromaSearcher(self._chroma, snapshot, state.snapshots[snapshot], state.dimension)
 
     def export(self, snapshot: str, folder: Path) -> Mapping[str, str]:
         """Write down which store and snapshot to search: the rows stay here. Raises NotFound, StorageError."""
@@ -211,8 +276,7 @@ class ChromaIndex:
             state.snapshots = {name: entry for name, entry in state.snapshots.items() if name in keep}
             self._save(state)
             numbers = np.array(sorted(entry["number"] for entry in state.snapshots.values()), np.int64)
-            with _translated():
-                collection = self._collection()
+            with self._chroma.turn() as collection:
                 got = collection.get(include=["metadatas"])
                 starts = np.array([meta["valid_from"] for meta in got["metadatas"]], np.int64)
                 stops = np.array([meta["valid_to"] for meta in got["metadatas"]], np.int64)
@@ -235,10 +299,6 @@ class ChromaIndex:
                 documents=got["documents"],
                 metadatas=[meta | {"valid_from": number, "valid_to": _OPEN} for meta in got["metadatas"]],
             )
-
-    def _collection(self) -> Any:
-        client = chromadb.PersistentClient(str(self._root / "chroma"), settings=Settings(anonymized_telemetry=False))
-        return client.get_or_create_collection("chunks", configuration=_SPACE, embedding_function=None)
 
     def _load(self) -> _State:
         path = self._root / _STATE
@@ -288,7 +348,7 @@ def open_exported(folder: Path) -> ChromaSearcher:
 
 
 def _add(
-    collection: Any,
+    chroma: _Chroma,
     number: int,
     asked: Sequence[str],
     batches: Iterable[pa.RecordBatch],
@@ -311,7 +371,7 @@ def _add(
             if len(row["embedding"]) != dimension:
                 raise RequestError("rows for the index have embeddings of different dimensions")
         for rows in _pieces(batch.to_pylist()):
-            with _translated():
+            with chroma.turn() as collection:
                 collection.upsert(
                     ids=[f"{row['chunk_id']}#{number}" for row in rows],
                     embeddings=np.array([row.pop("embedding") for row in rows], np.float32),
@@ -354,7 +414,7 @@ def _storing(root: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def _translated(root: Path) -> Iterator[None]:
     """Turn Chroma's errors into ours."""
     try:
         yield
@@ -362,8 +422,8 @@ def _translated() -> Iterator[None]:
         raise RequestError(f"chroma: {error}") from error
     except ChromaError as error:
         text = str(error)
-        if "disk is full" in text or "readonly database" in text or "No space left" in text:
-            raise StorageError(f"chroma: {text}") from error
-        if "malformed" in text or "not a database" in text:
-            raise Damaged(f"chroma: {text}") from error
+        if any(sign in text for sign in ("disk is full", "readonly database", "No space left")):
+            raise StorageError(f"{root}: cannot be written: {text}") from error
+        if any(sign in text for sign in ("malformed", "not a database", "Error finding id", "hnsw")):
+            raise Damaged(f"{root / 'chroma'}: is not what was written: {text}") from error
         raise AdapterError(f"chroma: {text}") from error

@@ -87,7 +87,7 @@ class SegmentSearcher:
         return self._size
 
     def dense(self, vector: NDArray[np.float32], k: int, where: Where = Where()) -> Sequence[Hit]:
-        """See the port. Cosine of the packed vectors, within about 0.001 of that of the unpacked ones."""
+        """See the port. Cosine of the packed vectors, within about 0.002 of that of the unpacked ones."""
         if vector.ndim != 1 or (self._dimension is not None and len(vector) != self._dimension):
             raise RequestError(f"the question's vector has the shape {vector.shape}, the index has [{self._dimension}]")
         if not np.isfinite(vector).all():
