@@ -167,17 +167,16 @@ def test_a_move_says_who_why_and_when(tmp_path: Path) -> None:
     assert ledger.pointers("site").generation == 1
 
 
-def test_the_same_decision_is_one_row(ledger: Ledger) -> None:
-    first = Decision(
-        "gate", "pass", ("good", "enough"), {"n": 30, "rows": [{"x": "0.5"}]}, at="2026-01-01T00:00:00.000Z"
-    )
-    identity = ledger.add_decision(first)
-    assert ledger.add_decision(replace(first, at="2027-01-01T00:00:00.000Z")) == identity == first.id
-    assert list(ledger.decisions()) == [first]
-    assert ledger.decision(identity) == ledger.decision(identity[:8]) == first
-    assert ledger.decision(identity).id == identity
+def test_the_same_decision_is_one_row_with_the_newer_time(ledger: Ledger) -> None:
+    inputs = {"n": 30, "rows": [{"x": 0.1, "why": "é 🦊", "none": None}]}
+    first = Decision("gate", "pass", ("good", "enough"), inputs, at="2026-01-01T00:00:00.000Z")
+    again = replace(first, at="2027-01-01T00:00:00.000Z")
+    assert ledger.add_decision(first) == ledger.add_decision(again) == first.id
+    assert list(ledger.decisions()) == [again]
+    assert ledger.decision(first.id) == ledger.decision(first.id[:8]) == again
+    assert ledger.decision(first.id).id == first.id
     with pytest.raises(NotFound):
-        ledger.decision(identity[:7])
+        ledger.decision(first.id[:7])
 
 
 def test_decisions_come_newest_first_and_by_kind(ledger: Ledger) -> None:

@@ -186,7 +186,12 @@ class SqliteLedger:
             decision.at or stamp(self._clock.now()),
         )
         with self._write() as db:
-            db.execute(f"INSERT INTO decisions (id, {_DECISION}) VALUES (?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET at = excluded.at", row)
+            # Made again, it is as of now: what is looked for is the newest decision, not the first like it.
+            db.execute(
+                f"INSERT INTO decisions (id, {_DECISION}) VALUES (?,?,?,?,?,?)"
+                " ON CONFLICT (id) DO UPDATE SET at = excluded.at",
+                row,
+            )
         return identity
 
     def decision(self, name: str) -> Decision:
