@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from modelyard.workloads.chatbot.reading.pdf import Floats, Ints, Words
 LIGATURES = str.maketrans(
     {"\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl", "\ufb05": "st", "\ufb06": "st"}
 )
+LIGATURE = re.compile("[\ufb00-\ufb06]")
 # Widths of gaps, in heights of the line's font box (about 1.2 of the font's size).
 WIDE_GAP = 1.0
 NUMBER_GAP = 0.35
@@ -60,18 +62,42 @@ class Line:
         self.text = "".join(part for pair in zip(self.glue, self.words, strict=True) for part in pair)
 
 
+@dataclass(frozen=True, slots=True)
+class _Sheet:
+    """The words of one direction, as lists: a line is a few words, too few for arrays to pay. frame: x0, y0, x1, y1 in
+    the reading direction."""
+
+    words: list[str]
+    boxes: Floats
+    first: list[int]
+    soft: list[bool]
+    attached: list[bool]
+    frame: list[list[float]]
+
+
 def lines_of(words: Words) -> list[Line]:
     """All lines of a page in reading order; writing that runs in another direction than most comes last."""
     if not words.text:
         return []
+    texts = [text.rstrip("\x02\ufffe\xad") if soft else text for text, soft in zip(words.text, words.soft, strict=True)]
+    if LIGATURE.search("".join(texts)):
+        texts = [text.translate(LIGATURES) for text in texts]
     found: list[Line] = []
     turns, counts = np.unique(words.turn, return_counts=True)
     for turn in turns[np.argsort(-counts, kind="stable")].tolist():
         chosen = np.flatnonzero(words.turn == turn)
         frame = _upright(words.boxes[chosen], turn)
+        sheet = _Sheet(
+            words=[texts[at] for at in chosen.tolist()],
+            boxes=words.boxes[chosen],
+            first=words.first[chosen].tolist(),
+            soft=words.soft[chosen].tolist(),
+            attached=words.attached[chosen].tolist(),
+            frame=frame.tolist(),
+        )
         block = found[-1].block + 1 if found else 0
-        for rows in _blocks(frame, words, chosen):
-            found += [_line(words, chosen[row], frame[row], block, turn) for row in rows]
+        for rows in _blocks(frame, sheet.words):
+            found += [_line(sheet, row.tolist(), block, turn) for row in rows]
             block += 1
     return found
 
@@ -88,21 +114,21 @@ def _upright(boxes: Floats, turn: int) -> Floats:
     return boxes
 
 
-def _blocks(frame: Floats, words: Words, chosen: Ints) -> list[list[Ints]]:
+def _blocks(frame: Floats, words: list[str]) -> list[list[Ints]]:
     """Rows of word indices, in blocks that are read one after the other."""
     rows = _rows(frame)
     for gutter in _gutters(frame, rows):
-        blocks = _parted(frame, rows, gutter, words, chosen)
+        blocks = _parted(frame, rows, gutter, words)
         if len(blocks) > 1:
             return blocks
     return [rows]
 
 
-def _parted(frame: Floats, rows: list[Ints], gutter: float, words: Words, chosen: Ints) -> list[list[Ints]]:
+def _parted(frame: Floats, rows: list[Ints], gutter: float, words: list[str]) -> list[list[Ints]]:
     """The rows with every band of two columns at the gutter taken apart."""
     blocks: list[list[Ints]] = [[]]
     for band in _bands(frame, rows, gutter):
-        if not _two_columns(frame, band, gutter, words, chosen):
+        if not _two_columns(frame, band, gutter, words):
             blocks[-1] += band
             continue
         together = np.concatenate(band)
@@ -157,17 +183,18 @@ def _gutters(frame: Floats, rows: list[Ints]) -> list[float]:
         return []
     page_left, page_right = float(frame[:, 0].min()), float(frame[:, 2].max())
     low, high = page_left + 0.35 * (page_right - page_left), page_left + 0.65 * (page_right - page_left)
-    edges: list[float] = []
-    for row in rows:
-        x0, x1 = frame[row[1:], 0], frame[row[:-1], 2]
-        wide = (x0 - x1 > 0.7 * float(frame[row[0], 3] - frame[row[0], 1])) & (x0 > low) & (x0 < high)
-        edges += x0[wide].tolist()
-    values, counts = np.unique(np.round(np.array(edges) / 3), return_counts=True)
+    flat = np.concatenate(rows)
+    begins = np.zeros(len(flat), bool)
+    begins[np.cumsum([len(row) for row in rows[:-1]])] = True
+    height = frame[flat[1:], 3] - frame[flat[1:], 1]
+    x0, gap = frame[flat[1:], 0], frame[flat[1:], 0] - frame[flat[:-1], 2]
+    edges = x0[~begins[1:] & (gap > 0.7 * height) & (x0 > low) & (x0 < high)]
+    values, counts = np.unique(np.round(edges / 3), return_counts=True)
     order = np.argsort(-counts, kind="stable")[:4]
     return [float(values[at]) * 3 - 4.0 for at in order if counts[at] >= COLUMN_LINES]
 
 
-def _two_columns(frame: Floats, band: list[Ints], gutter: float, words: Words, chosen: Ints) -> bool:
+def _two_columns(frame: Floats, band: list[Ints], gutter: float, words: list[str]) -> bool:
     """Whether a band of rows is prose in two columns: both sides are filled with words, not labels beside values."""
     if len(band) < COLUMN_LINES:
         return False
@@ -184,33 +211,31 @@ def _two_columns(frame: Floats, band: list[Ints], gutter: float, words: Words, c
         if len(parts) < COLUMN_LINES:
             return False
         filled = [float(frame[part[-1], 2] - frame[part[0], 0]) > 0.75 * width for part in parts]
-        texts = [words.text[chosen[word]] for part in parts for word in part.tolist()]
+        texts = [words[word] for part in parts for word in part.tolist()]
         letters = sum(text[0].isalpha() or text[-1].isalpha() for text in texts)
         if np.mean(filled) < 0.5 or len(texts) < 4 * len(parts) or letters < 0.8 * len(texts):
             return False
     return True
 
 
-def _line(words: Words, row: Ints, frame: Floats, block: int, turn: int) -> Line:
-    texts = [words.text[word].translate(LIGATURES) for word in row.tolist()]
-    soft = bool(words.soft[row[-1]])
-    texts = [text.rstrip("\x02\ufffe\xad") for text in texts]
+def _line(sheet: _Sheet, row: list[int], block: int, turn: int) -> Line:
+    texts = [sheet.words[word] for word in row]
+    x0, y0, x1, y1 = zip(*(sheet.frame[word] for word in row), strict=True)
+    size = sorted(low - high for low, high in zip(y1, y0, strict=True))[len(row) // 2]
+    gaps = [0.0, *((right - left) / max(size, 1.0) for left, right in zip(x1, x0[1:], strict=False))]
     # A word is attached to the one before only if that one stands before it here too.
-    follows = np.concatenate([[False], row[1:] == row[:-1] + 1])
-    attached = (words.attached[row] & follows).tolist()
-    size = float(np.median(frame[:, 3] - frame[:, 1]))
-    gaps = [0.0, *((frame[1:, 0] - frame[:-1, 2]) / max(size, 1.0)).tolist()]
+    attached = [False, *(sheet.attached[word] and word == before + 1 for before, word in pairwise(row))]
     return Line(
         words=texts,
         glue=_glue(texts, gaps, attached) if turn == 0 else _turned_glue(gaps),
-        boxes=words.boxes[row],
-        x0=float(frame[0, 0]),
-        y0=float(frame[:, 1].min()),
-        x1=float(frame[:, 2].max()),
-        y1=float(frame[:, 3].max()),
+        boxes=sheet.boxes[row],
+        x0=x0[0],
+        y0=min(y0),
+        x1=max(x1),
+        y1=max(y1),
         size=size,
-        first=words.first[row].tolist(),
-        soft=soft,
+        first=[sheet.first[word] for word in row],
+        soft=sheet.soft[row[-1]],
         block=block,
         turn=turn,
     )

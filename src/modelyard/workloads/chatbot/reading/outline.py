@@ -20,6 +20,7 @@ PART = re.compile(r"(?:part|teil|chapter|kapitel)\s+(?:[ivxlc]+|\d+)\b", re.I)
 ITEM = re.compile(r"(?:item|article|artikel|appendix|annex|schedule|section)\s+\d*[a-z]?\d*[.:)–—-]?(?:\s|$)", re.I)
 NOTE = re.compile(r"note\s+\d+[a-z]?\b", re.I)
 DECIMAL = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,4})[.)]?\s+(?=\S*[^\W\d_])")
+LETTERS = re.compile(r"[^\W\d_].*[^\W\d_].*[^\W\d_]")
 CONNECTIVES = frozenset(("and", "or", "of", "the", "for", "in", "on", "to", "with", "by", "from", "at", "a", "an"))
 NO_HEADING = frozenset(("none", "or", "and", "yes", "no", "not applicable", "n/a"))
 COLUMN_HEAD = re.compile(
@@ -96,7 +97,7 @@ def _second_line(above: Line, line: Line, body: float) -> bool:
 
 def _may_be_heading(line: Line) -> bool:
     text = line.text
-    if not 3 <= len(text) <= LONGEST_HEADING or sum(char.isalpha() for char in text) < 3:
+    if not 3 <= len(text) <= LONGEST_HEADING or not LETTERS.search(text):
         return False
     if "\t" in text and not (_named_level(text) or DECIMAL.match(text.replace("\t", " "))):
         return False
