@@ -347,6 +347,27 @@ def test_a_segment_of_other_rules_is_analysed_anew(tmp_path: Path, monkeypatch: 
     assert search.ANALYSER != "older"
 
 
+def test_segments_of_another_format_are_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = SegmentIndex(tmp_path)
+    monkeypatch.setattr(segment, "FORMAT", 0)
+    index.write("s1", chunks(range(9)), fetching())
+    monkeypatch.undo()
+    with pytest.raises(NotFound, match="build again"):
+        index.open("s1")
+    assert index.write("s2", chunks(range(9)), fetching()).added == 9
+    assert len(index.open("s2")) == 9
+
+
+def test_what_a_desktop_leaves_behind_is_not_ours(tmp_path: Path) -> None:
+    index = _store(tmp_path)
+    for name in ("segments", "snapshots", "partial"):
+        (tmp_path / "store" / name / ".DS_Store").write_bytes(b"x")
+    index.write("s3", chunks(range(9)), fetching())
+    assert list(index.snapshots()) == ["s1", "s2", "s3"]
+    index.collect(frozenset({"s3"}))
+    assert len(index.open("s3")) == 9
+
+
 def test_embeddings_of_two_dimensions_are_refused(tmp_path: Path) -> None:
     index = SegmentIndex(tmp_path)
     index.write("s1", chunks(range(5)), fetching())

@@ -198,6 +198,11 @@ def prepare(root: Path) -> None:
         (root / name).mkdir(parents=True, exist_ok=True)
 
 
+def folders(folder: Path) -> list[Path]:
+    """The folders in a folder, in order; what a desktop left there (.DS_Store) is not ours. Raises OSError."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
 @contextlib.contextmanager
 def held(root: Path, *, alone: bool = False) -> Iterator[None]:
     """Hold the store: shared with other writers, or `alone` to delete. A killed process lets go by itself.
@@ -210,7 +215,7 @@ def held(root: Path, *, alone: bool = False) -> Iterator[None]:
         except BlockingIOError:
             fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         else:
-            for left in (root / "partial").iterdir():
+            for left in folders(root / "partial"):
                 shutil.rmtree(left)
             if not alone:
                 fcntl.flock(lock, fcntl.LOCK_SH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -53,7 +54,7 @@ class SegmentIndex:
                 there = self._written(snapshot, chunks)
                 if there is not None:
                     return Written(there, 0)
-                segments = [Segment(folder) for folder in sorted((self._root / "segments").iterdir())]
+                segments = self._segments()
                 cover = _cover(segments, wanted)
                 lacking = incoming.lacking(wanted.take(pa.array(cover.missing)))
                 if not lacking:
@@ -67,16 +68,21 @@ class SegmentIndex:
     def snapshots(self) -> Sequence[str]:
         """See the port."""
         try:
-            return sorted(snapshot.name_of(folder.name) for folder in (self._root / "snapshots").iterdir())
+            return sorted(snapshot.name_of(folder.name) for folder in disk.folders(self._root / "snapshots"))
         except FileNotFoundError:
             return []
 
     def open(self, snapshot: str, *, verify: bool = False) -> SegmentSearcher:
         """See the port. Sizes of files are always checked; `verify` reads all of them and checks their digests."""
+        folder = self._folder(snapshot)
         try:
-            return open_snapshot(self._folder(snapshot), self._root / "segments", verify=verify)
+            return open_snapshot(folder, self._root / "segments", verify=verify)
         except FileNotFoundError as error:
             raise self._unknown(snapshot) from error
+        except Damaged:
+            if not folder.exists():  # it was collected while we read
+                raise self._unknown(snapshot) from None
+            raise
 
     def export(self, snapshot: str, folder: Path) -> Mapping[str, str]:
         """See the port; `open_exported(folder)` opens it. Raises NotFound, Damaged, StorageError."""
@@ -97,12 +103,20 @@ class SegmentIndex:
         with disk.storing(self._root):
             disk.prepare(self._root)
             with disk.held(self._root, alone=True):
-                folders = list((self._root / "snapshots").iterdir())
+                folders = disk.folders(self._root / "snapshots")
                 kept = [folder for folder in folders if snapshot.name_of(folder.name) in keep]
                 live = {digest for folder in kept for digest, _ in snapshot.read(folder).shown}
-                segments = [folder for folder in (self._root / "segments").iterdir() if folder.name not in live]
+                segments = [folder for folder in disk.folders(self._root / "segments") if folder.name not in live]
                 for folder in [f for f in folders if f not in kept] + segments:
                     disk.retire(folder, self._root)
+
+    def _segments(self) -> list[Segment]:
+        """All segments that this version can read; rows of others are fetched again."""
+        found = []
+        for folder in disk.folders(self._root / "segments"):
+            with contextlib.suppress(NotFound):
+                found.append(Segment(folder))
+        return found
 
     def _folder(self, name: str) -> Path:
         return self._root / "snapshots" / snapshot.folder_of(name)
