@@ -13,6 +13,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -71,7 +72,7 @@ def main() -> int:
 def command(*arguments: str, show: bool = True) -> None:
     """Run one modelyard command as a user would, its output passed on; a failing one ends the demo with its code."""
     if show:
-        print(f"$ modelyard {' '.join(a if re.fullmatch(r'[-./=\w]+', a) else repr(a) for a in arguments)}", flush=True)
+        print(f"$ modelyard {shlex.join(arguments)}", flush=True)
     done = subprocess.run([*MODELYARD, *arguments], check=False)
     if done.returncode:
         sys.exit(done.returncode)

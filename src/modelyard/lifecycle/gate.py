@@ -1,6 +1,6 @@
 """The gate: may this release replace the champion? A pure function of evidence and policy that fails closed.
 
-- A floor is broken when the figure is missing, or below it.
+- A floor is broken when the figure is below it, or missing though there are cases enough.
 - A comparison with the champion is decided by the interval of the paired difference: the whole of it within the margin
   passes, the whole of it past the margin fails, anything between is too little evidence.
 - Unscored cases over the limit, too few cases, no exam: never a pass.
@@ -23,12 +23,17 @@ def decide_gate(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> Decis
     the same exam). `policy`: floors {metric: least value}, margins {metric: largest loss}, max_unscored (share),
     min_cases {slice: count}, min_human (count).
     """
-    failures = _floors(evidence, policy) + _unscored(evidence, policy)
+    failures, unmeasured = _floors(evidence, policy)
+    failures += _unscored(evidence, policy)
     doubts = _too_few(evidence, policy)
     if evidence.get("champion") is not None:
-        worse, unsure = _comparisons(evidence, policy)
-        failures += worse
-        doubts += unsure
+        worse, unsure, uncompared = _comparisons(evidence, policy)
+        failures, doubts, unmeasured = failures + worse, doubts + unsure, unmeasured + uncompared
+    # With enough cases a figure that is missing is a fault; with too few it is one more thing not known yet.
+    if doubts and evidence["scored"]:
+        doubts += unmeasured
+    else:
+        failures += unmeasured
     inputs = {"evidence": evidence, "policy": policy}
     if failures:
         return Decision("gate", "fail", tuple(failures + doubts), inputs)
@@ -37,17 +42,18 @@ def decide_gate(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> Decis
     return Decision("gate", "pass", tuple(_passed(evidence, policy)), inputs)
 
 
-def _floors(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> list[str]:
-    out = []
-    if not evidence.get("scored"):
-        return ["no case was scored"]
+def _floors(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Floors that are broken, and those whose figure is missing."""
+    if not evidence["scored"]:
+        return ["no case was scored"], []
+    broken, missing = [], []
     for name, floor in sorted(policy["floors"].items()):
         figure = evidence["metrics"].get(name)
         if figure is None:
-            out.append(f"{name} could not be measured, and its floor is {floor:g}")
+            missing.append(f"{name} could not be measured, and its floor is {floor:g}")
         elif not figure["value"] >= floor:
-            out.append(f"{name} is {figure['value']:.3f} (n={figure['n']}), under its floor of {floor:g}")
-    return out
+            broken.append(f"{name} is {figure['value']:.3f} (n={figure['n']}), under its floor of {floor:g}")
+    return broken, missing
 
 
 def _unscored(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> list[str]:
@@ -75,12 +81,17 @@ def _too_few(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> list[str
     return out
 
 
-def _comparisons(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    worse, unsure = [], []
+def _comparisons(
+    evidence: Mapping[str, Any], policy: Mapping[str, Any]
+) -> tuple[list[str], list[str], list[str]]:
+    """Figures that are worse than the champion's, those that may be, and those that could not be compared."""
+    worse: list[str] = []
+    unsure: list[str] = []
+    missing: list[str] = []
     for name, margin in sorted(policy["margins"].items()):
         found = evidence["differences"].get(name)
         if found is None:
-            worse.append(f"{name} could not be compared with the champion's")
+            missing.append(f"{name} could not be compared with the champion's")
             continue
         gain = _gain(evidence, name, found)
         if gain is None:
@@ -95,7 +106,7 @@ def _comparisons(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> tupl
                 f"{name} may be worse than the champion's by more than {margin:g}: {shown}; "
                 f"with these cases a difference of {found['detectable']:.3f} can be told"
             )
-    return worse, unsure
+    return worse, unsure, missing
 
 
 def _gain(evidence: Mapping[str, Any], name: str, found: Mapping[str, Any]) -> tuple[float, float, float] | None:
