@@ -14,7 +14,7 @@ import pytest
 from town import Town, eventually, start
 
 from modelyard.adapters.ledger_sqlite import SqliteLedger
-from modelyard.errors import Busy, RefusedByPolicy, UserError
+from modelyard.errors import Busy, Damaged, RefusedByPolicy, StorageError, UserError
 from modelyard.gateway.server import ServeConfig, serve
 from modelyard.serving.route import alive, ask_gateway
 
@@ -108,7 +108,12 @@ def test_with_a_token_everything_but_health_needs_it(town: Town) -> None:
     with town.gateway(env={"MODELYARD_TOKEN": TOKEN}, host="0.0.0.0") as gateway:
         gateway.until_ready()
         routes = ["/v1/models", "/version", "/ping", "/pages/a.pdf/1.png", "/nothing"]
-        for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": TOKEN}, {"authorization": "Bearer x y"}):
+        for headers in (
+            {},
+            {"authorization": "Bearer wrong"},
+            {"authorization": TOKEN},
+            {"authorization": "Bearer x y"},
+        ):
             for path in routes:
                 reply = gateway.http.get(path, headers=headers)
                 assert reply.status_code == 401 and reply.headers["www-authenticate"] == "Bearer"
@@ -162,6 +167,20 @@ def test_it_says_when_it_listens_and_when_it_is_ready_and_stops_when_told(town: 
     stop.set()
     thread.join(30)
     assert codes == [0]
+
+
+def test_what_keeps_it_from_starting_is_raised_and_nothing_is_left(town: Town) -> None:
+    town.ledger.close()
+    for path in town.layout.state.iterdir():
+        path.unlink()
+    town.layout.ledger.write_text("no ledger at all, but long enough to be read as one" * 50)
+    with pytest.raises(Damaged):
+        serve(config(town, port=0))
+    town.layout.ledger.unlink()
+    town.layout.serve_info.mkdir()  # where it says where it is
+    with pytest.raises(StorageError):
+        serve(config(town, port=0))
+    assert alive(town.layout) is None
 
 
 def test_the_command_ends_with_one_line_and_the_errors_code(town: Town) -> None:

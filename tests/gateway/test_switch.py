@@ -43,10 +43,9 @@ def traffic(gateway: Gateway, clients: int = 4) -> Iterator[Traffic]:
                     seen.answers.append((0, repr(error)))
                     continue
                 whole = reply.status_code == 200 and ("[DONE]" in reply.text or not body["stream"])
-                if number:
-                    seen.answers.append((200 if whole else reply.status_code or 0, _prefix(reply.text)))
-                elif not whole:
-                    seen.answers.append((reply.status_code, reply.text))
+                status = 0 if reply.status_code == 200 and not whole else reply.status_code
+                if number or not whole:
+                    seen.answers.append((status, _prefix(reply.text)))
 
     threads = [threading.Thread(target=ask, args=(i,)) for i in range(clients)]
     for thread in threads:

@@ -30,6 +30,8 @@ from modelyard.serving.supervise import Fleet
 
 TOKEN_VARIABLE = "MODELYARD_TOKEN"
 DRAIN_SECONDS = 30
+KEEP_ALIVE_SECONDS = 75
+"""Longer than clients and proxies keep an idle connection: the one that closes first should be the one that asks."""
 
 
 def _quiet(url: str) -> None:
@@ -128,15 +130,19 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, bea
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=DRAIN_SECONDS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             h11_max_incomplete_event_size=64 << 10,
         )
     )
-    await fleet.start()
-    telling = asyncio.create_task(_tell(config, server, fleet, info))
     try:
+        await fleet.start()
+        telling = asyncio.create_task(_tell(config, server, fleet, info))
+        telling.add_done_callback(lambda _: setattr(server, "should_exit", True))
         await server.serve(sockets=[sock])
-    finally:
         telling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await telling  # where telling failed (a full disk, say), serving ended because of it
+    finally:
         await fleet.stop()
 
 

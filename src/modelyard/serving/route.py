@@ -62,22 +62,29 @@ def holding(layout: Layout) -> Iterator[None]:
             info = _read(layout.serve_info)
             who = f"process {info.pid} at {info.url}" if info is not None else "another process"
             raise Busy(f"{who} serves target {layout.target} of this project already: stop it, or use it") from None
-        layout.serve_info.unlink(missing_ok=True)
+        try:
+            layout.serve_info.unlink(missing_ok=True)  # of one that was killed
+        except OSError as error:
+            raise StorageError(f"{layout.serve_info} cannot be written: {error.strerror}") from None
         try:
             yield
         finally:
-            layout.serve_info.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                layout.serve_info.unlink()
     finally:
         os.close(lock)
 
 
 def publish(layout: Layout, info: GatewayInfo) -> None:
-    """Say where this gateway is; readable by its user alone."""
+    """Say where this gateway is; readable by its user alone. Raises StorageError."""
     new = layout.serve_info.with_name(f".{layout.serve_info.name}.{os.getpid()}")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump(asdict(info), file)
-    new.replace(layout.serve_info)
+    try:
+        new.unlink(missing_ok=True)
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            json.dump(asdict(info), file)
+        new.replace(layout.serve_info)
+    except OSError as error:
+        raise StorageError(f"{layout.serve_info} cannot be written: {error.strerror}") from None
 
 
 def ask_gateway(info: GatewayInfo, request: Mapping[str, Any], timeout: float = 120.0) -> dict[str, Any]:
