@@ -1,8 +1,8 @@
 """What ingesting a folder of documents costs, as one line of JSON: `python benchmarks/ingest.py DIR`.
 
-CPU seconds are the figure to trust where a machine is shared. `split` is where this process spent its own; parser and
-chunker run in processes of their own, whose CPU is `workers`. Peak memory is of this process and all its
-descendants together, looked at ten times a second (of this process alone where there is no /proc). `again` is a second
+CPU seconds are the figure to trust where a machine is shared. `split` is where this process spent its own; the parser
+runs in processes of its own, whose CPU is `workers`. Peak memory is of this process and all its
+descendants together, looked at five times a second (of this process alone where there is no /proc). `again` is a second
 run over the same folder: nothing is read, embedded or written.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import sys
 import tempfile
@@ -123,7 +124,7 @@ class Peak(threading.Thread):
         self.megabytes = 0.0
 
     def run(self) -> None:
-        while not self._over.wait(0.1):
+        while not self._over.wait(0.2):
             self.megabytes = max(self.megabytes, sum(map(_resident, _family())))
 
     def stop(self) -> float:
@@ -145,8 +146,10 @@ def _family() -> list[int]:
 
 
 def _resident(pid: int) -> float:
-    with suppress(OSError):
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+    """The proportional set size: pages that processes share are counted once."""
+    with suppress(OSError, TypeError):
+        found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)
+        return int(found[1]) * 1024 / 1e6  # type: ignore[index]
     return 0.0
 
 

@@ -499,7 +499,7 @@ def test_killed_at_random_moments_nothing_is_double_or_half(tmp_path: Path) -> N
     house.ingest()
     rng = random.Random(7)
     kills = 0
-    for _ in range(6):
+    for _ in range(4):
         if _killed(folder, store, rng.uniform(0.0, 1.2)):
             break
         kills += 1

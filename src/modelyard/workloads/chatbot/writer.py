@@ -55,8 +55,9 @@ class Writer:
     def write(self, portion: list[Piece], vectors: Vectors) -> None:
         """Parse results to chunks, vectors and rows; committed when this returns."""
         pages = _readable(portion)
-        # Word boxes are most of a page's bytes, and no chunk needs them: they need not travel to another process.
-        texts = pages.drop_columns(["words"]).to_batches()
+        # Word boxes are most of a page's bytes and no chunk needs them: they need not travel. One batch, as readers are
+        # still at work on what comes next, and chunking is not worth more processes beside them.
+        texts = pages.drop_columns(["words"]).combine_chunks().to_batches()
         chunks = _table(self._ctx.ports.engine.run(chunk_pages, texts), CHUNKS)
         chunked = set(chunks.column("document").to_pylist())
         for piece in portion:
