@@ -116,6 +116,10 @@ _POINTS = re.compile(
     r"|\bthen\b\s*\?",
     re.I,
 )
+_AGAIN = re.compile(
+    r"(?:what|how (?:much|many|long|often|high|large|big))\s+(?:is|are|was|were|about|would|will|does|do)\s+(?:it|that|this|they|those|these)(?:\s+be)?\s+"
+    r"((?:for|in|at|with|on|under|by)\s.+)", re.I)
+"""The same question again of something else: "How much is it for grade 7?" """
 _PHRASE = re.compile(r"^(for|in|at|on|with|to|from|by|under|during|after|before|of|per|as|about|between|within|outside|inside|without)\s+(.+)$", re.I)
 _ID = re.compile(r"\b([A-Za-z]{3,})s?\s+(\d{1,4}|[A-Z])\b")
 _YEAR = re.compile(r"\b(?:FY)?(?:19|20)\d\d\b")
@@ -134,6 +138,9 @@ def _resolve(text: str, before: Resolved | None, vectors: Vectors) -> Resolved:
         if short:
             return Resolved(_substitute(rest.strip(" ?.!"), before.own, vectors), before.inherited)
         return Resolved(text)
+    again = _AGAIN.match(rest)
+    if again and len(_content(again[1])) <= 4:
+        return Resolved(_substitute(again[1].strip(), before.own, vectors), before.inherited)
     if _points_back(rest) or (opening and opening.end() and weight <= 2) or weight == 0:
         return Resolved(rest if opening else text, before.text)
     return Resolved(text)

@@ -117,7 +117,7 @@ class Extractor:
         met = self._met(question.terms, view, table)
         weights = np.array([t.weight for t in question.terms])
         context = (
-            (f"{table.caption} {table.scale}", 0.95),
+            (_plain_caption(table), 0.95),
             (_section(table.section), 0.9),
             (f"{view.title} {view.period}", 0.85),
         )
@@ -150,11 +150,11 @@ class Extractor:
         """Where in `table` each term is spoken of."""
         glossary = self._glossary
         columns = [" ".join(p for p in (c, view.legend.get(c, "")) if p) for c in table.columns]
-        caption = f"{table.caption} {table.scale}"
+        caption = _plain_caption(table)
         context = ((caption, 0.95), (_section(table.section), 0.9), (f"{view.title} {view.period}", 0.85))
         around = np.array([max(strength(t, text, glossary) * w for text, w in context) for t in terms])
         by_column = np.array(
-            [[strength(t, f"{c} {table.caption}" if t.kind == "id" else c, glossary) for t in terms] for c in columns]
+            [[strength(t, c, glossary) for t in terms] for c in columns]
         ).reshape(len(columns), len(terms))
         by_cell = np.zeros((len(table.rows), len(columns), len(terms)))
         for r, row in enumerate(table.rows):
@@ -188,7 +188,6 @@ class Extractor:
                 covered[term.stem] = max(covered[term.stem], soft)
             marks = dict(c.marks)
             marks["coverage"] = _share(question, covered)
-            # With its context a sentence is understood; with a long one it is drowned.
             marks["similar"] = near[c]
             rest = max((v for o, v in near.items() if not _same_place(c, o)), default=0.0)
             marks["lead"] = max(-0.3, min(0.3, near[c] - rest))
@@ -301,6 +300,11 @@ def _row_name(table: Table, row: Row) -> str:
     return f"{row.group}: {name}" if row.group else name
 
 
+def _plain_caption(table: Table) -> str:
+    """Caption and scale; the number of the table is no number of its subject."""
+    return re.sub(r"^\s*\w+\s+[\w.]*\d[\w.]*[.:]?\s", "", table.caption) + f" {table.scale}"
+
+
 def _caption(table: Table) -> str:
     return f"{table.caption} ({table.scale})" if table.scale else table.caption
 
@@ -310,4 +314,4 @@ def _fit_cell(question: Question, table: Table, column: str, own: str, cell: str
         return 1.0 if is_value(cell) else fits(question, cell)
     if question.kind in ("percent", "duration", "frequency"):
         return fits(question, f"{own} {table.scale} {table.caption}" if is_value(cell) else own)
-    return fits(question, own if question.kind == "date" else cell)
+    return fits(question, own if question.kind in ("date", "person") else cell)

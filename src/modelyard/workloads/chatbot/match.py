@@ -113,15 +113,23 @@ def strength(term: Term, text: str, glossary: Mapping[str, frozenset[str]] | Non
     return 0.0
 
 
+_RUN = re.compile(r"\W{0,2}(?:no\.?\s*|number\s+)?((?:\d+|[A-Z]|[IVX]{1,4})(?:\s*(?:,|and|or|to|[-\u2013]|up to)\s*(?:\d+|[A-Z])\b)*(?:\s+(?:and|or)\s+(?:more|above|over|higher|up)|\s+upwards)?)(?!\w)")
+
+
 def _identified(term: Term, text: str) -> float:
-    """A numbered thing ("grade 5"): its number stands with its noun, alone or in a range ("Grades 5 and 6")."""
-    words = bag(text)
-    if term.noun not in words.stems:
+    """A numbered thing ("grade 5"): its number follows its noun, alone, in a list or in a range ("Grades 5 and 6")."""
+    if term.noun not in bag(text).stems:
         return 0.0
-    if term.value is None:
-        return 1.0 if re.search(rf"(?<!\w){re.escape(term.text.split()[-1])}(?!\w)", text) else 0.0
-    if term.stem in words.stems or within(term.value, text):
-        return 1.0
+    wanted = term.text.split()[-1]
+    for match in re.finditer(r"[^\W\d_]+", text):
+        if stem(fold(match[0]).lower()) != term.noun:
+            continue
+        run = _RUN.match(text, match.end())
+        if run is None:
+            continue
+        listed = run[1].replace("upwards", "and above")
+        if re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", listed) or (term.value is not None and within(term.value, listed)):
+            return 1.0
     return 0.0
 
 

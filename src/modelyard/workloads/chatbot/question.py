@@ -63,8 +63,6 @@ class Term:
     value: float | None = None
     noun: str = ""
     """Stem of the word the number counts or numbers: "year" of "seven years", "grad" of "grade 5"."""
-    unknown: bool = False
-    """Whether no passage holds it."""
     focus: bool = False
     """Whether it belongs to what is asked for ("dock doors" of "How many dock doors ...")."""
 
@@ -136,7 +134,7 @@ def _analyse(text: str, rarity: Callable[[str], float], everywhere: Callable[[st
             is_focus = each in focus and not light
             name = named and not common
             terms[each] = Term(
-                word, each, root(each), weight * (1.25 if is_focus else 1.0), "name" if name else "word", name, focus=is_focus, unknown=rarity(each) >= 1
+                word, each, root(each), weight * (1.25 if is_focus else 1.0), "name" if name else "word", name, focus=is_focus
             )
     return Question(clean, kind, tuple(terms.values()), years, _superlative(lower), polar)
 
@@ -259,6 +257,7 @@ _FITS: dict[str, re.Pattern[str]] = {
     "person": re.compile(
         r"\b[A-Z][a-z\u00c0-\u017f]+ (?:van |von |de |der |den )*[A-Z][a-z\u00c0-\u017f]+|manager|director|officer|head|lead|team|desk|board|"
         r"department|committee|engineer|physician|doctor|counsel|supervisor|employee|staff|executive|owner|founder|chair|secretary|people|finance|"
+        r"[Oo]wner|[Nn]ame|[Bb]uyer|[Aa]pprover|[Rr]esponsible|[Cc]ontact|[Ll]eader|[Aa]uthor|[Pp]erson|[Rr]ole|[Ww]ho\b|"
         r"service|reception|security|buyer|auditor|company|operator|person|whoever|customer|supplier|everyone|each|all|members?|colleague", 0),
     "place": re.compile(r"(?<=[a-z,] )[A-Z\u00c0-\u00de][\w]+|\b(?:at|in|on|to|from|under|behind|room|building|hall|floor|portal|site|office|reception)\b"),
 }

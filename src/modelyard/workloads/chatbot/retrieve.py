@@ -79,8 +79,10 @@ class Catalogue:
         return rarity_of(self._searcher.document_frequency(term), len(self._searcher))
 
     def _everywhere(self, term: str) -> bool:
-        documents = {h.passage.document for h in self._searcher.lexical(term, 256)}
-        return len(self.entries) > 2 and len(documents) >= 0.75 * len(self.entries)
+        """A name in most documents and seldom in any: the company's own, which tells nothing apart."""
+        documents = {h.passage.document for h in self._searcher.lexical(term, 400)}
+        often = self._searcher.document_frequency(term) > 1.8 * len(documents)
+        return len(self.entries) > 2 and len(documents) >= 0.5 * len(self.entries) and not often
 
 
 def _first(searcher: Searcher, document: str) -> Passage | None:
