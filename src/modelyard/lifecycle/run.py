@@ -91,20 +91,22 @@ class _Loop:
         return workload.snapshot(ctx)
 
     def _build(self, record: Run, snapshot: Snapshot) -> Release:
-        world = self.world
+        world, asked = self.world, self._asked("build")
         key = build_key(world, snapshot)
         before = world.journal.done("build", key)
-        if self._asked("build") and (before is None or self.options.forced or not stands(world, before["release"])):
+        if asked and (before is None or self.options.forced or not stands(world, before["release"])):
             with record.step("build") as child:
                 release = register(world, build(world, snapshot), child)
                 child.params({"release": release.id, "documents": str(len(snapshot.entries))})
             world.journal.finish("build", key, {"release": release.id})
             return release
-        if before is None:
-            raise NotFound("nothing is built from what the documents folder holds now: `modelyard run --from build`")
-        if self.out.steps["build"] == "done":
+        if asked:
             self.out.steps["build"] = "skipped"
-        return register(world, world.ledger.release(str(before["release"])), record)
+        last = before or world.journal.last("build")
+        standing = world.ledger.release(str(last["release"])) if last is not None else None
+        if standing is None or standing.manifest.snapshot != snapshot.root:
+            raise NotFound("nothing is built from what the documents folder holds now: `modelyard run --from build`")
+        return register(world, standing, record)
 
     def _deploy(self, release: Release) -> None:
         world = self.world

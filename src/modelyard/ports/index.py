@@ -27,7 +27,7 @@ ROWS = pa.schema(
         ("embedding", pa.list_(pa.float32())),
     ]
 )
-"""What an index is given of a chunk. `text` is the exact slice of its page, `header` is indexed with it and never
+"""What an index is given of a chunk. A chunk id names one row for ever, its embedding included. `text` is the exact slice of its page, `header` is indexed with it and never
 quoted, `embedding` is of unit length. (document, page, start) orders the rows of a segment."""
 
 
@@ -101,7 +101,8 @@ class Searcher(Protocol):
         ...
 
     def document_frequency(self, term: str) -> int:
-        """Visible passages that hold the analysed `term` in header or text."""
+        """Visible passages that hold the analysed `term` in header or text. Raises NotImplementedError without the
+        capability "lexical"."""
         ...
 
 
@@ -120,7 +121,8 @@ class Index(Protocol):
     ) -> Written:
         """Make `snapshot` searchable: exactly the chunks `visible` (chunk ids). Rows this store has not seen yet are
         asked for by `fetch`, in batches of schema ROWS; the cost is in proportion to these. Writing a snapshot again
-        changes nothing. Interrupted, it leaves no half snapshot behind. Raises Damaged, StorageError."""
+        changes nothing. Interrupted, it leaves no half snapshot behind. Raises Damaged (also where `fetch` leaves
+        rows out), StorageError, RequestError for the same snapshot with other chunks, or mixed dimensions."""
         ...
 
     def snapshots(self) -> Sequence[str]:
@@ -128,8 +130,8 @@ class Index(Protocol):
         ...
 
     def open(self, snapshot: str) -> Searcher:
-        """Raises NotFound for a snapshot that was never written or was collected; Damaged when bytes are not what
-        their digest says."""
+        """Raises NotFound for a snapshot that was never written, was collected, or was indexed by another format;
+        Damaged when bytes are not what their digest says."""
         ...
 
     def export(self, snapshot: str, folder: Path) -> Mapping[str, str]:
@@ -138,5 +140,5 @@ class Index(Protocol):
         ...
 
     def collect(self, keep: frozenset[str]) -> None:
-        """Forget every snapshot not in `keep`, and rows no kept snapshot shows."""
+        """Forget every snapshot not in `keep`, and, at the latest with their segment, rows no kept snapshot shows."""
         ...
