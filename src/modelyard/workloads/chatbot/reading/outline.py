@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from modelyard.workloads.chatbot.reading.layout import Line
-from modelyard.workloads.chatbot.reading.naming import CAPTION, name_words, speaks
+from modelyard.workloads.chatbot.reading.naming import CAPTION, YEAR, name_words, speaks
 from modelyard.workloads.chatbot.reading.numbers import is_number
 
 LARGER = 1.1
@@ -55,11 +55,14 @@ def mark_headings(pages: Sequence[list[Line]]) -> None:
     styles: Counter[tuple[float, int]] = Counter()
     found: list[tuple[Line, tuple[float, int]]] = []
     for lines in pages:
-        right = max((line.x1 for line in lines), default=0.0)
-        left = min((line.x0 for line in lines), default=0.0)
+        extents = _extents(lines)
+        # An annex may be set larger than the rest: what is prose on its page is no heading.
+        local = max(body, _page_body(lines))
         for at, line in enumerate(lines):
-            style = _style(line, body)
-            if style is not None and not _in_table(lines, at) and not _column_head(lines, at, left, right):
+            style = _style(line, local)
+            if style is None or _runs_on(lines, at):
+                continue
+            if not _in_table(lines, at) and not _column_head(lines, at, *extents[line.block]):
                 found.append((line, style))
                 styles[style] += 1
     ranks = _ranks(set(styles))
@@ -73,6 +76,33 @@ def mark_headings(pages: Sequence[list[Line]]) -> None:
         for above, line in pairwise(lines):
             if above.level and line.level and _second_line(above, line, body):
                 line.level, line.continued = above.level, True
+
+
+def _page_body(lines: list[Line]) -> float:
+    """The height most of a page's prose is set in; 0 where there is too little of it to tell."""
+    sizes: Counter[float] = Counter()
+    for line in lines:
+        if "\t" not in line.text and len(line.words) >= 8:
+            sizes[round(line.size * 2) / 2] += 1
+    return max(sizes, key=lambda size: sizes[size]) if sum(sizes.values()) >= 6 else 0.0
+
+
+def _runs_on(lines: list[Line], at: int) -> bool:
+    """Whether a line that is not bold is the beginning, or a part, of a sentence that goes on below."""
+    if at + 1 == len(lines) or lines[at].bold or lines[at].text.isupper():
+        return False
+    line, below = lines[at], lines[at + 1]
+    close = below.block == line.block and below.y0 >= line.y0 and below.y0 - line.y1 < 0.6 * line.size
+    return close and len(line.words) >= 8 and below.text[0].islower() and abs(below.size - line.size) < 0.05 * line.size
+
+
+def _extents(lines: list[Line]) -> dict[int, tuple[float, float]]:
+    """Where the lines of each block begin and end."""
+    extents: dict[int, tuple[float, float]] = {}
+    for line in lines:
+        left, right = extents.get(line.block, (line.x0, line.x1))
+        extents[line.block] = min(left, line.x0), max(right, line.x1)
+    return extents
 
 
 def _ranks(styles: set[tuple[float, int]]) -> dict[tuple[float, int], int]:
@@ -103,7 +133,7 @@ def _may_be_heading(line: Line) -> bool:
         return False
     if CAPTION.match(text) or (is_number(line.words[-1]) and "\t" in text) or text.lower() in NO_HEADING:
         return False
-    if text[-1] in ";:" or not (text[0].isupper() or text[0].isdigit() or text[0] in "“\"'(§"):
+    if text[-1] in ";:" or not (text[0].isupper() or text[0].isdigit() or text[0] in "“\"'§"):
         return False
     return not (text[-1] == "." and len(line.words) > 12)
 
@@ -130,21 +160,35 @@ def _named_level(text: str) -> int:
 
 
 def _in_table(lines: list[Line], at: int) -> bool:
-    """A bold label between rows of a table is a row."""
-    above = at > 0 and "\t" in lines[at - 1].text
-    below = at + 1 < len(lines) and "\t" in lines[at + 1].text
-    line = lines[at]
-    if not above or not below or line.size > 1.2 * lines[at - 1].size:
+    """A bold label between rows of a table is a row, and so is one before a row of values that goes on with a table."""
+    if at == 0 or at + 1 == len(lines):
         return False
-    return line.y0 - lines[at - 1].y1 < 1.2 * line.size
+    above, line, below = lines[at - 1 : at + 2]
+    if "\t" not in above.text or "\t" not in below.text or line.size > 1.2 * above.size:
+        return False
+    gap = line.y0 - above.y1
+    return gap < 1.2 * line.size or (gap < 4 * line.size and _is_row(above) and _is_row(below))
+
+
+def _is_row(line: Line) -> bool:
+    label, *values = line.text.split("\t")
+    return bool(label) and any(
+        is_number(word) and not YEAR.fullmatch(word) for value in values for word in value.split()
+    )
 
 
 def _column_head(lines: list[Line], at: int, left: float, right: float) -> bool:
-    """Words over the value columns of a table: right of the middle, or a date or unit alone."""
+    """Words over the value columns of a table: neither at the left nor in the middle, or a date or unit alone.
+
+    left, right: where the lines of the same block begin and end.
+    """
     line = lines[at]
-    if COLUMN_HEAD.match(line.text) and any("\t" in below.text for below in lines[at + 1 : at + 3]):
+    tabular = any("\t" in below.text for below in lines[at + 1 : at + 4])
+    if tabular and COLUMN_HEAD.match(line.text):
         return True
-    return (line.x0 + line.x1) / 2 > left + 0.62 * (right - left) and line.x0 > left + 0.3 * (right - left)
+    middle, width = (line.x0 + line.x1) / 2 - left, max(right - left, 1.0)
+    aside = line.x0 > left + 0.12 * width and abs(middle - 0.5 * width) > 0.06 * width
+    return (tabular and aside) or (middle > 0.62 * width and line.x0 > left + 0.3 * width)
 
 
 class Path:
