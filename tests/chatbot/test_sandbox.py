@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -79,6 +80,28 @@ def test_every_bad_file_costs_itself_and_says_why() -> None:
             [(page, reason)] = rows
             assert page == 0 and reason is not None and reasons[name][1] in reason
             assert "\n" not in reason
+
+
+def test_damage_anywhere_gives_pages_or_a_reason() -> None:
+    source = random.Random(7)
+    whole = [pdfs.pdf([GOOD] * 3), pdfs.encrypted([GOOD], b"", b"x"), pdfs.picture_only(2), pdfs.nested_forms(2, 2)]
+    files: dict[str, bytes | None] = {}
+    for at in range(120):
+        content = bytearray(source.choice(whole))
+        for _ in range(source.randint(1, 20)):
+            start = source.randrange(len(content))
+            content[start : start + source.randint(0, 8)] = source.randbytes(source.randint(0, 8))
+        files[f"{at}.pdf"] = bytes(content)
+    for at in range(60):
+        words = source.choices(
+            ["# ", "a b", "\n", "|", "---", "```", "\t", "*", "[x](y)", "  ", "é", "\f", "==="], k=80
+        )
+        files[f"{at}.{source.choice(['md', 'txt'])}"] = "".join(words).encode(
+            source.choice(["utf-8", "cp1252", "utf-16"])
+        )
+    for rows in read(files, Limits(page_seconds=5)).values():
+        assert rows[0][0] in (0, 1)
+        assert [page for page, _ in rows] == list(range(rows[0][0], rows[0][0] + len(rows)))
 
 
 def test_an_owners_password_alone_locks_nothing() -> None:
