@@ -154,6 +154,8 @@ class Cut:
     def __call__(self, text: str) -> str:
         if self._left is None:
             return text
+        if self.reached:
+            return ""
         end = 0
         for match in _TOKEN.finditer(text):
             if self._left == 0:

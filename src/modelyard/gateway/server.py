@@ -159,7 +159,7 @@ async def _tell(config: ServeConfig, server: uvicorn.Server, fleet: Fleet, info:
             config.on_ready(info.url)
         if config.stop is not None and config.stop.is_set():
             server.should_exit = True
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2 if told else 0.05)
 
 
 @contextlib.contextmanager
