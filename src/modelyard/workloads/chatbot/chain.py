@@ -24,8 +24,8 @@ DEFAULTS: Mapping[str, Any] = {
     "history_turns": 6,
     "pages": 10,
     "depth": 40,
-    "threshold": "0.5",
-    "margin": "0.6",
+    "threshold": "0.4",
+    "margin": "1.2",
     "glossary": {},
     "weights": {
         "bias": "-20.5",
