@@ -148,7 +148,9 @@ def _by_heading(pages: Sequence[Page], names: Mapping[str, str]) -> Iterator[Dra
             if at + 1 == len(headings) and not _is_last(page, pages):
                 continue
             end = headings[at + 1]["start"] if at + 1 < len(headings) else len(page["text"])
-            answers = sentences(page["text"][heading["end"] : end])
+            section = page["text"][heading["end"] : end]
+            # A row of a table would answer too, and is in no list of sentences.
+            answers = [] if "\t" in section else sentences(section)
             if len(answers) >= 2 and 1 <= len(name.split()) <= 9 and name.lower() != page["title"].lower():
                 question = f'What does {names[page["document"]]} say about "{name}"?'
                 yield Draft("heading", question, page["document"], (page["page"],), tuple(answers))
