@@ -18,13 +18,9 @@ json_values = st.recursive(
 messages = st.lists(
     st.fixed_dictionaries({}, optional={"role": st.sampled_from(["user", "assistant", 1]), "content": json_values})
 )
+fields = ("model", "n", "stream", "stream_options", "max_tokens", "response_format", "tool_choice", "logprobs")
 chat_bodies = st.fixed_dictionaries(
-    {},
-    optional=dict.fromkeys(
-        ("model", "n", "stream", "stream_options", "max_tokens", "response_format", "tool_choice", "logprobs"),
-        json_values,
-    )
-    | {"messages": messages | json_values},
+    {}, optional=dict.fromkeys(fields, json_values) | {"messages": messages | json_values}
 )
 invocation_bodies = st.dictionaries(st.sampled_from([*TABULAR, "params", "messages", "stream", "x"]), json_values)
 

@@ -63,7 +63,7 @@ def test_the_secret_is_not_shown() -> None:
 
 
 def test_a_gateway_that_is_gone_is_unavailable() -> None:
-    with pytest.raises(Unavailable, match="http://127.0.0.1:9 does not answer"):
+    with pytest.raises(Unavailable, match=r"http://127\.0\.0\.1:9 does not answer"):
         ask_gateway(INFO, {"messages": []})
 
 
