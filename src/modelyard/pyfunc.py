@@ -1,7 +1,7 @@
 """A release as an MLflow model: `mlflow.pyfunc.load_model("models:/NAME@champion").predict({"messages": [...]})`.
 
-MLflow runs this file when it loads the model ("models from code"); the release itself is the artifact beside it. It needs
-modelyard installed, and no project, tracking server or network.
+MLflow runs this file when it loads the model ("models from code"); the release itself is the artifact beside it. It
+needs modelyard installed, and no project, tracking server or network.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mlflow.pyfunc.model import PythonModel
 from modelyard.clock import SystemClock
 from modelyard.errors import RequestError
 from modelyard.ports.workload import Call
-from modelyard.serving.answer import answer
+from modelyard.serving.answer import answer, prediction
 from modelyard.wiring import open_release
 
 
@@ -43,9 +43,7 @@ class ReleaseModel(PythonModel):
     def _one(self, request: Mapping[str, Any]) -> dict[str, Any]:
         call = Call(self._clock, key=uuid.uuid4().hex)
         response = answer(self._opened, request, call)
-        message = {"role": "assistant", "content": response.text}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return {**response.output, "release": self._opened.id, "choices": [choice]}
+        return prediction(self._opened.id, response.text, dict(response.output))
 
 
 def requests(model_input: Any) -> list[dict[str, Any]]:
