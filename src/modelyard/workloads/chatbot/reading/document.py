@@ -23,8 +23,11 @@ SCANNED = 0.5
 # A page without text: from how many shapes on it is a drawing of letters, from how many bytes on it is no blank page.
 SHAPES = 50
 HEAVY = 100_000
+# A page that shows nothing at all: from how many bytes on something must have been meant to be seen.
+MEANT = 1_000
 PICTURE = "the page is a picture without a text layer: it needs OCR"
 DRAWN = "the page is drawn as shapes without a text layer: it needs OCR"
+BROKEN = "the page shows nothing though it has content: it is damaged"
 GARBLED = "the page's characters cannot be told: its fonts do not say which letters they show"
 
 Progress = Callable[[int], None]
@@ -92,19 +95,20 @@ def _page(pdf: pypdfium2.PdfDocument, index: int, known: str | None, limits: Lim
         row.quality = 1.0 - page.unmapped(words)
         lines = align(lines_of(words))
         outline.mark_bold(lines, page.bold)
-        images, shapes = page.drawn() if len(words.text) < 40 else (0.0, 0)
+        drawn = page.drawn() if len(words.text) < 40 else (0.0, 0, 0)
     except Unreadable as reason:
         row.refuse(str(reason))
         return row, [], False
     finally:
         page.close()
-    if not lines and (why := _why_empty(pdf, index, images, shapes, limits)):
+    if not lines and (why := _why_empty(pdf, index, drawn, limits)):
         row.refuse(why)
-    return row, lines, images > SCANNED
+    return row, lines, drawn[0] > SCANNED
 
 
-def _why_empty(pdf: pypdfium2.PdfDocument, index: int, images: float, shapes: int, limits: Limits) -> str | None:
+def _why_empty(pdf: pypdfium2.PdfDocument, index: int, drawn: tuple[float, int, int], limits: Limits) -> str | None:
     """Why a page without text cannot be read; None for one that is blank."""
+    images, shapes, objects = drawn
     if images > 0.05:
         return PICTURE
     if shapes > SHAPES:
@@ -113,7 +117,7 @@ def _why_empty(pdf: pypdfium2.PdfDocument, index: int, images: float, shapes: in
     if weight > HEAVY:
         more = "more than " if weight >= limits.max_decoded else ""
         return f"the page has no text though its content is large ({more}{weight / MEGABYTE:,.1f} MB unfolded)"
-    return None
+    return BROKEN if weight > MEANT and not objects else None
 
 
 def _without_furniture(rows: list[Row], pages: list[list[Line]], scanned: list[bool]) -> list[list[Line]]:

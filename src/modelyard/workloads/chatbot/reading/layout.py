@@ -79,7 +79,10 @@ def lines_of(words: Words) -> list[Line]:
     """All lines of a page in reading order; writing that runs in another direction than most comes last."""
     if not words.text:
         return []
-    texts = [text.rstrip("\x02\ufffe\xad") if soft else text for text, soft in zip(words.text, words.soft, strict=True)]
+    texts = [
+        text.rstrip("\x02\ufffe\xad") or "-" if soft else text
+        for text, soft in zip(words.text, words.soft, strict=True)
+    ]
     if LIGATURE.search("".join(texts)):
         texts = [text.translate(LIGATURES) for text in texts]
     found: list[Line] = []

@@ -155,8 +155,8 @@ class Page:
         _font(self._handle, first, name, 128, None)
         return any(mark in name.value.lower() for mark in (b"bold", b"black", b"heavy", b"semibold", b"demi"))
 
-    def drawn(self) -> tuple[float, int]:
-        """(share of the page under images from 0 to 1, number of shapes); form objects count as images."""
+    def drawn(self) -> tuple[float, int, int]:
+        """(share of the page under images from 0 to 1, number of shapes, of objects); forms count as images."""
         page = self._page.raw
         count = pdfium.FPDFPage_CountObjects(page)
         area, shapes = 0.0, 0
@@ -168,7 +168,7 @@ class Page:
             large = kind in (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_FORM)
             if large and pdfium.FPDFPageObj_GetBounds(thing, left, bottom, right, top):
                 area += max(0.0, right.value - left.value) * max(0.0, top.value - bottom.value)
-        return min(1.0, area / max(1.0, self.width * self.height)), shapes
+        return min(1.0, area / max(1.0, self.width * self.height)), shapes, count
 
     def _codes(self, count: int) -> Ints:
         """Unicode code points, one per character of pdfium's list."""

@@ -65,8 +65,10 @@ def _inflated(packed: bytes, cap: int) -> int:
     """Bytes a stream unfolds to, without ever holding more than a block of them."""
     engine = zlib.decompressobj()
     total = 0
+    left = packed
     with contextlib.suppress(zlib.error):
-        while packed and total < cap and not engine.eof:
-            total += len(engine.decompress(packed, BLOCK))
-            packed = engine.unconsumed_tail
-    return min(total, cap)
+        while left and total < cap and not engine.eof:
+            total += len(engine.decompress(left, BLOCK))
+            left = engine.unconsumed_tail
+    # What does not unfold is damaged, and still is no blank page.
+    return min(max(total, len(packed)), cap)
