@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _NUMBER = re.compile(r"[-–(]?[$€£]?\s?\d[\d.,]*\s?[%)]?")
+_VALUE = re.compile(r"[$€£@]|\d,\d{3}|\d{1,2}, \d{4}|\d[-/.]\d{1,2}[-/.]\d")
+"""What is written in cells and not over them: money, addresses, dates, large numbers."""
 _YEAR = re.compile(r"(?:19|20)\d\d")
 
 
@@ -48,13 +50,15 @@ def cells(text: str) -> Iterator[Cell]:
 
 def _of_rows(body: list[list[str]], columns: list[str], width: int, start: int) -> Iterator[Cell]:
     labels = [row[0] for row in body]
+    values = {value for row in body for value in row[1:]}
     for at, row in enumerate(body):
         # A line of fewer cells below is the rest of this one: its labels are not whole.
         whole = len(row) == width and (at + 1 == len(body) or len(body[at + 1]) == width)
         if not whole or not _is_row_label(row[0]) or labels.count(row[0]) > 1:
             continue
         for column, value in zip(columns, row[1:], strict=True):
-            if value and columns.count(column) == 1:
+            # A label that is also a value heads no column: the table goes on from the page before.
+            if value and columns.count(column) == 1 and column not in values:
                 yield Cell(row[0], column, value, start)
 
 
@@ -72,11 +76,13 @@ def _blocks(text: str) -> Iterator[tuple[int, list[list[str]]]]:
 
 
 def _is_label(cell: str) -> bool:
-    if not cell or len(cell) > 40 or len(cell.split()) > 6 or cell[-1] in ".;,":
-        return False
-    return _YEAR.fullmatch(cell) is not None or not _NUMBER.fullmatch(cell)
+    if _YEAR.fullmatch(cell):
+        return True
+    short = 0 < len(cell) <= 40 and len(cell.split()) <= 6
+    return short and re.search(r"[^\W\d_]", cell) is not None and not _VALUE.search(cell) and cell[-1] not in ".;,:"
 
 
 def _is_row_label(cell: str) -> bool:
     short = 2 <= len(cell) <= 60 and len(cell.split()) <= 8
-    return short and not _NUMBER.fullmatch(cell) and re.search(r"[^\W\d_]", cell) is not None and cell[-1] not in ".;,"
+    named = re.search(r"[^\W\d_]", cell) is not None and "@" not in cell
+    return short and named and not _NUMBER.fullmatch(cell) and cell[-1] not in ".;,:"
