@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pytest
-from modelyard.adapters.embed_hash import HashEmbedder
 
+from modelyard.adapters.embed_hash import HashEmbedder
 from modelyard.adapters.engine_local import LocalEngine
 from modelyard.adapters.tables_delta import DeltaTables
 from modelyard.adapters.tables_memory import MemoryTables
