@@ -153,8 +153,8 @@ class Chatbot:
         with self._lock:
             view = self._views.get(key)
         if view is None:
-            beside = [self._searcher.page(document, n) for n in (page - 1, page + 1)]
-            view = read_page(self._searcher.page(document, page), "\n".join(page_text(p) for p in beside))
+            before, after = (page_text(self._searcher.page(document, n)) for n in (page - 1, page + 1))
+            view = read_page(self._searcher.page(document, page), before, after)
             with self._lock:
                 self._views[key] = view
                 while len(self._views) > 512:

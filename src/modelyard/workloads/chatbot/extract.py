@@ -100,7 +100,7 @@ class Extractor:
 
     def _sentence(self, question: Question, view: PageView, sentence: Sentence, start: int) -> Candidate:
         text = squeeze(view.text[start : sentence.end])
-        lead = squeeze(view.text[sentence.lead_start : start]) if 0 <= sentence.lead_start < start else ""
+        lead = squeeze(view.text[sentence.lead_start : start]) if 0 <= sentence.lead_start < start else squeeze(sentence.lead)
         section = _section(sentence.section)
         zones = ((text, 1.0), (lead, 0.7), (section, 0.9), (f"{view.title} {view.period}", 0.8))
         covered = _cover(question.terms, zones, self._glossary)
@@ -230,7 +230,7 @@ class _Met:
                 if term.kind == "year" and _YEAR.search(text) or term.kind == "quarter" and _QUARTER.search(text):
                     best[i], clash[i] = 0.0, 1.0
                     continue
-            if here >= 0.7:
+            if here >= 0.7 or self.around[i] >= (0.8 if term.kind in ("year", "quarter") else 0.94):
                 continue
             there = max(float(rows[:, i].max()), float(self.columns[:, i].max()))
             if there >= 0.9:

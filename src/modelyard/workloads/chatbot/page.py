@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from modelyard.ports.index import Passage
 from modelyard.workloads.chatbot.table import Line, Table, read_table
@@ -62,9 +62,9 @@ class PageView:
 _LEGEND = re.compile(r"(?:^|[.;,(]\s+|\s)([A-Z][A-Z0-9]{0,4})\s?[:=]\s+([A-Z][a-z][\w\u00c0-\u017f -]{1,40}?)(?=[.;,)]|$|\n)", re.M)
 
 
-def read_page(passages: Sequence[Passage], beside: str = "") -> PageView:
-    """`passages` are all of one page, in order; at least one. `beside` is the text of its neighbours, which may hold
-    the legend of its tables."""
+def read_page(passages: Sequence[Passage], before: str = "", after: str = "") -> PageView:
+    """`passages` are all of one page, in order; at least one. `before` and `after` are the texts of its neighbours:
+    they may hold the legend of its tables, and the beginning of its first sentence."""
     text = page_text(passages)
     lines = _lines(text, passages)
     sentences: list[Sentence] = []
@@ -84,6 +84,9 @@ def read_page(passages: Sequence[Passage], beside: str = "") -> PageView:
             prose.append(lines[at])
             at += 1
     sentences += _sentences(text, prose)
+    if sentences and text[sentences[0].start : sentences[0].start + 1].islower() and before.strip():
+        broken = _split(before, 0, len(before.rstrip()))[-1]
+        sentences[0] = replace(sentences[0], lead=before[broken[0] : broken[1]][-400:])
     first = passages[0]
     return PageView(
         first.document,
@@ -94,7 +97,7 @@ def read_page(passages: Sequence[Passage], beside: str = "") -> PageView:
         tuple(sentences),
         tuple(tables),
         tuple(passages),
-        dict(_LEGEND.findall(f"{beside}\n{text}")) if tables else {},
+        dict(_LEGEND.findall(f"{before}\n{after}\n{text}")) if tables else {},
     )
 
 

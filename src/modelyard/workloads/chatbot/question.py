@@ -35,7 +35,7 @@ _UNITS = {
 _HEADS = frozenset(stem(u) for u in "people person employee piece unit device user page copy".split())
 _CURRENCY = r"(?:EUR|USD|GBP|CHF|DKK|CZK|[$\u20ac\u00a3])"
 _NUMBER = re.compile(rf"({_CURRENCY}\s?)?(?<![\w.,])(\d[\d,. \u00a0]*\d|\d)(?![\w])(\s?%|\s?{_CURRENCY})?(?:[\s-]+([a-zA-Z]+))?")
-_YEAR = re.compile(r"(?<![\w.,-])(?:FY|fy)?\s?((?:19|20)\d\d)(?![\w,]|\.\d)")
+_YEAR = re.compile(r"(?<![\w.,-])(?:FY|fy)?\s?((?:19|20)\d\d)(?!\w|[.,]\d)")
 _ID = re.compile(
     r"\b([A-Z][a-z\u00df-\u017f]{2,}|(?i:grade|level|class|tier|band|zone|line|area|phase|step|stage|hall|room|table|chapter|section|category|type|"
     r"group|version|page|article|form|floor|gate|bay|platform|unit|model|series|part|severity|priority|site|region|annex|appendix|item|note|"

@@ -17,7 +17,7 @@ from modelyard.workloads.chatbot.question import Question, rarity_of
 
 _YEAR = re.compile(r"(?:19|20)\d\d")
 _VERSION = re.compile(r"\b(?:v(?:ersion)?\.?\s*\d[\d.]*|rev(?:ision)?\.?\s*\d+|final|draft|new|old)\b", re.I)
-_FORMER = re.compile(r"\b(?:former|formerly|previous|previously|old|older|earlier|superseded|last year's)\b", re.I)
+_FORMER = re.compile(r"\b(?:former|formerly|previous|previously|old|older|earlier|superseded|prior|preceding|last year's|before (?:that|it|this|then)\b|one before)\b", re.I)
 
 
 @dataclass(frozen=True)
