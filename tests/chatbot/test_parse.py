@@ -118,6 +118,22 @@ def test_two_columns_are_read_one_after_the_other() -> None:
     assert flat.index(left[-1]) < flat.index(right[0])
 
 
+def test_a_table_with_a_column_of_words_is_not_read_as_two_columns() -> None:
+    rows = [
+        ("Safety shoes of own choice", "140 a pair", "every 18 months, for work areas B to D"),
+        ("Glasses for screen work, new", "120", "every three years, with a statement"),
+        ("Mobile telephone, private", "20 a month", "no telephone of the company is used"),
+        ("Professional membership", "200 a year", "one membership, approved by manager"),
+        ("Farewell gift or jubilee gift", "50", "jubilees at 10, 20, 25 and 30 years"),
+        ("Flowers for illness or birth", "35", "one bunch per occasion and person"),
+    ]
+    page = shown(72, 760, "Employees may claim what follows, with a receipt and up to the limit that is named here.")
+    for at, cells in enumerate(rows):
+        page += "".join(shown(x, 720 - 17 * at, cell) for x, cell in zip((72, 230, 310), cells, strict=True))
+    [text] = texts(pdf([page]))
+    assert text.split("\n")[-6:] == ["\t".join(cells) for cells in rows]
+
+
 def test_a_turned_page_reads_as_it_is_shown() -> None:
     # Content drawn so that it stands upright once the page is turned.
     drawn = {0: "1 0 0 1 0 0", 90: "0 1 -1 0 595 0", 180: "-1 0 0 -1 595 842", 270: "0 -1 1 0 0 842"}

@@ -199,7 +199,7 @@ def _gutters(frame: Floats, rows: list[Ints]) -> list[float]:
 
 def _two_columns(frame: Floats, band: list[Ints], gutter: float, words: list[str]) -> bool:
     """Whether a band of rows is prose in two columns: both sides are filled with words, not labels beside values."""
-    if len(band) < COLUMN_LINES:
+    if len(band) < COLUMN_LINES or not _set_solid(frame, band):
         return False
     sides: list[tuple[list[Ints], float]] = []
     together = np.concatenate(band)
@@ -216,9 +216,21 @@ def _two_columns(frame: Floats, band: list[Ints], gutter: float, words: list[str
         filled = [float(frame[part[-1], 2] - frame[part[0], 0]) > 0.75 * width for part in parts]
         texts = [words[word] for part in parts for word in part.tolist()]
         letters = sum(text[0].isalpha() or text[-1].isalpha() for text in texts)
-        if np.mean(filled) < 0.5 or len(texts) < 4 * len(parts) or letters < 0.8 * len(texts):
+        gaps = [frame[part[1:], 0] - frame[part[:-1], 2] for part in parts]
+        celled = [
+            bool((gap > WIDE_GAP * float(frame[part[0], 3] - frame[part[0], 1])).any())
+            for gap, part in zip(gaps, parts, strict=True)
+        ]
+        if np.mean(filled) < 0.5 or np.mean(celled) > 0.15 or len(texts) < 4 * len(parts) or letters < 0.8 * len(texts):
             return False
     return True
+
+
+def _set_solid(frame: Floats, band: list[Ints]) -> bool:
+    """Whether rows follow each other as closely as lines of prose do, and not spaced out as rows of a table are."""
+    tops = np.array([float(frame[row, 1].min()) for row in band])
+    height = float(np.median(np.concatenate([frame[row, 3] - frame[row, 1] for row in band])))
+    return float(np.median(np.diff(np.sort(tops)))) < 1.4 * height
 
 
 def _line(sheet: _Sheet, row: list[int], block: int, turn: int) -> Line:
