@@ -7,6 +7,7 @@ MLflow's global tracking URI and active run are the user's, and stay as they are
 from __future__ import annotations
 
 import filecmp
+import logging
 import os
 import re
 import tempfile
@@ -261,8 +262,8 @@ def _allowing(code: str) -> Iterator[None]:
 
 def _save(about: Model, to: Path, folder: Path, accepts: frozenset[str]) -> None:
     """Write the MLflow model: our file as its code, the release as its artifact."""
-    with warnings.catch_warnings():
-        # It would like an example input to guess a signature from; it is given one.
+    # It would like an example input, to guess a signature from; what can be said is said here.
+    with warnings.catch_warnings(), _quiet("mlflow.pyfunc"):
         warnings.simplefilter("ignore")
         mlflow.pyfunc.save_model(
             path=str(to),
@@ -273,6 +274,17 @@ def _save(about: Model, to: Path, folder: Path, accepts: frozenset[str]) -> None
             # Named, so that MLflow does not load the model in another process to guess them.
             pip_requirements=[f"modelyard=={__version__}"],
         )
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _share_files(saved: Path, folder: Path) -> None:
