@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from modelyard.adapters.tables_memory import MemoryTables
 from modelyard.errors import UserError
-from modelyard.ports.workload import Case, Exam
+from modelyard.ports.workload import MISSING, Case, Exam
 from modelyard.workloads.chatbot import corpus
-from modelyard.workloads.chatbot.exam import MISSING, cases
+from modelyard.workloads.chatbot.exam import cases
 from modelyard.workloads.chatbot.grid import cells
 from modelyard.workloads.chatbot.judge import stands_in
 from modelyard.workloads.chatbot.propose import Page, propose

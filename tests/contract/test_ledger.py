@@ -201,6 +201,9 @@ def test_readiness_is_what_the_gateway_said_last(stocked: Ledger) -> None:
     assert stocked.is_warm(*here) and stocked.failure(*here) is None
     stocked.report_failed(*here, "died")
     assert not stocked.is_warm(*here) and stocked.failure(*here) == "died"
+    stocked.report_gone(*here)
+    stocked.report_gone(*here)
+    assert not stocked.is_warm(*here) and stocked.failure(*here) is None
     for other in (("two", A.id, "gateway-1"), ("site", B.id, "gateway-1"), ("site", A.id, "gateway-2")):
         assert not stocked.is_warm(*other) and stocked.failure(*other) is None
 

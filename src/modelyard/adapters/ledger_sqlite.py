@@ -217,6 +217,11 @@ class SqliteLedger:
     def report_failed(self, endpoint: str, release: str, gateway: str, reason: str) -> None:
         self._report(endpoint, release, gateway, reason)
 
+    def report_gone(self, endpoint: str, release: str, gateway: str) -> None:
+        with self._write() as db:
+            where = "endpoint = ? AND release = ? AND gateway = ?"
+            db.execute(f"DELETE FROM readiness WHERE {where}", (endpoint, release, gateway))
+
     def failure(self, endpoint: str, release: str, gateway: str) -> str | None:
         row = self._readiness(endpoint, release, gateway)
         return row[0] if row else None

@@ -20,7 +20,7 @@ from modelyard.ids import digest, digest_bytes, short
 from modelyard.lifecycle.world import World
 from modelyard.ports.records import Release
 from modelyard.ports.tables import TableSpec
-from modelyard.ports.workload import Call, Case, Exam, Row, Workload
+from modelyard.ports.workload import MISSING, Call, Case, Exam, Row, Workload
 from modelyard.serving.answer import answer
 from modelyard.serving.opened import OpenedRelease
 
@@ -92,7 +92,7 @@ def read_exam(path: Path) -> Exam:
         raise UserError(f"{path} is not UTF-8 text (byte {e.start})") from None
     except OSError as e:
         raise UserError(f"{path} cannot be read: {e.strerror}") from None
-    rows = []
+    rows, lines = [], []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
@@ -103,7 +103,8 @@ def read_exam(path: Path) -> Exam:
         if not isinstance(row, dict):
             raise UserError(f"{path}:{number}: an object with question, answers and evidence is expected")
         rows.append(row)
-    return Exam("human", tuple(rows))
+        lines.append(number)
+    return Exam("human", tuple(rows), tuple(lines))
 
 
 def set_exam(world: World) -> Sheet:
@@ -127,7 +128,8 @@ def set_exam(world: World) -> Sheet:
         bound = known.get(key)
         if bound is None:
             fresh.append(_case_row(case, key, stamp(world.clock.now())))
-        if bound is not None and bound != dict(case.bound_to) and case.origin != "generated":
+        changed = bound is not None and bound != dict(case.bound_to) and case.origin != "generated"
+        if changed or MISSING in case.bound_to.values():
             aside.append(case.id)
         else:
             kept.append(case)

@@ -59,6 +59,13 @@ class Journal:
                 [(s.path, s.size, s.modified_ns, inode, s.sha256) for s, inode in sources],
             )
 
+    def doubt(self, paths: Iterable[str]) -> None:
+        """Forget what was known of these before they are ingested: should that be interrupted, and the files be put
+        back as they were, the next run looks at them all the same. One transaction."""
+        self._db.execute("BEGIN IMMEDIATE")
+        with self._db:
+            self._db.executemany("INSERT OR REPLACE INTO seen VALUES (?, 0, 0, -1, '')", [(path,) for path in paths])
+
     def done(self, step: str, key: str) -> Mapping[str, Any] | None:
         """The result of `step`, when it was last done with inputs of this `key`."""
         row = self._db.execute("SELECT result FROM done WHERE step = ? AND key = ?", (step, key)).fetchone()

@@ -15,7 +15,7 @@ from modelyard.lifecycle import release as pointer
 from modelyard.lifecycle.build import build, build_key, register
 from modelyard.lifecycle.evaluate import evidence, set_exam, sit
 from modelyard.lifecycle.gate import decide_gate
-from modelyard.lifecycle.scan import Scan, guard_removals
+from modelyard.lifecycle.scan import Scan, guard_removals, without
 from modelyard.lifecycle.unchanged import Options, Outcome, moved_since, run_key, stands
 from modelyard.lifecycle.world import World
 from modelyard.ports.records import Decision, Release, Snapshot, State
@@ -32,6 +32,9 @@ def run(world: World, options: Options, found: Scan) -> Outcome:
     gone), Cancelled (interrupted), StorageError.
     """
     ingest = world.loaded.config.ingest
+    if world.journal.last("prepare") is None:
+        entries = world.heavy.workload.snapshot(world.heavy.context).entries
+        found = without(found, (path for path, _ in entries))
     guard_removals(found, 1.0 if options.allow_removals else ingest.max_removals, world.loaded.documents)
     return _Loop(world, options, found, run_key(world)).go()
 
@@ -81,9 +84,11 @@ class _Loop:
             prepared = workload.prepared(ctx)
             stale = world.journal.done("prepare", prepared) is None
             if self.look.touched or self.look.changes or stale or self.options.forced:
+                changes = self.look.changes
+                world.journal.doubt([*(s.path for s in changes.changed), *changes.removed, *changes.unreadable])
                 with record.step("prepare") as child:
-                    workload.ingest(ctx, self.look.changes)
-                    child.params({"changed": str(len(self.look.changes.changed)), "files": str(self.look.files)})
+                    workload.ingest(ctx, changes)
+                    child.params({"changed": str(len(changes.changed)), "files": str(len(self.look.paths))})
                 world.journal.see(self.look.touched, self.look.changes.removed)
                 world.journal.finish("prepare", prepared, {})
             else:

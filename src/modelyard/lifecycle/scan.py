@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelyard.errors import ProjectError, RefusedByPolicy
@@ -18,11 +18,11 @@ _IGNORED = {"Thumbs.db", "desktop.ini"}
 
 @dataclass(frozen=True)
 class Scan:
-    """A look at the data folder: `files` there now, `readable` ones known before, and how many of these are `lost`
+    """A look at the data folder: the `paths` there now, `readable` ones known before, and how many of these are `lost`
     (gone, or no longer readable). `touched` are files whose stat changed, with their inodes; `changes` is what of that
     is news to the workload."""
 
-    files: int
+    paths: frozenset[str]
     readable: int
     lost: int
     changes: Changes
@@ -94,7 +94,7 @@ def scan(folder: Path, seen: Mapping[str, tuple[Stat, str]], max_file: int) -> S
     removed = tuple(sorted(set(seen) - present))
     readable = sum(1 for _, sha256 in seen.values() if sha256)
     lost += sum(1 for path in removed if seen[path][1])
-    return Scan(len(present), readable, lost, Changes(tuple(changed), removed, unreadable), tuple(touched))
+    return Scan(frozenset(present), readable, lost, Changes(tuple(changed), removed, unreadable), tuple(touched))
 
 
 def _refusal(odd_name: bool, found: os.stat_result, max_file: int) -> str | None:
@@ -107,6 +107,16 @@ def _refusal(odd_name: bool, found: os.stat_result, max_file: int) -> str | None
     if found.st_size > max_file:
         return f"{found.st_size:,} bytes: larger than the limit of {max_file:,} (ingest.max_file)"
     return None
+
+
+def without(found: Scan, ingested: Iterable[str]) -> Scan:
+    """The same look, for a journal that was deleted: what is ingested and not in the folder is gone from it."""
+    gone = sorted(set(ingested) - found.paths - set(found.changes.removed))
+    if not gone:
+        return found
+    changes = replace(found.changes, removed=tuple(sorted((*found.changes.removed, *gone))))
+    known = len(gone) + sum(1 for source in found.changes.changed)
+    return replace(found, readable=max(found.readable, known), lost=found.lost + len(gone), changes=changes)
 
 
 def guard_removals(scan: Scan, share: float, folder: Path) -> None:

@@ -87,19 +87,30 @@ class Predictor(Protocol):
         ...
 
 
+MISSING = "missing"
+"""The digest of what a case asks about and what is not there."""
+
+
 @dataclass(frozen=True)
 class Exam:
-    """A list of raw case objects, each a JSON object, and where they came from ("human" or "generated")."""
+    """A list of raw case objects, each a JSON object, and where they came from ("human" or "generated"). `lines` are
+    their line numbers in the exam file, where there is one."""
 
     origin: str
     rows: tuple[Mapping[str, Any], ...]
+    lines: tuple[int, ...] = ()
+
+    def numbered(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """(line, row): what an error about a row names."""
+        yield from zip(self.lines or range(1, len(self.rows) + 1), self.rows, strict=True)
 
 
 @dataclass(frozen=True)
 class Case:
     """One question of an exam. `cluster` is the unit of the bootstrap (cases on the same page go together).
 
-    `bound_to` maps what the case asks about to a digest of it: where that changed, the case is set aside.
+    `bound_to` maps what the case asks about to a digest of it, or to MISSING: where that changed, or is not there, the
+    case is set aside.
     """
 
     id: str

@@ -72,8 +72,8 @@ class Chat(Section):
 
 
 class Retrieval(Section):
-    candidates: int = Field(100, ge=1, le=10_000, description="passages each arm of the search proposes")
-    passages: int = Field(8, ge=1, le=100, description="passages the answer is made from")
+    candidates: int = Field(40, ge=1, le=10_000, description="passages each arm of the search proposes")
+    passages: int = Field(10, ge=1, le=100, description="pages the answer is looked for on")
 
 
 class Answer(Section):

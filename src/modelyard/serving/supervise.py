@@ -205,6 +205,8 @@ class Fleet:
         self._changed.set()
 
     async def _retire(self, keeper: _Keeper) -> None:
+        # First, so that whoever promotes this release again waits for the worker that is started then.
+        await self._tell(lambda ledger: ledger.report_gone(self.endpoint, keeper.release, self._gateway))
         if keeper.worker is not None:
             await keeper.worker.idle.wait()  # nothing new comes
         await keeper.stop()
@@ -227,13 +229,15 @@ class Fleet:
 
     async def report(self, release: str, failure: str | None) -> None:
         """Tell the ledger that a release is warm, or why it does not start."""
-        ledger = self._ledger
-        assert ledger is not None
+        if failure is None:
+            await self._tell(lambda ledger: ledger.report_warm(self.endpoint, release, self._gateway))
+        else:
+            await self._tell(lambda ledger: ledger.report_failed(self.endpoint, release, self._gateway, failure))
+
+    async def _tell(self, say: Callable[[Ledger], None]) -> None:
+        assert self._ledger is not None
         try:
-            if failure is None:
-                await self._aside(ledger.report_warm, self.endpoint, release, self._gateway)
-            else:
-                await self._aside(ledger.report_failed, self.endpoint, release, self._gateway, failure)
+            await self._aside(say, self._ledger)
         except ModelyardError as error:
             log.error("the ledger cannot be written: %s", error)
 

@@ -46,7 +46,7 @@ class EchoWorkload(BaseWorkload):
 
     def cases(self, ctx: Context, exam: Exam) -> Iterator[Case]:
         """Rows are {id, question, answers}."""
-        for line, row in enumerate(exam.rows, start=1):
+        for line, row in exam.numbered():
             if not isinstance(row.get("question"), str) or not isinstance(row.get("answers"), list):
                 raise UserError(f"exam, line {line}: needs a question (text) and answers (a list of texts)")
             messages = [{"role": "user", "content": row["question"]}]

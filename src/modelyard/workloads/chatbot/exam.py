@@ -9,29 +9,26 @@ from typing import Any
 from modelyard.errors import UserError
 from modelyard.ids import digest_bytes
 from modelyard.ports.tables import Tables
-from modelyard.ports.workload import Case, Exam
+from modelyard.ports.workload import MISSING, Case, Exam
 from modelyard.workloads.chatbot import corpus
 
 KEYS = ("id", "question", "history", "answers", "evidence", "unanswerable", "tags")
-MISSING = "missing"
-"""What a case is bound to where its evidence page is not in the corpus: no digest, so it never agrees with one."""
 
 
 def cases(tables: Tables, exam: Exam) -> Iterator[Case]:
     """The rows as cases, each bound to the text of the pages it asks about.
 
     A document the corpus has not is no error: the case is bound to MISSING, and set aside. Raises UserError naming the
-    line that is wrong; lines count from 1.
+    line that is wrong.
     """
-    rows = list(exam.rows)
     seen: dict[str, int] = {}
-    for line, row in enumerate(rows, start=1):
+    for line, row in exam.numbered():
         check_row(row, line)
         if row["id"] in seen:
             raise UserError(f"exam, line {line}: the id {row['id']!r} is already used in line {seen[row['id']]}")
         seen[row["id"]] = line
-    digests = _digests(tables, {each["document"] for row in rows for each in row.get("evidence", ())})
-    for row in rows:
+    digests = _digests(tables, {each["document"] for row in exam.rows for each in row.get("evidence", ())})
+    for row in exam.rows:
         yield _case(row, exam.origin, digests)
 
 
