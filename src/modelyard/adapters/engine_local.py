@@ -16,7 +16,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -108,10 +108,10 @@ class _Worker:
         )
         assert self.process.stdin is not None and self.process.stdout is not None
         self.inlet, self.outlet = self.process.stdin.fileno(), self.process.stdout.fileno()
-        self._rests_since = 0.0
+        self.has_rested, self._rests_since = False, 0.0
 
     def rest(self) -> _Worker:
-        self._rests_since = time.monotonic()
+        self.has_rested, self._rests_since = True, time.monotonic()
         return self
 
     def is_fit(self) -> bool:
@@ -122,8 +122,9 @@ class _Worker:
 class _Run:
     """One run over some workers: gives out batches in order, and puts results in the order of their batches."""
 
-    def __init__(self, workers: Sequence[_Worker], job: bytes, source: Iterator[pa.RecordBatch]) -> None:
-        self._job, self._source, self._workers = job, source, list(workers)
+    def __init__(self, workers: list[_Worker], job: bytes, source: Iterator[pa.RecordBatch]) -> None:
+        """`workers` is changed in place where one has to be replaced."""
+        self._job, self._source, self._workers = job, source, workers
         self._window = AHEAD * len(workers)
         self._given, self._shown = 0, 0
         self._at: dict[_Worker, int | None] = {}  # the batch a worker is at
@@ -135,25 +136,33 @@ class _Run:
 
     def results(self) -> Iterator[pa.RecordBatch]:
         with selectors.DefaultSelector() as selector:
-            for number, worker in enumerate(self._workers):
-                self._begin(number, worker)
-                selector.register(worker.outlet, selectors.EVENT_READ, worker)
+            for worker in list(self._workers):
+                self._begin(worker, selector)
             while self._at:
                 self._give_out()
                 for key, _ in selector.select():
-                    self._hear(key.data)
-                    if key.data not in self._at:
-                        selector.unregister(key.fileobj)
+                    self._hear(key.data, selector)
                 yield from self._in_order()
         yield from self._in_order()
         yield from self._late
 
-    def _begin(self, number: int, worker: _Worker) -> None:
-        self._at[worker] = None
+    def _begin(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
         try:
             send(worker.inlet, JOB, self._job)
         except OSError:
+            worker = self._replace(worker)
+            send(worker.inlet, JOB, self._job)
+        self._at[worker] = None
+        selector.register(worker.outlet, selectors.EVENT_READ, worker)
+
+    def _replace(self, worker: _Worker) -> _Worker:
+        """Another in place of one that died while it waited for work; one that was at work is not replaced."""
+        if not worker.has_rested:
             self._died(worker)
+        fresh = _Worker()
+        self._workers[self._workers.index(worker)] = fresh
+        _stop([worker])
+        return fresh
 
     def _give_out(self) -> None:
         while self._asking and self._given - self._shown < self._window:
@@ -171,11 +180,15 @@ class _Run:
             except OSError:
                 self._died(worker)
 
-    def _hear(self, worker: _Worker) -> None:
+    def _hear(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
         try:
             kind, payload = receive(worker.outlet)
         except (EOFError, OSError):
-            self._died(worker)
+            selector.unregister(worker.outlet)
+            del self._at[worker]
+            self._begin(self._replace(worker), selector)
+            return
+        worker.has_rested = False
         at = self._at[worker]
         if kind == ROWS:
             (self._late if at is None else self._results[at]).append(unpack(payload))
@@ -190,6 +203,7 @@ class _Run:
             if kind == ASK:
                 self._asking.append(worker)
             else:
+                selector.unregister(worker.outlet)
                 del self._at[worker]
 
     def _in_order(self) -> Iterator[pa.RecordBatch]:
