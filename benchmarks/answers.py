@@ -38,7 +38,13 @@ def rows(folder: Path, embedder: MiniLM) -> pa.Table:
     """Every chunk of every document of `folder`, with its vector."""
     sources = (
         pa.RecordBatch.from_pylist(
-            [{"document": path.relative_to(folder).as_posix(), "sha256": ids.digest_file(path), "content": path.read_bytes()}],
+            [
+                {
+                    "document": path.relative_to(folder).as_posix(),
+                    "sha256": ids.digest_file(path),
+                    "content": path.read_bytes(),
+                }
+            ],
             schema=SOURCES,
         )
         for path in sorted(folder.rglob("*"))
@@ -85,13 +91,17 @@ def _share(part: int, whole: int) -> float | None:
     return round(part / whole, 3) if whole else None
 
 
-def _reports(cases: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]], verdicts: Sequence[str]) -> Iterator[str]:
+def _reports(
+    cases: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]], verdicts: Sequence[str]
+) -> Iterator[str]:
     for case, output, verdict in zip(cases, outputs, verdicts, strict=True):
         gold = " | ".join(case["answers"]) or "(unanswerable)"
         pages = ", ".join(f"{e['document']}:{e['page']}" for e in case["evidence"])
         cited = ", ".join(f"{c['document']}:{c['page']}" for c in output["citations"])
         found = [(r["document"], r["page"]) for r in output["retrieved"]]
-        ranks = [found.index((e["document"], e["page"])) + 1 for e in case["evidence"] if (e["document"], e["page"]) in found]
+        ranks = [
+            found.index((e["document"], e["page"])) + 1 for e in case["evidence"] if (e["document"], e["page"]) in found
+        ]
         yield (
             f"{verdict.upper():8}{case['id']} {case['question']}\n"
             + (f"        as: {output['question']}\n" if output["question"] != case["question"] else "")

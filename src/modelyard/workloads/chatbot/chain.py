@@ -16,6 +16,7 @@ from modelyard.workloads.chatbot.cite import merged, verify
 from modelyard.workloads.chatbot.compose import Statement, compose
 from modelyard.workloads.chatbot.conversation import Resolved, read_messages, resolve
 from modelyard.workloads.chatbot.extract import Extractor
+from modelyard.workloads.chatbot.generate import Spent, generate
 from modelyard.workloads.chatbot.page import PageView, page_text, read_page
 from modelyard.workloads.chatbot.question import Question, analyse_question
 from modelyard.workloads.chatbot.retrieve import Catalogue, Page, find_pages
@@ -26,6 +27,8 @@ DEFAULTS: Mapping[str, Any] = {
     "depth": 40,
     "threshold": "0.4",
     "margin": "1.2",
+    "max_words": 60,
+    "max_tokens": 400,
     "glossary": {},
     "weights": {
         "bias": "-20.5",
@@ -60,7 +63,9 @@ class Chatbot:
         self._searcher, self._embedder, self._chat, self._prompt = searcher, embedder, chat, prompt
         self._settings = {**DEFAULTS, **{k: v for k, v in settings.items() if k in DEFAULTS and v is not None}}
         weights = {k: float(v) for k, v in {**DEFAULTS["weights"], **self._settings["weights"]}.items()}
-        glossary = {stem(k.lower()): frozenset(stem(w.lower()) for w in v) for k, v in self._settings["glossary"].items()}
+        glossary = {
+            stem(k.lower()): frozenset(stem(w.lower()) for w in v) for k, v in self._settings["glossary"].items()
+        }
         self._extractor = Extractor(embedder, glossary, weights)
         self._catalogue = Catalogue(searcher)
         self._views: OrderedDict[tuple[str, int], PageView] = OrderedDict()
@@ -79,7 +84,10 @@ class Chatbot:
         call.check()
         pages = self._pages(question, vector)
         call.check()
-        yield from self._extractive(resolved, question, vector, pages, call)
+        if self._chat is not None:
+            yield from self._generative(self._chat, resolved, pages, call)
+        else:
+            yield from self._extractive(resolved, question, vector, pages, call)
 
     def search(self, query: str, k: int) -> list[dict[str, Any]]:
         """What retrieval alone finds: at most `k` hits, best first, one a page."""
@@ -106,7 +114,12 @@ class Chatbot:
     def _pages(self, question: Question, vector: Any) -> list[Page]:
         settings = self._settings
         found = find_pages(
-            self._searcher, self._catalogue, question, vector, pages=2 * int(settings["pages"]), depth=int(settings["depth"])
+            self._searcher,
+            self._catalogue,
+            question,
+            vector,
+            pages=2 * int(settings["pages"]),
+            depth=int(settings["depth"]),
         )
         outdated = self._catalogue.outdated(question)
         kept = [p for p in found if p.document not in outdated]
@@ -118,7 +131,13 @@ class Chatbot:
         views = [(self._view(p.document, p.page), p.score) for p in pages]
         found = self._extractor.candidates(question, views, vector)
         call.check()
-        statements = compose(question, found, float(self._settings["threshold"]), float(self._settings["margin"]))
+        statements = compose(
+            question,
+            found,
+            float(self._settings["threshold"]),
+            float(self._settings["margin"]),
+            int(self._settings["max_words"]),
+        )
         kept: list[Statement] = []
         for statement in statements:
             view = self._view(statement.citation.passage.document, statement.citation.passage.page)
@@ -132,8 +151,30 @@ class Chatbot:
             yield Delta(REFUSAL)
         yield self._response("\n".join(s.text for s in kept), kept, reason, resolved, pages)
 
+    def _generative(self, chat: Chat, resolved: Resolved, pages: Sequence[Page], call: Call) -> Iterator[Event]:
+        """Sentences of a chat model, each shown only once it is checked against the passage that it cites."""
+        kept: list[Statement] = []
+        spent = Spent()
+        passages = [p.passage for p in pages]
+        if passages:
+            limit = int(self._settings["max_tokens"])
+            for statement in generate(chat, self._prompt, resolved.text, passages, call, limit, spent):
+                kept.append(statement)
+                yield Delta(statement.text if len(kept) == 1 else " " + statement.text)
+        reason = None
+        if not kept:
+            reason = "no sentence of the reply was supported" if spent.dropped else "the model found no answer"
+            yield Delta(REFUSAL)
+        yield self._response(" ".join(s.text for s in kept), kept, reason, resolved, pages, spent.usage)
+
     def _response(
-        self, text: str, kept: Sequence[Statement], reason: str | None, resolved: Resolved, pages: Sequence[Page]
+        self,
+        text: str,
+        kept: Sequence[Statement],
+        reason: str | None,
+        resolved: Resolved,
+        pages: Sequence[Page],
+        usage: Mapping[str, int] | None = None,
     ) -> Response:
         refused = not kept
         answer = REFUSAL if refused else text
@@ -146,7 +187,8 @@ class Chatbot:
             "retrieved": [{"document": p.document, "page": p.page, "score": round(p.score, 6)} for p in pages],
         }
         count = self._embedder.count_tokens
-        return Response(answer, output, {"prompt_tokens": count(resolved.text), "completion_tokens": count(answer)})
+        own = {"prompt_tokens": count(resolved.text), "completion_tokens": count(answer)}
+        return Response(answer, output, dict(usage) if usage else own)
 
     def _view(self, document: str, page: int) -> PageView:
         key = (document, page)

@@ -13,7 +13,8 @@ from modelyard.workloads.chatbot.question import Question
 from modelyard.workloads.chatbot.table import Row, Table, is_empty, is_value
 
 _LEANS = re.compile(
-    r"(?:it|its|they|their|them|this|these|those|that|he|she|both|such|the same|here|otherwise|then|also|however|but)\b", re.I
+    r"(?:it|its|they|their|them|this|these|those|that|he|she|both|such|the same|here|otherwise|then|also|however|but)\b",
+    re.I,
 )
 NEAR = 0.9
 """Cells of one row whose log-odds differ by less are told together."""
@@ -29,8 +30,10 @@ class Statement:
     score: float
 
 
-def compose(question: Question, found: Sequence[Candidate], least: float, margin: float) -> list[Statement]:
-    """The statements of the answer, best first, together at most 58 words; none where nothing reaches `least`.
+def compose(
+    question: Question, found: Sequence[Candidate], least: float, margin: float, most: int = MOST_WORDS
+) -> list[Statement]:
+    """The statements of the answer, best first, together at most `most` words; none where nothing reaches `least`.
 
     A second statement is given only where its log-odds are within `margin` of the first's.
     """
@@ -43,9 +46,10 @@ def compose(question: Question, found: Sequence[Candidate], least: float, margin
             break
         if any(_overlap(candidate, s) for s in out):
             continue
-        statement = _cell(question, candidate, found) if candidate.kind == "cell" else _sentence(question, candidate)
+        told = _cell if candidate.kind == "cell" else _sentence
+        statement = told(question, candidate, found, most)
         count = len(statement.text.split())
-        if words + count > MOST_WORDS:
+        if words + count > most:
             continue
         out.append(statement)
         words += count
@@ -58,7 +62,7 @@ def _overlap(candidate: Candidate, statement: Statement) -> bool:
     return same and candidate.start < c.end and c.start < candidate.end
 
 
-def _sentence(question: Question, candidate: Candidate) -> Statement:
+def _sentence(question: Question, candidate: Candidate, _: Sequence[Candidate], most: int) -> Statement:
     view, start, end = candidate.view, candidate.start, candidate.end
     sentence = next((s for s in view.sentences if s.start == start and s.end == end), None)
     if sentence is not None and sentence.lead_start >= 0 and not sentence.item:
@@ -75,31 +79,31 @@ def _sentence(question: Question, candidate: Candidate) -> Statement:
                     if term.stem in words.stems or term.root in words.roots:
                         wider = min(wider, each.start)
                         break
-        if len(view.text[wider:end].split()) <= MOST_WORDS:
+        if len(view.text[wider:end].split()) <= most:
             start = wider
-    start, end = _clipped(question, view.text, start, end)
+    start, end = _clipped(question, view.text, start, end, most)
     quote = view.text[start:end]
     citation = Citation(view.passage_at(start), quote, start, end)
     return Statement(squeeze(quote), citation, "", candidate.score)
 
 
-def _clipped(question: Question, text: str, start: int, end: int) -> tuple[int, int]:
-    """The run of clauses, at most 58 words long, that speaks most of the question's terms."""
-    if len(text[start:end].split()) <= MOST_WORDS:
+def _clipped(question: Question, text: str, start: int, end: int, most: int) -> tuple[int, int]:
+    """The run of clauses, at most `most` words long, that speaks most of the question's terms."""
+    if len(text[start:end].split()) <= most:
         return start, end
     cuts = [start, *(start + m.end() for m in re.finditer(r"[;:,]\s+|\n", text[start:end])), end]
     asked = {t.stem: t.weight for t in question.terms}
     best, span = -1.0, (start, end)
     for i, a in enumerate(cuts[:-1]):
         for b in cuts[i + 1 :]:
-            if len(text[a:b].split()) > MOST_WORDS:
+            if len(text[a:b].split()) > most:
                 break
             from_ = _weight_of(text[a:b], asked)
             if from_ > best or (from_ == best and b - a > span[1] - span[0]):
                 best, span = from_, (a, b)
     if best < 0:
         words = list(re.finditer(r"\S+", text[start:end]))
-        return start, start + words[MOST_WORDS - 1].end()
+        return start, start + words[most - 1].end()
     return span[0], span[0] + len(text[span[0] : span[1]].rstrip(" ,;:\n"))
 
 
@@ -107,13 +111,13 @@ def _weight_of(text: str, asked: dict[str, float]) -> float:
     return sum(w for t, w in asked.items() if t in bag(text).stems)
 
 
-def _cell(question: Question, candidate: Candidate, found: Sequence[Candidate]) -> Statement:
+def _cell(question: Question, candidate: Candidate, found: Sequence[Candidate], most: int) -> Statement:
     table, row = candidate.table, candidate.row
     assert table is not None and row is not None
     alike = [c.column for c in found if c.row is row and c.table is table and c.value >= candidate.value - NEAR]
     columns = sorted(set(alike)) if len(alike) > 1 else [candidate.column]
     text = tell(table, row, columns)
-    if len(text.split()) > MOST_WORDS:
+    if len(text.split()) > most:
         text = tell(table, row, [candidate.column])
     view = candidate.view
     citation = Citation(view.passage_at(row.start), view.text[row.start : row.end], row.start, row.end)

@@ -85,7 +85,11 @@ def _turn(at: int, message: Any) -> Turn:
     if isinstance(content, Sequence) and not isinstance(content, bytes):
         parts = []
         for part in content:
-            if not isinstance(part, Mapping) or part.get("type") not in ("text", "input_text") or not isinstance(part.get("text"), str):
+            if (
+                not isinstance(part, Mapping)
+                or part.get("type") not in ("text", "input_text")
+                or not isinstance(part.get("text"), str)
+            ):
                 raise RequestError(f'message {at + 1}: only parts {{"type": "text", "text": ...}} can be read')
             parts.append(part["text"])
         return Turn(role, "\n".join(parts))
@@ -105,7 +109,9 @@ def resolve(turns: Sequence[Turn], history_turns: int, vectors: Vectors) -> Reso
 
 _OPENING = re.compile(
     r"(?:(?:ok(?:ay)?|thanks|thank you|and|but|so|or|also|then|now)[,.!]?\s+)*(?:and|but|or|so|also|then|what about|how about|how is it|"
-    r"what if|and if|same (?:question )?for|the same for)\b[,\s]*(?:(?:about|if|what about|how about|also)\b\s*)?", re.I)
+    r"what if|and if|same (?:question )?for|the same for)\b[,\s]*(?:(?:about|if|what about|how about|also)\b\s*)?",
+    re.I,
+)
 _WH = re.compile(r"\b(?:what|which|who|whom|whose|when|where|why|how)\b", re.I)
 _VERB = re.compile(r"(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have|had)\b", re.I)
 _POINTS = re.compile(
@@ -118,12 +124,19 @@ _POINTS = re.compile(
 )
 _AGAIN = re.compile(
     r"(?:what|how (?:much|many|long|often|high|large|big))\s+(?:is|are|was|were|about|would|will|does|do)\s+(?:it|that|this|they|those|these)(?:\s+be)?\s+"
-    r"((?:for|in|at|with|on|under|by)\s.+)", re.I)
+    r"((?:for|in|at|with|on|under|by)\s.+)",
+    re.I,
+)
 """The same question again of something else: "How much is it for grade 7?" """
-_PHRASE = re.compile(r"^(for|in|at|on|with|to|from|by|under|during|after|before|of|per|as|about|between|within|outside|inside|without)\s+(.+)$", re.I)
+_PHRASE = re.compile(
+    r"^(for|in|at|on|with|to|from|by|under|during|after|before|of|per|as|about|between|within|outside|inside|without)\s+(.+)$",
+    re.I,
+)
 _ID = re.compile(r"\b([A-Za-z]{3,})s?\s+(\d{1,4}|[A-Z])\b")
 _YEAR = re.compile(r"\b(?:FY)?(?:19|20)\d\d\b")
-_NAME = re.compile(r"(?<![.?!] )(?<!^)\b[A-Z\u00c0-\u00de][\w&-]*(?:\s+(?:and |of |the )?[A-Z\u00c0-\u00de0-9][\w&-]*)*")
+_NAME = re.compile(
+    r"(?<![.?!] )(?<!^)\b[A-Z\u00c0-\u00de][\w&-]*(?:\s+(?:and |of |the )?[A-Z\u00c0-\u00de0-9][\w&-]*)*"
+)
 
 
 def _resolve(text: str, before: Resolved | None, vectors: Vectors) -> Resolved:
@@ -134,13 +147,13 @@ def _resolve(text: str, before: Resolved | None, vectors: Vectors) -> Resolved:
     asks = _WH.search(rest) is not None or _VERB.match(rest) is not None
     weight = len(_content(rest))
     if not asks or (opening and opening.end() and re.search(r"\b(?:about|if|same)\b", opening[0], re.I)):
-        short = opening is not None and opening.end() > 0 or weight <= 4 and len(text.split()) <= 8
+        short = (opening is not None and opening.end() > 0) or (weight <= 4 and len(text.split()) <= 8)
         if short:
             return Resolved(_substitute(rest.strip(" ?.!"), before.own, vectors), before.inherited)
         return Resolved(text)
     again = _AGAIN.match(rest)
     if again and len(_content(again[1])) <= 4:
-        return Resolved(_substitute(again[1].strip(), before.own, vectors), before.inherited)
+        return Resolved(_substitute(again[1].strip(" ?.!"), before.own, vectors), before.inherited)
     if _points_back(rest) or (opening and opening.end() and weight <= 2) or weight == 0:
         return Resolved(rest if opening else text, before.text)
     return Resolved(text)
@@ -211,7 +224,11 @@ def _likeliest(
     known = vectors([core, *(before[a:b] for a, b in spans)])
     scored = []
     for a, b in spans:
-        bonus = 0.15 if preposition and re.search(rf"\b{preposition}\s+(?:the |a |an |my |our )?$", before[:a], re.I) else 0.0
+        bonus = (
+            0.15
+            if preposition and re.search(rf"\b{preposition}\s+(?:the |a |an |my |our )?$", before[:a], re.I)
+            else 0.0
+        )
         scored.append((float(known[core] @ known[before[a:b]]) + bonus, b - a, (a, b)))
     scored.sort(key=lambda s: (-s[0], -s[1]))
     return [scored[0][2]] if scored[0][0] >= least else []
@@ -221,7 +238,11 @@ def _clause(new: str, before: str, vectors: Vectors) -> str:
     """The clause of `before` that says something of the same kind as the clause `new`; "" where there is none."""
     if len(_content(new)) < 2:
         return ""
-    clauses = [c.strip() for c in re.split(r"[.;,]\s+|\s+and\s+|\s+but\s+", before) if not _WH.search(c) and len(_content(c)) >= 1]
+    clauses = [
+        c.strip()
+        for c in re.split(r"[.;,]\s+|\s+and\s+|\s+but\s+", before)
+        if not _WH.search(c) and len(_content(c)) >= 1
+    ]
     if not clauses:
         return ""
     known = vectors([new, *clauses])

@@ -26,7 +26,9 @@ MOST_WORDS = 58
 _TOTAL = re.compile(r"(?:grand |sub)?total|sum\b|all\b", re.I)
 _QUARTER = re.compile(r"\b[QH][1-4]\b")
 _YEAR = re.compile(r"(?<![\d.,])(?:19|20)\d\d(?![\d,]|\.\d)")
-_LEANS = re.compile(r"(?:it|its|they|their|them|this|these|those|that|he|she|both|such|the same|here|otherwise|then|also)\b", re.I)
+_LEANS = re.compile(
+    r"(?:it|its|they|their|them|this|these|those|that|he|she|both|such|the same|here|otherwise|then|also)\b", re.I
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,9 @@ class Candidate:
 class Extractor:
     """Weighs statements. Keeps vectors of statements and words it has met (bounded)."""
 
-    def __init__(self, embedder: Embedder, glossary: Mapping[str, frozenset[str]], weights: Mapping[str, float]) -> None:
+    def __init__(
+        self, embedder: Embedder, glossary: Mapping[str, frozenset[str]], weights: Mapping[str, float]
+    ) -> None:
         self._alike = Alike(embedder)
         self._gists = Alike(embedder, 4_000)
         self._glossary = glossary
@@ -91,7 +95,12 @@ class Extractor:
         for sentence in view.sentences:
             yield self._sentence(question, view, sentence, sentence.start)
             # Two sentences in a row may answer where neither does alone.
-            if before is not None and sentence.lead_start >= 0 and before.start >= sentence.lead_start and not sentence.item:
+            if (
+                before is not None
+                and sentence.lead_start >= 0
+                and before.start >= sentence.lead_start
+                and not sentence.item
+            ):
                 if len(view.text[before.start : sentence.end].split()) <= MOST_WORDS:
                     yield self._sentence(question, view, sentence, before.start)
             before = sentence
@@ -100,7 +109,11 @@ class Extractor:
 
     def _sentence(self, question: Question, view: PageView, sentence: Sentence, start: int) -> Candidate:
         text = squeeze(view.text[start : sentence.end])
-        lead = squeeze(view.text[sentence.lead_start : start]) if 0 <= sentence.lead_start < start else squeeze(sentence.lead)
+        lead = (
+            squeeze(view.text[sentence.lead_start : start])
+            if 0 <= sentence.lead_start < start
+            else squeeze(sentence.lead)
+        )
         section = _section(sentence.section)
         zones = ((text, 1.0), (lead, 0.7), (section, 0.9), (f"{view.title} {view.period}", 0.8))
         covered = _cover(question.terms, zones, self._glossary)
@@ -141,10 +154,10 @@ class Extractor:
                 }
                 zones = ((label, 1.0), (column, 1.0), *context, (row.group, 0.9))
                 name = _row_name(table, row)
-                gist = ". ".join(p for p in (view.title, _section(table.section), _caption(table), f"{name}, {own}") if p)
-                yield Candidate(
-                    view, row.start, row.end, own, zones, "cell", gist, marks, table, row, j, covered
+                gist = ". ".join(
+                    p for p in (view.title, _section(table.section), _caption(table), f"{name}, {own}") if p
                 )
+                yield Candidate(view, row.start, row.end, own, zones, "cell", gist, marks, table, row, j, covered)
 
     def _met(self, terms: Sequence[Term], view: PageView, table: Table) -> _Met:
         """Where in `table` each term is spoken of."""
@@ -153,9 +166,9 @@ class Extractor:
         caption = _plain_caption(table)
         context = ((caption, 0.95), (_section(table.section), 0.9), (f"{view.title} {view.period}", 0.85))
         around = np.array([max(strength(t, text, glossary) * w for text, w in context) for t in terms])
-        by_column = np.array(
-            [[strength(t, c, glossary) for t in terms] for c in columns]
-        ).reshape(len(columns), len(terms))
+        by_column = np.array([[strength(t, c, glossary) for t in terms] for c in columns]).reshape(
+            len(columns), len(terms)
+        )
         by_cell = np.zeros((len(table.rows), len(columns), len(terms)))
         for r, row in enumerate(table.rows):
             labels = _labels(table, row)
@@ -163,7 +176,9 @@ class Extractor:
                 for i, term in enumerate(terms):
                     if j in labels:
                         text = f"{labels[j]} {view.legend.get(cell, '')}"
-                        by_cell[r, j, i] = strength(term, text, glossary) if not _only_head(term, table, j, cell) else 0.0
+                        by_cell[r, j, i] = (
+                            strength(term, text, glossary) if not _only_head(term, table, j, cell) else 0.0
+                        )
                     elif term.kind == "number" and term.stem in bag(cell).stems:
                         by_cell[r, j, i] = 0.9  # the value itself may be named, with its row asked for
             if row.group:
@@ -176,7 +191,9 @@ class Extractor:
         if not found:
             return []
         vectors = self._gists.vectors([t for c in found for t in (c.gist, c.own)])
-        open_terms = [t for t in question.terms if t.kind == "word" and not t.hard and any(c.covered[t.stem] < 0.7 for c in found)]
+        open_terms = [
+            t for t in question.terms if t.kind == "word" and not t.hard and any(c.covered[t.stem] < 0.7 for c in found)
+        ]
         texts = {text for c in found for text, w in c.zones[:3] if w >= 0.75 and text}
         alike = self._alike.best(open_terms, sorted(texts)) if open_terms else {}
         near = {c: max(float(vectors[c.gist] @ vector), float(vectors[c.own] @ vector)) for c in found}
@@ -193,7 +210,11 @@ class Extractor:
             marks["lead"] = max(-0.3, min(0.3, near[c] - rest))
             marks["missing"] = max((t.weight * (1 - covered[t.stem]) for t in question.terms), default=0.0)
             focus = [t for t in question.terms if t.focus]
-            marks["focus"] = sum(t.weight * covered[t.stem] for t in focus) / sum(t.weight for t in focus) if focus else marks["coverage"]
+            marks["focus"] = (
+                sum(t.weight * covered[t.stem] for t in focus) / sum(t.weight for t in focus)
+                if focus
+                else marks["coverage"]
+            )
             marks["hard"] = float(sum(t.hard and covered[t.stem] < 0.5 for t in question.terms))
             marks["cell"] = float(c.kind == "cell")
             out.append(replace(c, marks=marks, covered=covered, value=self.value(marks)))
@@ -227,7 +248,7 @@ class _Met:
             here = max(told[i], self.columns[column, i])
             if term.kind in ("year", "quarter") and here < 0.5:
                 text = self.columns_text[column]
-                if term.kind == "year" and _YEAR.search(text) or term.kind == "quarter" and _QUARTER.search(text):
+                if (term.kind == "year" and _YEAR.search(text)) or (term.kind == "quarter" and _QUARTER.search(text)):
                     best[i], clash[i] = 0.0, 1.0
                     continue
             if here >= 0.7 or self.around[i] >= (0.8 if term.kind in ("year", "quarter") else 0.94):
@@ -241,9 +262,15 @@ class _Met:
 
     def extreme(self, table: Table, row: int, column: int, question: Question) -> float:
         """1 where the question asks for the greatest (or least) and the cell is that of its column, else 0."""
-        if not question.superlative or any(self.cells[:, :, i].max(initial=0.0) >= 0.9 for i, t in enumerate(question.terms) if t.hard):
+        if not question.superlative or any(
+            self.cells[:, :, i].max(initial=0.0) >= 0.9 for i, t in enumerate(question.terms) if t.hard
+        ):
             return 0.0
-        values = {r: v for r, x in enumerate(table.rows) if (v := value_of(x.cells[column])) is not None and not _TOTAL.match(x.cells[0])}
+        values = {
+            r: v
+            for r, x in enumerate(table.rows)
+            if (v := value_of(x.cells[column])) is not None and not _TOTAL.match(x.cells[0])
+        }
         if row not in values or len(values) < 3:
             return 0.0
         best = max(values.values()) if question.superlative > 0 else min(values.values())
@@ -269,7 +296,14 @@ def _same_place(a: Candidate, b: Candidate) -> bool:
 
 def _first_look(question: Question, c: Candidate) -> float:
     m = c.marks
-    return _share(question, c.covered) + 0.15 * m["fit"] + 0.1 * m["rank"] - 0.3 * m.get("clash", 0.0) + 0.2 * m.get("extreme", 0.0) - 0.1 * m["told"]
+    return (
+        _share(question, c.covered)
+        + 0.15 * m["fit"]
+        + 0.1 * m["rank"]
+        - 0.3 * m.get("clash", 0.0)
+        + 0.2 * m.get("extreme", 0.0)
+        - 0.1 * m["told"]
+    )
 
 
 def _section(path: str) -> str:
@@ -277,7 +311,9 @@ def _section(path: str) -> str:
     return " ".join(part for part in path.split(" > ")[1:] if len(part) < 60)
 
 
-def _cover(terms: Sequence[Term], zones: Sequence[tuple[str, float]], glossary: Mapping[str, frozenset[str]]) -> dict[str, float]:
+def _cover(
+    terms: Sequence[Term], zones: Sequence[tuple[str, float]], glossary: Mapping[str, frozenset[str]]
+) -> dict[str, float]:
     return {t.stem: max(strength(t, text, glossary) * weight for text, weight in zones) for t in terms}
 
 

@@ -14,23 +14,7 @@ from functools import lru_cache
 from modelyard.calc.text import analyse, fold, stem
 
 LIGHT = frozenset(
-    """able allow allowed also amount any anybody anyone anything apply applies available been before being both case
-    certain cover covered current currently different each either else ever every exact exactly example far find first
-    following follow general generally get gets getting give given gives go goes going got happen happens hold holds
-    include included including instead just keep know known let like long longer make makes made many may maybe me
-    mention mentioned might more most much must my name named need needed needs new no not now number number of one
-    only other our own per permitted please possible provide provided put receive received receives regarding require
-    required requires same say says see set several shall should show some somebody someone something stand state
-    stated still take taken takes tell than there thing things time times total two type under until up us use used
-    uses using usual usually value want wants we well what whether while within without yes yet you your i he she they
-    his her him company companies document documents policy according entitle entitled supposed actually often
-    during after since between against over across per via down out off upon among
-    minimum maximum highest lowest largest smallest least greatest biggest most fewest best worst
-    occur occurs happen come comes came react meet met look looking ask asks start done doing made got mean means count counts
-    quickly fast soon quick early heavy tall loud big high deep wide old warm hot cold far extra additional altogether roughly about
-    approximately today yesterday tomorrow right ok okay thanks thank else mine myself another everyone everybody
-    haven hasn don doesn didn isn aren wasn weren won wouldn shouldn couldn can cannot havent hasnt dont doesnt didnt isnt
-    arent wasnt wont wouldnt cant am did because way ways next last let lets try want wish wants thinking think believe""".split()
+    ["able", "allow", "allowed", "also", "amount", "any", "anybody", "anyone", "anything", "apply", "applies", "available", "been", "before", "being", "both", "case", "certain", "cover", "covered", "current", "currently", "different", "each", "either", "else", "ever", "every", "exact", "exactly", "example", "far", "find", "first", "following", "follow", "general", "generally", "get", "gets", "getting", "give", "given", "gives", "go", "goes", "going", "got", "happen", "happens", "hold", "holds", "include", "included", "including", "instead", "just", "keep", "know", "known", "let", "like", "long", "longer", "make", "makes", "made", "many", "may", "maybe", "me", "mention", "mentioned", "might", "more", "most", "much", "must", "my", "name", "named", "need", "needed", "needs", "new", "no", "not", "now", "number", "number", "of", "one", "only", "other", "our", "own", "per", "permitted", "please", "possible", "provide", "provided", "put", "receive", "received", "receives", "regarding", "require", "required", "requires", "same", "say", "says", "see", "set", "several", "shall", "should", "show", "some", "somebody", "someone", "something", "stand", "state", "stated", "still", "take", "taken", "takes", "tell", "than", "there", "thing", "things", "time", "times", "total", "two", "type", "under", "until", "up", "us", "use", "used", "uses", "using", "usual", "usually", "value", "want", "wants", "we", "well", "what", "whether", "while", "within", "without", "yes", "yet", "you", "your", "i", "he", "she", "they", "his", "her", "him", "company", "companies", "document", "documents", "policy", "according", "entitle", "entitled", "supposed", "actually", "often", "during", "after", "since", "between", "against", "over", "across", "per", "via", "down", "out", "off", "upon", "among", "minimum", "maximum", "highest", "lowest", "largest", "smallest", "least", "greatest", "biggest", "most", "fewest", "best", "worst", "occur", "occurs", "happen", "come", "comes", "came", "react", "meet", "met", "look", "looking", "ask", "asks", "start", "done", "doing", "made", "got", "mean", "means", "count", "counts", "quickly", "fast", "soon", "quick", "early", "heavy", "tall", "loud", "big", "high", "deep", "wide", "old", "warm", "hot", "cold", "far", "extra", "additional", "altogether", "roughly", "about", "approximately", "today", "yesterday", "tomorrow", "right", "ok", "okay", "thanks", "thank", "else", "mine", "myself", "another", "everyone", "everybody", "haven", "hasn", "don", "doesn", "didn", "isn", "aren", "wasn", "weren", "won", "wouldn", "shouldn", "couldn", "can", "cannot", "havent", "hasnt", "dont", "doesnt", "didnt", "isnt", "arent", "wasnt", "wont", "wouldnt", "cant", "am", "did", "because", "way", "ways", "next", "last", "let", "lets", "try", "want", "wish", "wants", "thinking", "think", "believe"]
 )
 """Words of a question that tell little about its subject: their absence from a passage weighs next to nothing."""
 
@@ -99,16 +83,21 @@ brazil brazilian | australia australian | europe european eu | asia asian | afri
 NUMBER_WORDS = {
     word: str(value)
     for value, words in enumerate(
-        """zero|one first|two second twice|three third|four fourth|five fifth|six sixth|seven seventh|eight eighth|nine ninth
-        |ten tenth|eleven eleventh|twelve twelfth|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen|twenty""".split("|")
+        ["zero", "one first", "two second twice", "three third", "four fourth", "five fifth", "six sixth", "seven seventh", "eight eighth", "nine ninth\n        ", "ten tenth", "eleven eleventh", "twelve twelfth", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"]
     )
     for word in words.split()
-} | {"thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "seventy": "70", "eighty": "80", "ninety": "90", "hundred": "100"}
+} | {
+    "thirty": "30",
+    "forty": "40",
+    "fifty": "50",
+    "sixty": "60",
+    "seventy": "70",
+    "eighty": "80",
+    "ninety": "90",
+    "hundred": "100",
+}
 
-_ENDINGS = (
-    "isation ization ication ations ation ition ement ments ment ances ance ences ence ability ibility able ible ness "
-    "ators ator ings ors ers or er ions ion als al ly ives ive ity ant ent ed ing y e s"
-).split()
+_ENDINGS = ["isation", "ization", "ication", "ations", "ation", "ition", "ement", "ments", "ment", "ances", "ance", "ences", "ence", "ability", "ibility", "able", "ible", "ness", "ators", "ator", "ings", "ors", "ers", "or", "er", "ions", "ion", "als", "al", "ly", "ives", "ive", "ity", "ant", "ent", "ed", "ing", "y", "e", "s"]
 
 
 @lru_cache(maxsize=1 << 16)

@@ -113,7 +113,9 @@ def strength(term: Term, text: str, glossary: Mapping[str, frozenset[str]] | Non
     return 0.0
 
 
-_RUN = re.compile(r"\W{0,2}(?:no\.?\s*|number\s+)?((?:\d+|[A-Z]|[IVX]{1,4})(?:\s*(?:,|and|or|to|[-\u2013]|up to)\s*(?:\d+|[A-Z])\b)*(?:\s+(?:and|or)\s+(?:more|above|over|higher|up)|\s+upwards)?)(?!\w)")
+_RUN = re.compile(
+    r"\W{0,2}(?:no\.?\s*|number\s+)?((?:\d+|[A-Z]|[IVX]{1,4})(?:\s*(?:,|and|or|to|[-\u2013]|up to)\s*(?:\d+|[A-Z])\b)*(?:\s+(?:and|or)\s+(?:more|above|over|higher|up)|\s+upwards)?)(?!\w)"
+)
 
 
 def _identified(term: Term, text: str) -> float:
@@ -128,7 +130,9 @@ def _identified(term: Term, text: str) -> float:
         if run is None:
             continue
         listed = run[1].replace("upwards", "and above")
-        if re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", listed) or (term.value is not None and within(term.value, listed)):
+        if re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", listed) or (
+            term.value is not None and within(term.value, listed)
+        ):
             return 1.0
     return 0.0
 

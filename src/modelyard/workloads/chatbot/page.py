@@ -59,7 +59,9 @@ class PageView:
         return self.passages[-1]
 
 
-_LEGEND = re.compile(r"(?:^|[.;,(]\s+|\s)([A-Z][A-Z0-9]{0,4})\s?[:=]\s+([A-Z][a-z][\w\u00c0-\u017f -]{1,40}?)(?=[.;,)]|$|\n)", re.M)
+_LEGEND = re.compile(
+    r"(?:^|[.;,(]\s+|\s)([A-Z][A-Z0-9]{0,4})\s?[:=]\s+([A-Z][a-z][\w\u00c0-\u017f -]{1,40}?)(?=[.;,)]|$|\n)", re.M
+)
 
 
 def read_page(passages: Sequence[Passage], before: str = "", after: str = "") -> PageView:
@@ -146,7 +148,14 @@ def _table_end(lines: list[Line], at: int) -> int:
         # A group's heading, or the rest of a label, stands alone between rows.
         ahead = lines[end + 1 : end + 2]
         alone = lines[end].text.strip()
-        if alone and len(alone) < 60 and not alone.endswith(".") and ahead and len(ahead[0].cells) > 1 and not _caption(alone):
+        if (
+            alone
+            and len(alone) < 60
+            and not alone.endswith(".")
+            and ahead
+            and len(ahead[0].cells) > 1
+            and not _caption(alone)
+        ):
             end += 1
             continue
         break
@@ -191,7 +200,9 @@ def _paragraphs(lines: list[Line]) -> list[tuple[int, int, str, bool]]:
             previous = ""
             continue
         bullet = _BULLET.match(line.text)
-        start = line.start + (bullet.end() if bullet and len(bullet[0].strip()) < 4 else len(line.text) - len(line.text.lstrip()))
+        start = line.start + (
+            bullet.end() if bullet and len(bullet[0].strip()) < 4 else len(line.text) - len(line.text.lstrip())
+        )
         # A short line that ends a sentence ends its paragraph.
         broke = previous.endswith((".", ":")) and len(previous) < 0.7 * width
         if bullet or not open_ or broke or (out[-1][2] != line.section and not content[0].islower()):
@@ -216,14 +227,21 @@ def _heading(line: Line, content: str) -> bool:
     last = line.section.split(" > ")[-1].strip()
     if content == last or content.lstrip("#0123456789. ") == last.lstrip("#0123456789. "):
         return True
-    return len(content) < 70 and content[-1] not in ".:;,!?" and _NUMBERED.match(content) is not None and len(content.split()) < 9
+    return (
+        len(content) < 70
+        and content[-1] not in ".:;,!?"
+        and _NUMBERED.match(content) is not None
+        and len(content.split()) < 9
+    )
 
 
 def _split(text: str, start: int, end: int) -> list[tuple[int, int]]:
     spans: list[tuple[int, int]] = []
     at = start
     for match in _STOP.finditer(text, start, end):
-        if _ABBREVIATION.search(text[at : match.start() + 1]) and not text[at : match.start()].endswith(tuple("0123456789")):
+        if _ABBREVIATION.search(text[at : match.start() + 1]) and not text[at : match.start()].endswith(
+            tuple("0123456789")
+        ):
             continue
         spans.append((at, match.end()))
         at = match.end() + len(text[match.end() : end]) - len(text[match.end() : end].lstrip())

@@ -11,30 +11,42 @@ from typing import Literal
 from modelyard.calc.text import STOP_WORDS, analyse, fold, stem
 from modelyard.workloads.chatbot.lexicon import LIGHT, NUMBER_WORDS, root
 
-Kind = Literal["number", "money", "percent", "duration", "frequency", "date", "person", "place", "polar", "reason", "thing"]
+Kind = Literal[
+    "number", "money", "percent", "duration", "frequency", "date", "person", "place", "polar", "reason", "thing"
+]
 
 _KINDS: tuple[tuple[str, Kind], ...] = (
     (r"\b(?:what|which) (?:percentage|percent|proportion|share)\b|\bhow many percent\b", "percent"),
-    (r"\bhow (?:long|soon|quickly|fast)\b|\b(?:what|which) (?:\w+ )?(?:period|duration)\b|\bhow (?:far|much) (?:in advance|ahead|earlier)\b", "duration"),
+    (
+        r"\bhow (?:long|soon|quickly|fast)\b|\b(?:what|which) (?:\w+ )?(?:period|duration)\b|\bhow (?:far|much) (?:in advance|ahead|earlier)\b",
+        "duration",
+    ),
     (r"\bhow many (?:\w+ )?(?:seconds|minutes|hours|days|weeks|months|years)\b", "duration"),
     (r"\bhow often\b|\bhow frequently\b", "frequency"),
     (r"\bhow (?:many|big|large|high|tall|heavy|far|deep|wide|old|warm|hot|cold|loud)\b", "number"),
     (r"\bhow much\b", "number"),
     (r"\bwho\b|\bwhom\b|\bwhose\b", "person"),
-    (r"\bwhen\b|\b(?:what|which) (?:date|day|month|year|time|weekday)\b|\b(?:until|by|from|since) (?:when|what)\b", "date"),
+    (
+        r"\bwhen\b|\b(?:what|which) (?:date|day|month|year|time|weekday)\b|\b(?:until|by|from|since) (?:when|what)\b",
+        "date",
+    ),
     (r"\bwhere\b", "place"),
     (r"\bwhy\b|\bwhat (?:is|was|were|are) the (?:reason|cause)s?\b", "reason"),
     (r"\b(?:cost|price|fee|salary|revenue|profit|budget|bonus|allowance|deposit)\b", "money"),
 )
-_POLAR = re.compile(r"(?:and |but |so |or )?(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have|had|am)\b", re.I)
+_POLAR = re.compile(
+    r"(?:and |but |so |or )?(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have|had|am)\b",
+    re.I,
+)
 _UNITS = {
     stem(u): u
-    for u in "second minute hour day week month year percent euro dollar pound km kilometre kilometer metre meter cm mm kg gram tonne ton"
-    " litre liter degree bar volt watt people person employee piece unit device user page copy time night night".split()
+    for u in ["second", "minute", "hour", "day", "week", "month", "year", "percent", "euro", "dollar", "pound", "km", "kilometre", "kilometer", "metre", "meter", "cm", "mm", "kg", "gram", "tonne", "ton", "litre", "liter", "degree", "bar", "volt", "watt", "people", "person", "employee", "piece", "unit", "device", "user", "page", "copy", "time", "night", "night"]
 }
-_HEADS = frozenset(stem(u) for u in "people person employee piece unit device user page copy".split())
+_HEADS = frozenset(stem(u) for u in ["people", "person", "employee", "piece", "unit", "device", "user", "page", "copy"])
 _CURRENCY = r"(?:EUR|USD|GBP|CHF|DKK|CZK|[$\u20ac\u00a3])"
-_NUMBER = re.compile(rf"({_CURRENCY}\s?)?(?<![\w.,])(\d[\d,. \u00a0]*\d|\d)(?![\w])(\s?%|\s?{_CURRENCY})?(?:[\s-]+([a-zA-Z]+))?")
+_NUMBER = re.compile(
+    rf"({_CURRENCY}\s?)?(?<![\w.,])(\d[\d,. \u00a0]*\d|\d)(?![\w])(\s?%|\s?{_CURRENCY})?(?:[\s-]+([a-zA-Z]+))?"
+)
 _YEAR = re.compile(r"(?<![\w.,-])(?:FY|fy)?\s?((?:19|20)\d\d)(?!\w|[.,]\d)")
 _ID = re.compile(
     r"\b([A-Z][a-z\u00df-\u017f]{2,}|(?i:grade|level|class|tier|band|zone|line|area|phase|step|stage|hall|room|table|chapter|section|category|type|"
@@ -42,11 +54,12 @@ _ID = re.compile(
     r"plan|round|batch|size|building|block|code|option|schedule))s?\s+(?:no\.?\s*|number\s+)?(\d{1,4}|[A-Z]|[IVX]{1,4})(?![\w.,:]*\d)(?!\w)"
 )
 _NAME = re.compile(r"[A-Z\u00c0-\u00de][\w\u00c0-\u017f&'-]*|\w*\d\w*[A-Za-z]\w*|[A-Za-z]+\d\w*")
-_ASKS = frozenset("what which who whom whose when where why how is are was were do does did can could may must should will would".split())
+_ASKS = frozenset(
+    ["what", "which", "who", "whom", "whose", "when", "where", "why", "how", "is", "are", "was", "were", "do", "does", "did", "can", "could", "may", "must", "should", "will", "would"]
+)
 _QUARTER = re.compile(r"\b(?:q([1-4])|(first|second|third|fourth|1st|2nd|3rd|4th) quarter)\b", re.I)
 _CALENDAR = frozenset(
-    """am pm ok okay january february march april may june july august september october november december monday tuesday wednesday
-    thursday friday saturday sunday i euro euros""".split()
+    ["am", "pm", "ok", "okay", "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "i", "euro", "euros"]
 )
 
 
@@ -120,7 +133,7 @@ def _analyse(text: str, rarity: Callable[[str], float], everywhere: Callable[[st
     aside = _aside(clean)
     for word in re.findall(r"[^\W_]+(?:[&'.][^\W_]+)*", re.sub(r"(?<=\d)[,.\u00a0](?=\d)", "", spent)):
         for each in analyse(word):
-            if each in terms or each.replace(".", "").isdigit() and each in {t.stem for t in terms.values()}:
+            if each in terms or (each.replace(".", "").isdigit() and each in {t.stem for t in terms.values()}):
                 continue
             bare = fold(word).lower().replace("'", "")
             light = bare in LIGHT or each in LIGHT or bare in NUMBER_WORDS or bool(degree and degree[1] == bare)
@@ -134,7 +147,13 @@ def _analyse(text: str, rarity: Callable[[str], float], everywhere: Callable[[st
             is_focus = each in focus and not light
             name = named and not common
             terms[each] = Term(
-                word, each, root(each), weight * (1.25 if is_focus else 1.0), "name" if name else "word", name, focus=is_focus
+                word,
+                each,
+                root(each),
+                weight * (1.25 if is_focus else 1.0),
+                "name" if name else "word",
+                name,
+                focus=is_focus,
             )
     return Question(clean, kind, tuple(terms.values()), years, _superlative(lower), polar)
 
@@ -163,9 +182,13 @@ def _identifiers(text: str) -> list[Term]:
     out = []
     for match in _ID.finditer(text):
         noun, value = stem(fold(match[1]).lower()), match[2]
-        if value == "I" or match.start() == 0 and match[1].lower() in _ASKS:
+        if value == "I" or (match.start() == 0 and match[1].lower() in _ASKS):
             continue
-        if fold(match[1]).lower() in STOP_WORDS | LIGHT | _CALENDAR or noun in _UNITS or (len(value) == 4 and value[:2] in ("19", "20")):
+        if (
+            fold(match[1]).lower() in STOP_WORDS | LIGHT | _CALENDAR
+            or noun in _UNITS
+            or (len(value) == 4 and value[:2] in ("19", "20"))
+        ):
             continue
         after = re.match(r"\s+([a-z]+)", text[match.end() :])
         counts = value.isdigit() and after is not None and stem(after[1]) in _UNITS and stem(after[1]) not in _HEADS
@@ -190,7 +213,13 @@ def _numbers(text: str, lower: str) -> list[Term]:
             value = float(each[0])
         except ValueError:
             continue
-        noun = "euro" if match[1] or (match[3] and "%" not in match[3]) else "percent" if match[3] else stem((match[4] or "").lower())
+        noun = (
+            "euro"
+            if match[1] or (match[3] and "%" not in match[3])
+            else "percent"
+            if match[3]
+            else stem((match[4] or "").lower())
+        )
         out.append(Term(match[0].strip(), each[0], each[0], 0.5, "number", False, value, noun))
     for match in re.finditer(r"\b([a-z]+)[\s-]+([a-z]+)", lower):
         if match[1] in NUMBER_WORDS and stem(match[2]) in _UNITS and match[1] not in ("one", "first", "second", "once"):
@@ -235,7 +264,9 @@ _LEAST = r"(?:lowest|smallest|least|fewest|shortest|lightest|cheapest|worst|earl
 
 def _superlative(lower: str) -> int:
     """Only where one of several is asked for ("Which site has the most ..."): "the most I may spend" is a limit."""
-    asked = re.search(r"\b(?:which|who|what [a-z]+ (?:has|had|is|was|got|made|needs|takes)|where|in (?:which|what))\b", lower)
+    asked = re.search(
+        r"\b(?:which|who|what [a-z]+ (?:has|had|is|was|got|made|needs|takes)|where|in (?:which|what))\b", lower
+    )
     if not asked:
         return 0
     if re.search(rf"\b{_GREATEST}\b(?!\s+(?:i|we|a|an|you|one|may|can|recent))", lower[asked.start() :]):
@@ -250,18 +281,35 @@ _FITS: dict[str, re.Pattern[str]] = {
     "duration": re.compile(
         rf"(?:\d|\b(?:a|an|{_COUNTS}|several|half)\b)[\s\w().-]{{0,16}}"
         r"\b(?:second|minute|hour|day|week|month|year|ms|min|character|digit|metre|meter|mm|cm|km|page|word|mile)s?\b"
-        r"|\byears?\b.*\d|\b(?:immediately|at once|permanent|ever|same day|unlimited|unpaid)\b|\b(?:within|until|by) \w+", re.I),
-    "frequency": re.compile(r"\b(?:every|each|once|twice|times|daily|weekly|monthly|quarterly|yearly|annual|annually|continuous|repeat|interval)\w*\b|\bper\b|\ba (?:day|week|month|year)\b"
-        r"|\d+ (?:day|week|month|year|hour)s?", re.I),
-    "date": re.compile(rf"\b{_MONTH}\b|\b(?:19|20)\d\d\b|\d\d?[:.]\d\d|\bq[1-4]\b|days?\b|quarter|week|month|year|noon|midnight|\bwhen\b|\bafter\b|\bbefore\b|hours?\b|\bnever\b|\bat once\b|\d(?:st|nd|rd|th)\b", re.I),
+        r"|\byears?\b.*\d|\b(?:immediately|at once|permanent|ever|same day|unlimited|unpaid)\b|\b(?:within|until|by) \w+",
+        re.I,
+    ),
+    "frequency": re.compile(
+        r"\b(?:every|each|once|twice|times|daily|weekly|monthly|quarterly|yearly|annual|annually|continuous|repeat|interval)\w*\b|\bper\b|\ba (?:day|week|month|year)\b"
+        r"|\d+ (?:day|week|month|year|hour)s?",
+        re.I,
+    ),
+    "date": re.compile(
+        rf"\b{_MONTH}\b|\b(?:19|20)\d\d\b|\d\d?[:.]\d\d|\bq[1-4]\b|days?\b|quarter|week|month|year|noon|midnight|\bwhen\b|\bafter\b|\bbefore\b|hours?\b|\bnever\b|\bat once\b|\d(?:st|nd|rd|th)\b",
+        re.I,
+    ),
     "person": re.compile(
         r"\b[A-Z][a-z\u00c0-\u017f]+ (?:van |von |de |der |den )*[A-Z][a-z\u00c0-\u017f]+|manager|director|officer|head|lead|team|desk|board|"
         r"department|committee|engineer|physician|doctor|counsel|supervisor|employee|staff|executive|owner|founder|chair|secretary|people|finance|"
         r"[Oo]wner|[Nn]ame|[Bb]uyer|[Aa]pprover|[Rr]esponsible|[Cc]ontact|[Ll]eader|[Aa]uthor|[Pp]erson|[Rr]ole|[Ww]ho\b|"
-        r"service|reception|security|buyer|auditor|company|operator|person|whoever|customer|supplier|everyone|each|all|members?|colleague", 0),
-    "place": re.compile(r"(?<=[a-z,] )[A-Z\u00c0-\u00de][\w]+|\b(?:at|in|on|to|from|under|behind|room|building|hall|floor|portal|site|office|reception)\b"),
+        r"service|reception|security|buyer|auditor|company|operator|person|whoever|customer|supplier|everyone|each|all|members?|colleague",
+        0,
+    ),
+    "place": re.compile(
+        r"(?<=[a-z,] )[A-Z\u00c0-\u00de][\w]+|\b(?:at|in|on|to|from|under|behind|room|building|hall|floor|portal|site|office|reception)\b"
+    ),
 }
-_WORDS_FOR_NUMBERS = re.compile(r"\b(?:" + "|".join(w for w in NUMBER_WORDS if w not in ("first", "second", "third")) + r"|none|no|unlimited|nothing|free|half|double|twice|once)\b", re.I)
+_WORDS_FOR_NUMBERS = re.compile(
+    r"\b(?:"
+    + "|".join(w for w in NUMBER_WORDS if w not in ("first", "second", "third"))
+    + r"|none|no|unlimited|nothing|free|half|double|twice|once)\b",
+    re.I,
+)
 
 
 def fits(question: Question, text: str) -> float:

@@ -17,7 +17,10 @@ from modelyard.workloads.chatbot.question import Question, rarity_of
 
 _YEAR = re.compile(r"(?:19|20)\d\d")
 _VERSION = re.compile(r"\b(?:v(?:ersion)?\.?\s*\d[\d.]*|rev(?:ision)?\.?\s*\d+|final|draft|new|old)\b", re.I)
-_FORMER = re.compile(r"\b(?:former|formerly|previous|previously|old|older|earlier|superseded|prior|preceding|last year's|before (?:that|it|this|then)\b|one before)\b", re.I)
+_FORMER = re.compile(
+    r"\b(?:former|formerly|previous|previously|old|older|earlier|superseded|prior|preceding|last year's|before (?:that|it|this|then)\b|one before)\b",
+    re.I,
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,9 @@ class Catalogue:
             period = passage.period if passage else ""
             years = [int(y) for y in _YEAR.findall(f"{title} {period} {document}")]
             family = " ".join(analyse(_VERSION.sub(" ", _YEAR.sub(" ", title))))
-            self.entries[document] = Entry(document, title, period, family, max(years, default=0), frozenset(analyse(f"{title} {period}")))
+            self.entries[document] = Entry(
+                document, title, period, family, max(years, default=0), frozenset(analyse(f"{title} {period}"))
+            )
         self.rarity = lru_cache(maxsize=1 << 15)(self._rarity)
         self.everywhere = lru_cache(maxsize=1 << 12)(self._everywhere)
 
@@ -72,7 +77,11 @@ class Catalogue:
                 continue
             chosen = (min if former else max)(e.year for e in family)
             named = {e.year for e in family if str(e.year) in question.years}
-            out.update(e.document for e in family if e.year != chosen and e.year not in named or (named and e.year not in named))
+            out.update(
+                e.document
+                for e in family
+                if (e.year != chosen and e.year not in named) or (named and e.year not in named)
+            )
         return frozenset(out)
 
     def _rarity(self, term: str) -> float:
@@ -112,7 +121,11 @@ def find_pages(
 
 
 def _pages(
-    lists: Sequence[Sequence[Hit]], weights: Sequence[float], cosines: Mapping[str, float], titled: Mapping[str, float], most: int
+    lists: Sequence[Sequence[Hit]],
+    weights: Sequence[float],
+    cosines: Mapping[str, float],
+    titled: Mapping[str, float],
+    most: int,
 ) -> list[Page]:
     passages = {h.passage.chunk_id: h.passage for hits in lists for h in hits}
     fused = fuse([[h.passage.chunk_id for h in hits] for hits in lists], weights=weights, k=20.0)

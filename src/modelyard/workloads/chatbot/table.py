@@ -127,7 +127,11 @@ def _caption(above: Sequence[Line]) -> tuple[str, str, int]:
     for line in reversed(above):
         text = line.text.strip().strip("*").strip()
         named = _CAPTION.match(text) is not None
-        if text and not named and (len(text) > 100 or text.endswith((".", ":", ";")) or _is_section(text, line.section)):
+        if (
+            text
+            and not named
+            and (len(text) > 100 or text.endswith((".", ":", ";")) or _is_section(text, line.section))
+        ):
             break
         taken.append(text)
         if named:
@@ -273,8 +277,8 @@ def strip_mark(cell: str, notes: Mapping[str, object]) -> tuple[str, str]:
         apart = cell[len(rest)] == " "
         plain = is_value(rest) or is_empty(rest)
         year = re.search(r"(?<!\d)(?:19|20)\d\d\Z", rest) is not None  # "Price 20241" is the price of 2024, note 1
-        glued = mark.isdigit() and (not rest[-1].isdigit() or year) or mark.isalpha() and plain
-        if glued and (not apart or mark.isdigit() or plain) or apart and plain and mark.isalpha() or mark[0] == "*":
+        glued = (mark.isdigit() and (not rest[-1].isdigit() or year)) or (mark.isalpha() and plain)
+        if (glued and (not apart or mark.isdigit() or plain)) or (apart and plain and mark.isalpha()) or mark[0] == "*":
             return rest, mark
     return cell, ""
 

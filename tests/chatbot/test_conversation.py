@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.chatbot.shelf import model
+
+from modelyard.errors import RequestError, RequestTooLarge
+from modelyard.workloads.chatbot.conversation import Turn, read_messages, resolve
+
+
+def vectors(texts: Any) -> Any:
+    return dict(zip(texts, model().embed(list(texts)), strict=True))
+
+
+def resolved(*said: str, turns: int = 6) -> str:
+    return resolve([Turn("assistant" if i % 2 else "user", t) for i, t in enumerate(said)], turns, vectors).text
+
+
+@pytest.mark.parametrize(
+    ("before", "question", "alone"),
+    [
+        ("What is the fee for grade 5?", "And for grade 7?", "What is the fee for grade 7?"),
+        ("How many people worked in Braga in 2023?", "What about 2024?", "How many people worked in Braga in 2024?"),
+        ("How many people worked in Braga in 2023?", "And in Venlo?", "How many people worked in Venlo in 2023?"),
+        ("What does a Gold contract cost?", "And Silver?", "What does a Silver contract cost?"),
+        ("What does a Gold contract cost?", "How much is it for Silver?", "What does a Silver contract cost?"),
+    ],
+)
+def test_what_changed_takes_the_place_of_its_like(before: str, question: str, alone: str) -> None:
+    assert resolved(before, "An answer.", question) == alone
+
+
+def test_a_pronoun_inherits_what_the_question_before_was_about() -> None:
+    assert (
+        resolved("What is the trial period?", "Three months.", "Who may end it?")
+        == "Who may end it (What is the trial period)?"
+    )
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["When do members hand back their keys?", "Is there a fee for lockers?", "When a boat is late, who pays for it?"],
+)
+def test_a_question_that_stands_alone_is_left_alone(question: str) -> None:
+    assert resolved("What is the fee for grade 5?", "150 euros.", question) == question
+
+
+def test_follow_ups_of_follow_ups() -> None:
+    assert (
+        resolved("What is the fee for grade 5?", "150.", "And grade 4?", "120.", "And grade 2?")
+        == "What is the fee for grade 2?"
+    )
+
+
+def test_history_is_bounded() -> None:
+    said = ("What is the fee for grade 5?", "150.", "Are boats for hire?", "Yes.", "And grade 4?")
+    assert resolved(*said, turns=0) == "And grade 4?"
+    assert "fee" not in resolved(*said, turns=2)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {},
+        {"messages": []},
+        {"messages": "hello"},
+        {"messages": [{"role": "user", "content": "  "}]},
+        {"messages": [{"role": "user", "content": "?!"}]},
+        {"messages": [{"role": "user", "content": None}]},
+        {"messages": [{"role": "user", "content": 5}]},
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        {"messages": [{"role": "pirate", "content": "hello"}]},
+        {"messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "yes"}]},
+        {"messages": ["hello"]},
+    ],
+)
+def test_a_request_without_a_question_is_refused_in_one_line(request_: dict[str, Any]) -> None:
+    with pytest.raises(RequestError) as caught:
+        read_messages(request_)
+    assert "\n" not in str(caught.value) and str(caught.value)
+
+
+def test_a_question_of_parts_and_one_too_long() -> None:
+    parts = [{"type": "text", "text": "How"}, {"type": "text", "text": "long?"}]
+    assert read_messages({"messages": [{"role": "user", "content": parts}], "temperature": 0})[-1].text == "How\nlong?"
+    with pytest.raises(RequestTooLarge, match="20,000"):
+        read_messages({"messages": [{"role": "user", "content": "x" * 20_001}]})
