@@ -88,7 +88,7 @@ def no_op(documents: int = 10_000) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "many"
         subprocess.run([*MODELYARD, "init", str(root)], check=True, capture_output=True)
-        with open(root / "modelyard.yml", "a") as f:
+        with (root / "modelyard.yml").open("a") as f:
             # The cheap embedder: the first run is not what is measured here.
             f.write("chatbot: {embedder: hash}\n")
         for i in range(documents):

@@ -70,7 +70,7 @@ def digest_bytes(*parts: bytes) -> str:
 def digest_file(path: Path) -> str:
     """SHA-256 (64 hex digits) of a file's bytes, read in pieces of 1 MiB. Raises OSError."""
     h = hashlib.sha256()
-    with open(path, "rb") as f:
+    with path.open("rb") as f:
         while piece := f.read(_CHUNK):
             h.update(piece)
     return h.hexdigest()

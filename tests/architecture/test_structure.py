@@ -17,7 +17,18 @@ from modelyard.workloads import CATALOGUE
 SRC = Path(modelyard.__file__).parent
 AGNOSTIC = ["api.py", "calc", "cli", "gateway", "lifecycle", "ports", "pyfunc.py", "serving", "wiring", "worker.py"]
 VENDORS = {
-    "adapters": {"alembic", "chromadb", "deltalake", "httpx", "mlflow", "numpy", "openvino", "pandas", "pyarrow", "tokenizers"},
+    "adapters": {
+        "alembic",
+        "chromadb",
+        "deltalake",
+        "httpx",
+        "mlflow",
+        "numpy",
+        "openvino",
+        "pyarrow",
+        "sqlalchemy",
+        "tokenizers",
+    },
     "calc": {"numpy", "pyarrow", "scipy"},
     "workloads": {"numpy", "pyarrow", "scipy"},
     "workloads/chatbot": {"PIL", "pypdfium2", "pypdfium2_raw"},
@@ -79,11 +90,14 @@ def test_no_drawers_for_odds_and_ends() -> None:
     assert not [p for p in files() if p.stem in DRAWERS]
 
 
+CEILINGS = {"adapters/index_chroma.py": 430}
+"""Files over 400 lines, and how long they may be. This list only shrinks."""
+
+
 def test_files_stay_small_enough_to_hold_in_the_head() -> None:
-    ceiling = {"": 420}
     for path in files():
-        lines = len(path.read_text().splitlines())
-        assert lines <= ceiling[""], f"{path.relative_to(SRC)} has {lines} lines"
+        name, lines = path.relative_to(SRC).as_posix(), len(path.read_text().splitlines())
+        assert lines <= CEILINGS.get(name, 400), f"{name} has {lines} lines"
 
 
 def test_no_import_inside_a_function_but_in_the_lazy_tables() -> None:
@@ -104,9 +118,9 @@ def test_public_code_says_what_it_does() -> None:
         if not ast.get_docstring(tree):
             bare.append(path.relative_to(SRC).as_posix())
         for node in tree.body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
-                if not ast.get_docstring(node) and node.name not in ("main",):
-                    bare.append(f"{path.relative_to(SRC)}:{node.lineno} {node.name}")
+            public = isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
+            if public and not ast.get_docstring(node):
+                bare.append(f"{path.relative_to(SRC)}:{node.lineno} {node.name}")
     allowed = 12  # small sections of the project file, whose fields say it
     assert len(bare) <= allowed, bare
 

@@ -29,7 +29,7 @@ POLICY = {
 
 
 class Figures(BaseWorkload):
-    metrics = {"right": mean("right"), "wrong": mean("wrong", higher_is_better=False)}
+    metrics: Mapping[str, Any] = {"right": mean("right"), "wrong": mean("wrong", higher_is_better=False)}
     build = load = cases = score = None  # type: ignore[assignment]
 
 

@@ -1,4 +1,7 @@
-"""docs/commands.md is what the commands say of themselves. `python tests/story/test_commands_page.py` writes it anew."""
+"""docs/commands.md is what the commands say of themselves.
+
+`python tests/story/test_commands_page.py` writes it anew.
+"""
 
 from __future__ import annotations
 

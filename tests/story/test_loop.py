@@ -117,7 +117,7 @@ def test_prod_admits_nothing_unproven_and_shares_no_state(house: Story) -> None:
 
 def test_a_release_that_breaks_a_floor_fails_and_the_champion_stays(house: Story) -> None:
     before = house.answers(LEAVE_QUESTION)
-    with open(house.root / "modelyard.yml", "a") as f:
+    with (house.root / "modelyard.yml").open("a") as f:
         f.write("\ngate: {floors: {right: 1.01}}\n")
     failed = house("run", "--from", "evaluate", code=3)
     assert "under its floor of 1.01" in failed.err
@@ -136,7 +136,7 @@ def test_losing_most_documents_at_once_needs_to_be_meant(house: Story) -> None:
 def test_two_runs_at_once_one_says_who_holds_the_target(house: Story) -> None:
     import fcntl
 
-    with open(house.root / ".modelyard" / "test" / "run.lock", "a") as lock:
+    with (house.root / ".modelyard" / "test" / "run.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.truncate(0)
         lock.write(json.dumps({"pid": 4242, "what": "`modelyard run -t test`", "since": "2026-01-01T00:00:00.000Z"}))

@@ -193,7 +193,7 @@ def export(folder: Path, target: Path) -> None:
                 for name in [MANIFEST, *sorted(manifest.members)]:
                     info = tarfile.TarInfo(name)
                     info.size, info.mode = (folder / name).stat().st_size, 0o644
-                    with open(folder / name, "rb") as f:
+                    with (folder / name).open("rb") as f:
                         tar.addfile(info, f)
             _sync(spare)
             spare.replace(target)

@@ -76,14 +76,13 @@ def _too_few(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> list[str
             out.append(f"{count} scored cases are {name}: at least {least} are needed to judge")
     if evidence["scored_human"] < policy["min_human"]:
         out.append(
-            f"{evidence['scored_human']} scored cases were written by a person: at least {policy['min_human']} are needed"
+            f"{evidence['scored_human']} scored cases were written by a person: at least {policy['min_human']} are "
+            "needed"
         )
     return out
 
 
-def _comparisons(
-    evidence: Mapping[str, Any], policy: Mapping[str, Any]
-) -> tuple[list[str], list[str], list[str]]:
+def _comparisons(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> tuple[list[str], list[str], list[str]]:
     """Figures that are worse than the champion's, those that may be, and those that could not be compared."""
     worse: list[str] = []
     unsure: list[str] = []

@@ -70,7 +70,8 @@ def admit(world: World, release: Release, pointers: Pointers, *, by_person: bool
     verdict = stored_verdict(world, release.id)
     if verdict is None:
         raise RefusedByPolicy(
-            f"release {short(release.id)} was never judged here: `modelyard evaluate {short(release.id)}` lets it sit the exam"
+            f"release {short(release.id)} was never judged here: `modelyard evaluate {short(release.id)}` lets it "
+            "sit the exam"
         )
     champion = world.ledger.release(pointers.champion).state if pointers.champion else None
     policy = world.loaded.config.gate
@@ -79,7 +80,8 @@ def admit(world: World, release: Release, pointers: Pointers, *, by_person: bool
     )
     world.ledger.add_decision(decision)
     if decision.verdict == "refuse":
-        line = f"release {short(release.id)} is not deployed: {decision.reasons[0]} (modelyard explain {short(verdict.id)})"
+        why = f"{decision.reasons[0]} (modelyard explain {short(verdict.id)})"
+        line = f"release {short(release.id)} is not deployed: {why}"
         raise GateFailed(line) if verdict.verdict == "fail" else GateAbstained(line)
     return decision
 
@@ -98,9 +100,7 @@ def rollback(world: World, to: str | None, why: str) -> Moved:
         return Moved(release, before.champion, before.generation, release.state == "unproven", True)
     served = {m.pointers.champion for m in world.ledger.history(world.endpoint)}
     if release.id not in served:
-        raise RefusedByPolicy(
-            f"release {short(release.id)} was never champion of {world.endpoint}: promote it instead of rolling back to it"
-        )
+        raise RefusedByPolicy(f"release {short(release.id)} was never champion of {world.endpoint}: promote it instead")
     _present(world, release)
     warmed = True
     if world.gateway() is not None and release.id != before.previous:

@@ -1,4 +1,7 @@
-"""What changed in the data folder since it was last ingested: size, time and inode first, bytes only where these differ."""
+"""What changed in the data folder since it was last ingested.
+
+Size, time and inode are compared first, bytes only where these differ.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The run that has nothing to do: one look at the data folder and the journal, nothing written, nothing heavy imported."""
+"""The run that has nothing to do: one look at the data folder and the journal.
+
+Nothing is written, and nothing heavy imported.
+"""
 
 from __future__ import annotations
 

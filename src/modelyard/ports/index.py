@@ -27,8 +27,11 @@ ROWS = pa.schema(
         ("embedding", pa.list_(pa.float32())),
     ]
 )
-"""What an index is given of a chunk. A chunk id names one row for ever, its embedding included. `text` is the exact slice of its page, `header` is indexed with it and never
-quoted, `embedding` is of unit length. (document, page, start) orders the rows of a segment."""
+"""What an index is given of a chunk. A chunk id names one row for ever, its embedding included.
+
+`text` is the exact slice of its page, `header` is indexed with it and never quoted, `embedding` is of unit length.
+(document, page, start) orders the rows of a segment.
+"""
 
 
 @dataclass(frozen=True)

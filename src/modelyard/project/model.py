@@ -52,7 +52,7 @@ class Section(BaseModel):
 
 
 class Chat(Section):
-    """An OpenAI-compatible chat model. The URL and the key never enter a release: the model's name and parameters do."""
+    """An OpenAI-compatible chat model. Its name and parameters enter a release; the URL and the key never do."""
 
     url: str = Field(description="base URL up to and including /v1, or the full URL of a chat completions route")
     model: str

@@ -1,4 +1,4 @@
-"""Secrets by reference. The project file names where a secret is; its value is read when it is needed, and never shown."""
+"""Secrets by reference: the project file names where one is; its value is read when needed, and never shown."""
 
 from __future__ import annotations
 
