@@ -54,8 +54,9 @@ def uneven(batches):
         yield batch
 
 
-def where(batches):
+def where(batches, wait=0.0):
     for batch in batches:
+        time.sleep(wait)
         yield pa.record_batch([[os.getpid()] * batch.num_rows], names=["pid"])
 
 
@@ -140,7 +141,8 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 ENGINES: dict[str, Callable[[], Engine]] = {
     "here": lambda: LocalEngine(1),
-    "two processes": lambda: LocalEngine(2),
+    "two processes": lambda: LocalEngine(2, alone=0),
+    "here, then two processes": lambda: LocalEngine(2, alone=0.005),
 }
 
 
@@ -290,7 +292,7 @@ def gone(found: set[int]) -> bool:
 
 
 def test_work_is_done_elsewhere_and_workers_are_used_again(stages: Any) -> None:
-    engine = LocalEngine(2)
+    engine = LocalEngine(2, alone=0)
     first = set(numbers(engine.run(stages.where, map(batch, range(20)))))
     second = set(numbers(engine.run(stages.where, map(batch, range(20)))))
     assert os.getpid() not in first | second and len(first | second) == 2
@@ -301,15 +303,26 @@ def test_work_is_done_elsewhere_and_workers_are_used_again(stages: Any) -> None:
     engine.close()
 
 
+def test_small_jobs_are_done_here_and_long_ones_move(stages: Any) -> None:
+    engine = LocalEngine(2, alone=0.05)
+    assert set(numbers(engine.run(stages.where, map(batch, range(4))))) == {os.getpid()}
+    many = numbers(engine.run(partial(stages.where, wait=0.01), map(batch, range(40))))
+    assert many[0] == os.getpid() != many[-1] and len(set(many)) == 3
+    # It is remembered that this stage takes long, and that the other does not.
+    assert os.getpid() not in numbers(engine.run(partial(stages.where, wait=0.01), map(batch, range(4))))
+    assert set(numbers(engine.run(stages.where, map(batch, range(4))))) == {os.getpid()}
+    engine.close()
+
+
 def test_workers_end_with_the_engine(stages: Any) -> None:
-    engine = LocalEngine(2)
+    engine = LocalEngine(2, alone=0)
     found = set(numbers(engine.run(stages.where, map(batch, range(4)))))
     del engine
     assert gone(found)
 
 
 def test_a_worker_that_died_in_its_sleep_is_replaced(stages: Any) -> None:
-    engine = LocalEngine(2)
+    engine = LocalEngine(2, alone=0)
     for pid in set(numbers(engine.run(stages.where, map(batch, range(4))))):
         os.kill(pid, signal.SIGKILL)
         assert gone({pid})
@@ -318,21 +331,23 @@ def test_a_worker_that_died_in_its_sleep_is_replaced(stages: Any) -> None:
 
 
 def test_what_a_stage_prints_does_not_disturb(stages: Any) -> None:
-    engine = LocalEngine(2)
+    engine = LocalEngine(2, alone=0)
     assert numbers(engine.run(stages.noisy, map(batch, range(4)))) == [0, 1, 2, 3]
     engine.close()
 
 
 def test_a_worker_killed_in_the_middle_is_told(stages: Any) -> None:
     with pytest.raises(Unavailable, match="SIGKILL"):
-        list(LocalEngine(2).run(stages.suicidal, map(batch, range(10))))
+        list(LocalEngine(2, alone=0).run(stages.suicidal, map(batch, range(10))))
 
 
 @pytest.mark.parametrize("deaf", [False, True], ids=["asked", "killed"])
 def test_closing_stops_workers_and_what_they_started(stages: Any, tmp_path: Path, deaf: bool) -> None:
     folder = tmp_path / "pids"
     folder.mkdir()
-    results = LocalEngine(2).run(partial(stages.with_child, folder=str(folder), deaf=deaf), map(batch, range(50)))
+    results = LocalEngine(2, alone=0).run(
+        partial(stages.with_child, folder=str(folder), deaf=deaf), map(batch, range(50))
+    )
     assert numbers(iter([next(results)])) == [0]
     found = pids(folder)
     assert len(found) >= 4
@@ -348,7 +363,7 @@ import stages_for_engines as stages
 from functools import partial
 from modelyard.adapters.engine_local import LocalEngine
 source = (pa.record_batch([[i]], names=["x"]) for i in range(50))
-for each in LocalEngine(2).run(partial(stages.with_child, folder=sys.argv[2]), source):
+for each in LocalEngine(2, alone=0).run(partial(stages.with_child, folder=sys.argv[2]), source):
     print(each.column(0)[0], flush=True)
 """
 
@@ -377,7 +392,7 @@ def stage(batches):
         yield pa.record_batch([[2 * v for v in batch.column(0).to_pylist()]], names=["x"])
 
 source = (pa.record_batch([[i]], names=["x"]) for i in range(4))
-print([batch.column(0)[0].as_py() for batch in LocalEngine(2).run(stage, source)])
+print([batch.column(0)[0].as_py() for batch in LocalEngine(2, alone=0).run(stage, source)])
 """
 
 

@@ -40,32 +40,48 @@ _WORKER = "modelyard.adapters.engine_worker"
 
 
 class LocalEngine:
-    """Runs stages in up to `processes` workers (None: as many as there are CPUs, at most 4; 1: in this process).
+    """Runs stages in up to `processes` workers (None: as many as there are CPUs, at most 4; 1: in this process alone).
 
-    A stage that must stay here, because it is defined in `__main__`, and a run of a single batch stay here too. Safe
-    between threads. A worker that is killed, by the system for want of memory say, makes the run raise Unavailable.
+    The first `alone` seconds of work of a stage are done in this process: small jobs are over before a worker has
+    started. A stage that is defined in `__main__` stays here. Safe between threads. A worker that is killed, by the
+    system for want of memory say, makes the run raise Unavailable.
     """
 
-    def __init__(self, processes: int | None = None) -> None:
+    def __init__(self, processes: int | None = None, alone: float = 2.0) -> None:
         if processes is not None and processes < 1:
             raise ValueError(f"{processes} processes cannot run anything")
-        self._processes = processes or min(_cpus(), MOST)
+        self._processes, self._alone = processes or min(_cpus(), MOST), alone
+        self._left: dict[bytes, float] = {}  # of those seconds, by stage
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
         self._finalizer = weakref.finalize(self, _stop, self._idle)
 
     def run(self, stage: Stage, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """See the port. Workers start with the first result that is asked for."""
+        """See the port. The work begins when the first result is asked for."""
         source = iter(batches)
-        first = list(islice(source, self._processes if self._processes > 1 else 0))
-        if len(first) < 2 or _module(stage) == "__main__":
-            yield from stage(_chained(first, source))
+        if self._processes == 1 or _module(stage) == "__main__":
+            yield from stage(source)
             return
-        job = pickle.dumps((_paths(), pickle.dumps(stage)))
+        packed = pickle.dumps(stage)
+        here = _Here(source, self._left.get(packed, self._alone))
+        if here.left > 0:
+            try:
+                yield from here.results(stage)
+            finally:
+                self._left[packed] = here.left
+        first = list(islice(source, self._processes))
+        if len(first) < 2:
+            yield from stage(iter(first)) if first else ()
+            return
+        yield from self._elsewhere(pickle.dumps((_paths(), packed)), first, source)
+
+    def _elsewhere(
+        self, job: bytes, first: list[pa.RecordBatch], rest: Iterator[pa.RecordBatch]
+    ) -> Iterator[pa.RecordBatch]:
         workers = self._take(len(first))
         finished = False
         try:
-            yield from _Run(workers, job, _chained(first, source)).results()
+            yield from _Run(workers, job, _chained(first, rest)).results()
             finished = True
         finally:
             if finished:
@@ -87,6 +103,38 @@ class LocalEngine:
             self._idle[:] = fit[count:]
         _stop(worn)
         return fit[:count] + [_Worker() for _ in range(count - len(fit))]
+
+
+class _Here:
+    """A run in this process that stops taking batches when `left` seconds of the stage's own time are used up."""
+
+    def __init__(self, source: Iterator[pa.RecordBatch], left: float) -> None:
+        self._source, self.left = source, left
+        self._reading = 0.0
+
+    def results(self, stage: Stage) -> Iterator[pa.RecordBatch]:
+        results = iter(stage(self._batches()))
+        try:
+            while True:
+                began, self._reading = time.perf_counter(), 0.0
+                result = next(results, None)
+                self.left -= time.perf_counter() - began - self._reading
+                if result is None:
+                    return
+                yield result
+        finally:
+            # What the stage holds open goes with the run, not when it happens to be collected.
+            if (close := getattr(results, "close", None)) is not None:
+                close()
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        while self.left > 0:
+            began = time.perf_counter()
+            batch = next(self._source, None)
+            self._reading += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
 
 
 class _Worker:
