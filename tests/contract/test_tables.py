@@ -20,7 +20,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelyard.adapters import tables_delta
-from modelyard.adapters.tables_delta import FILE_BYTES, GROUP_BYTES, DeltaTables, compaction_due, group_rows
+from modelyard.adapters.tables_delta import (
+    FILE_BYTES,
+    GROUP_BYTES,
+    SMALL_FILES,
+    DeltaTables,
+    compaction_due,
+    group_rows,
+)
 from modelyard.adapters.tables_memory import MemoryTables
 from modelyard.errors import Damaged, ModelyardError, NotFound, RefusedByPolicy, StorageError
 from modelyard.ports.tables import Match, Tables, TableSpec
@@ -471,11 +478,11 @@ def test_a_scan_is_a_snapshot(delta: DeltaTables) -> None:
 def test_small_files_are_put_together(delta: DeltaTables, tmp_path: Path) -> None:
     delta.ensure(SPEC)
     start = delta.version("pages")
-    for i in range(50):
+    for i in range(90):
         delta.append("pages", rows([str(i)], 1))
     table = deltalake.DeltaTable(tmp_path / "tables" / "pages")
-    assert len(table.file_uris()) < 40
-    assert documents(delta.read("pages")) == Counter(map(str, range(50)))
+    assert len(table.file_uris()) < 70
+    assert documents(delta.read("pages")) == Counter(map(str, range(90)))
     assert net(delta.changes("pages", start)) == as_set(delta.read("pages"))
     assert list((tmp_path / "tables" / "pages" / "_delta_log").glob("*.checkpoint.parquet"))
 
@@ -483,8 +490,8 @@ def test_small_files_are_put_together(delta: DeltaTables, tmp_path: Path) -> Non
 def test_when_compaction_is_due() -> None:
     assert not compaction_due([])
     assert not compaction_due([FILE_BYTES] * 1000)
-    assert not compaction_due([1] * 31 + [FILE_BYTES])
-    assert compaction_due([1] * 32)
+    assert not compaction_due([1] * (SMALL_FILES - 1) + [FILE_BYTES])
+    assert compaction_due([1] * SMALL_FILES)
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**13))

@@ -40,10 +40,12 @@ FILE_BYTES = 64 << 20
 """Size that files are written in and compacted to: replacing one row rewrites its file."""
 GROUP_BYTES = 16 << 20
 """Arrow bytes of one row group, the least that is read at once."""
-SMALL_FILES = 32
+SMALL_FILES = 64
 """Files under half of FILE_BYTES that a table may have before they are put together."""
 LOOK_EVERY = 8
 """Commits between two looks at the number of files."""
+KEPT_HOURS = 24
+"""Files that were replaced are deleted when they are older: no reader and no consumer of the feed may lag further."""
 
 _FEED = "delta.enableChangeDataFeed"
 _CONSTRAINT = "delta.constraints."
@@ -65,7 +67,7 @@ def group_rows(count: int, size: int) -> int:
 class DeltaTables:
     """Tables in folders under `root`. Safe between processes and threads: a commit that loses a race is made again.
 
-    Many small files are put together in passing, and files that no version of the last seven days names are deleted.
+    Many small files are put together in passing, and files that were replaced more than a day ago are deleted.
     """
 
     capabilities: frozenset[str] = frozenset({"feed", "constraints", "durable"})
@@ -178,28 +180,30 @@ class DeltaTables:
         self._commit(name, once)
 
     def _write(self, name: str, table: DeltaTable, rows: pa.Table, drop: Mapping[str, list[str]] | None) -> None:
-        properties = _properties(rows.num_rows, rows.nbytes)
-        if drop is None:
-            if rows.num_rows:
-                with self._translated(name):
-                    write_deltalake(
-                        table, rows, mode="append", target_file_size=FILE_BYTES, writer_properties=properties
-                    )
-        elif max(map(len, drop.values()), default=0) > IN_SQL:
+        """One commit, or none where nothing changes. `drop` is None where nothing can match it."""
+        if not rows.num_rows and (drop is None or not self._any(name, table, drop)):
+            return
+        if drop is not None and max(map(len, drop.values()), default=0) > IN_SQL:
             self._merge(name, table, rows, drop)
-        elif rows.num_rows:
-            with self._translated(name):
-                write_deltalake(
-                    table,
-                    rows,
-                    mode="overwrite",
-                    predicate=_condition(drop),
-                    target_file_size=FILE_BYTES,
-                    writer_properties=properties,
-                )
-        else:
-            with self._translated(name):
-                table.delete(_condition(drop), writer_properties=_table_properties(table))
+            return
+        properties = _properties(rows.num_rows, rows.nbytes) if rows.num_rows else _table_properties(table)
+        with self._translated(name):
+            if drop is None:
+                write_deltalake(table, rows, mode="append", target_file_size=FILE_BYTES, writer_properties=properties)
+                return
+            # Overwriting by nothing is how rows are deleted: DeltaTable.delete takes twice the memory, and makes one
+            # file of all it touched.
+            write_deltalake(
+                table,
+                rows,
+                mode="overwrite",
+                predicate=_condition(drop),
+                target_file_size=FILE_BYTES,
+                writer_properties=properties,
+            )
+
+    def _any(self, name: str, table: DeltaTable, match: Mapping[str, list[str]]) -> bool:
+        return next(self._batches(name, table, _schema(table).names[:1], match), None) is not None
 
     def _merge(self, name: str, table: DeltaTable, rows: pa.Table, drop: Mapping[str, list[str]]) -> None:
         """Replace by more values than a statement takes: the combinations that are there become rows of a merge.
@@ -210,8 +214,6 @@ class DeltaTables:
             self._batches(name, table, list(drop), drop), schema=_only(_schema(table), list(drop))
         )
         there = there.group_by(list(drop)).aggregate([])
-        if not there.num_rows and not rows.num_rows:
-            return
         keys = there.rename_columns([f"__drop_{column}" for column in drop])
         source = pa.concat_tables([_nullable(keys), _nullable(rows)], promote_options="default")
         same = " AND ".join(f"t.{_quoted(column)} = s.{_quoted('__drop_' + column)}" for column in drop)
@@ -233,7 +235,7 @@ class DeltaTables:
                         target_size=FILE_BYTES, max_concurrent_tasks=1, writer_properties=_table_properties(table)
                     )
                     table.create_checkpoint()
-                    table.vacuum(dry_run=False)
+                    table.vacuum(retention_hours=KEPT_HOURS, enforce_retention_duration=False, dry_run=False)
         except CommitFailedError:
             pass  # somebody else is writing: there will be another occasion
 
