@@ -47,7 +47,7 @@ class Ledger(Protocol):
         ...
 
     def add_decision(self, decision: Decision) -> str:
-        """Its id. The same decision again is the same row."""
+        """Its id. The same decision again is the same row, as of the newer time."""
         ...
 
     def decision(self, name: str) -> Decision:

@@ -28,8 +28,9 @@ class Tables(Protocol):
     capabilities: frozenset[str]
 
     def ensure(self, spec: TableSpec) -> None:
-        """Create the table where it is not there; add columns that the schema gained. Raises RefusedByPolicy where an
-        existing column has another type."""
+        """Create the table where it is not there; add columns that the schema gained (nullable ones) and constraints of
+        a new name. Raises RefusedByPolicy where an existing column has another type or may, or may not, be null, and
+        ValueError for types that would come back as others."""
         ...
 
     def names(self) -> Sequence[str]:
@@ -47,16 +48,17 @@ class Tables(Protocol):
         ...
 
     def append(self, name: str, rows: pa.Table) -> None:
-        """Add rows. Raises StorageError, NotFound."""
+        """Add rows. Columns that may be null can be left out. Raises NotFound, StorageError, Busy, and ValueError for
+        rows that do not fit the schema or break a constraint."""
         ...
 
     def replace(self, name: str, rows: pa.Table, match: Match) -> None:
         """In one commit: drop the rows that match, add `rows` (which must all match). So doing it again changes
-        nothing."""
+        nothing. Raises as `append` does."""
         ...
 
     def delete(self, name: str, match: Match) -> None:
-        """Drop the rows that match; none matching is no error."""
+        """Drop the rows that match; none matching is no error, and no commit."""
         ...
 
     def version(self, name: str) -> int:
@@ -65,6 +67,6 @@ class Tables(Protocol):
 
     def changes(self, name: str, since: int) -> pa.Table:
         """Rows changed after version `since`, with `_change_type` (insert, delete, update_preimage,
-        update_postimage) and `_commit_version`. Needs `feed`; raises NotImplementedError without the capability
-        "feed"."""
+        update_postimage) and `_commit_version`. Raises NotFound for a table without `feed`, NotImplementedError
+        without the capability "feed"."""
         ...
