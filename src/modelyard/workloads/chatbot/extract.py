@@ -115,7 +115,7 @@ class Extractor:
             else squeeze(sentence.lead)
         )
         section = _section(sentence.section)
-        zones = ((text, 1.0), (lead, 0.7), (section, 0.9), (f"{view.title} {view.period}", 0.8))
+        zones = ((text, 1.0), (lead, 0.7), (section, 0.9), (view.names, 0.8))
         covered = _cover(question.terms, zones, self._glossary)
         for term in question.terms:
             # A sentence that names other years speaks of those.
@@ -123,7 +123,12 @@ class Extractor:
                 covered[term.stem] = 0.0
         leans = _LEANS.match(text) is not None or sentence.item
         gist = ". ".join(p for p in (view.title, section, lead[-200:] if leans else "", text) if p)
-        marks = {"fit": fits(question, text), "told": _told(question, text), "pair": float(start < sentence.start)}
+        told = _told(question, text)
+        marks = {
+            "fit": fits(question, text) if told < 0.99 else 0.0,
+            "told": told,
+            "pair": float(start < sentence.start),
+        }
         return Candidate(view, start, sentence.end, text, zones, "sentence", gist, marks, covered=covered)
 
     def _cells(self, question: Question, view: PageView, table: Table) -> Iterable[Candidate]:
@@ -132,7 +137,7 @@ class Extractor:
         context = (
             (_plain_caption(table), 0.95),
             (_section(table.section), 0.9),
-            (f"{view.title} {view.period}", 0.85),
+            (view.names, 0.85),
         )
         for at, row in enumerate(table.rows):
             if not row.exact:
@@ -164,7 +169,7 @@ class Extractor:
         glossary = self._glossary
         columns = [" ".join(p for p in (c, view.legend.get(c, "")) if p) for c in table.columns]
         caption = _plain_caption(table)
-        context = ((caption, 0.95), (_section(table.section), 0.9), (f"{view.title} {view.period}", 0.85))
+        context = ((caption, 0.95), (_section(table.section), 0.9), (view.names, 0.85))
         around = np.array([max(strength(t, text, glossary) * w for text, w in context) for t in terms])
         by_column = np.array([[strength(t, c, glossary) for t in terms] for c in columns]).reshape(
             len(columns), len(terms)
@@ -216,6 +221,7 @@ class Extractor:
                 else marks["coverage"]
             )
             marks["hard"] = float(sum(t.hard and covered[t.stem] < 0.5 for t in question.terms))
+            marks["sum"] = float(bool(question.sum) and question.sum not in c.own.lower())
             marks["cell"] = float(c.kind == "cell")
             out.append(replace(c, marks=marks, covered=covered, value=self.value(marks)))
         out.sort(key=lambda c: (-c.value, c.view.document, c.view.page, c.start, c.column))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from modelyard.ports.index import Passage
 from modelyard.workloads.chatbot.table import Line, Table, read_table
@@ -50,6 +51,12 @@ class PageView:
     passages: tuple[Passage, ...]
     legend: Mapping[str, str] = field(default_factory=dict)
     """What short labels mean, where this page or one beside it says so: "CZ: Czech Republic"."""
+
+    @cached_property
+    def names(self) -> str:
+        """What the document is called: title, period, and the words of its file's name."""
+        stem = self.document.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+        return " ".join((self.title, self.period, *re.findall(r"[^\W_]+", stem)))
 
     def passage_at(self, start: int) -> Passage:
         """The passage in which the character at `start` stands."""

@@ -24,6 +24,10 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
     (r"\bhow many (?:\w+ )?(?:seconds|minutes|hours|days|weeks|months|years)\b", "duration"),
     (r"\bhow often\b|\bhow frequently\b", "frequency"),
     (r"\bhow (?:many|big|large|high|tall|heavy|far|deep|wide|old|warm|hot|cold|loud)\b", "number"),
+    (
+        r"\bhow much\b(?=.*\b(?:cost|costs|pay|pays|paid|price|spend|spent|earn|earns|worth|charge|charged|fee|salary|euros?|dollars?)\b)",
+        "money",
+    ),
     (r"\bhow much\b", "number"),
     (r"\bwho\b|\bwhom\b|\bwhose\b", "person"),
     (
@@ -40,14 +44,56 @@ _POLAR = re.compile(
 )
 _UNITS = {
     stem(u): u
-    for u in ["second", "minute", "hour", "day", "week", "month", "year", "percent", "euro", "dollar", "pound", "km", "kilometre", "kilometer", "metre", "meter", "cm", "mm", "kg", "gram", "tonne", "ton", "litre", "liter", "degree", "bar", "volt", "watt", "people", "person", "employee", "piece", "unit", "device", "user", "page", "copy", "time", "night", "night"]
+    for u in [
+        "second",
+        "minute",
+        "hour",
+        "day",
+        "week",
+        "month",
+        "year",
+        "percent",
+        "euro",
+        "dollar",
+        "pound",
+        "km",
+        "kilometre",
+        "kilometer",
+        "metre",
+        "meter",
+        "cm",
+        "mm",
+        "kg",
+        "gram",
+        "tonne",
+        "ton",
+        "litre",
+        "liter",
+        "degree",
+        "bar",
+        "volt",
+        "watt",
+        "people",
+        "person",
+        "employee",
+        "piece",
+        "unit",
+        "device",
+        "user",
+        "page",
+        "copy",
+        "time",
+        "night",
+        "night",
+    ]
 }
 _HEADS = frozenset(stem(u) for u in ["people", "person", "employee", "piece", "unit", "device", "user", "page", "copy"])
 _CURRENCY = r"(?:EUR|USD|GBP|CHF|DKK|CZK|[$\u20ac\u00a3])"
 _NUMBER = re.compile(
     rf"({_CURRENCY}\s?)?(?<![\w.,])(\d[\d,. \u00a0]*\d|\d)(?![\w])(\s?%|\s?{_CURRENCY})?(?:[\s-]+([a-zA-Z]+))?"
 )
-_YEAR = re.compile(r"(?<![\w.,-])(?:FY|fy)?\s?((?:19|20)\d\d)(?!\w|[.,]\d)")
+_YEAR = re.compile(r"(?<![\w.,-])(?:FY|fy)?\s?((?:19|20)\d\d)(?=Q[1-4]\b|(?!\w|[.,]\d))")
+_FISCAL = re.compile(r"\b(?:FY|CY|fiscal year)?\s?(?:19|20)\d\d(?:Q[1-4])?\b|\b(?:FY|CY)\b", re.I)
 _ID = re.compile(
     r"\b([A-Z][a-z\u00df-\u017f]{2,}|(?i:grade|level|class|tier|band|zone|line|area|phase|step|stage|hall|room|table|chapter|section|category|type|"
     r"group|version|page|article|form|floor|gate|bay|platform|unit|model|series|part|severity|priority|site|region|annex|appendix|item|note|"
@@ -55,11 +101,62 @@ _ID = re.compile(
 )
 _NAME = re.compile(r"[A-Z\u00c0-\u00de][\w\u00c0-\u017f&'-]*|\w*\d\w*[A-Za-z]\w*|[A-Za-z]+\d\w*")
 _ASKS = frozenset(
-    ["what", "which", "who", "whom", "whose", "when", "where", "why", "how", "is", "are", "was", "were", "do", "does", "did", "can", "could", "may", "must", "should", "will", "would"]
+    [
+        "what",
+        "which",
+        "who",
+        "whom",
+        "whose",
+        "when",
+        "where",
+        "why",
+        "how",
+        "is",
+        "are",
+        "was",
+        "were",
+        "do",
+        "does",
+        "did",
+        "can",
+        "could",
+        "may",
+        "must",
+        "should",
+        "will",
+        "would",
+    ]
 )
-_QUARTER = re.compile(r"\b(?:q([1-4])|(first|second|third|fourth|1st|2nd|3rd|4th) quarter)\b", re.I)
+_QUARTER = re.compile(r"(?:\b|(?<=\d))(?:q([1-4])|(first|second|third|fourth|1st|2nd|3rd|4th) quarter)\b", re.I)
 _CALENDAR = frozenset(
-    ["am", "pm", "ok", "okay", "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "i", "euro", "euros"]
+    [
+        "am",
+        "pm",
+        "ok",
+        "okay",
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+        "sunday",
+        "i",
+        "euro",
+        "euros",
+    ]
 )
 
 
@@ -91,6 +188,8 @@ class Question:
     superlative: int = 0
     """+1 asks for the greatest, -1 for the least, 0 for neither."""
     polar: bool = False
+    sum: str = ""
+    """The words that ask for arithmetic over several figures ("by how much"), which no quote does; "" where none."""
 
     @property
     def weight(self) -> float:
@@ -129,7 +228,7 @@ def _analyse(text: str, rarity: Callable[[str], float], everywhere: Callable[[st
     names = _names(clean)
     focus = _focus(lower)
     degree = re.search(r"\bhow ([a-z]+)", lower)
-    spent = _QUARTER.sub(" ", clean)
+    spent = _FISCAL.sub(" ", _QUARTER.sub(" ", clean))
     aside = _aside(clean)
     for word in re.findall(r"[^\W_]+(?:[&'.][^\W_]+)*", re.sub(r"(?<=\d)[,.\u00a0](?=\d)", "", spent)):
         for each in analyse(word):
@@ -155,15 +254,19 @@ def _analyse(text: str, rarity: Callable[[str], float], everywhere: Callable[[st
                 name,
                 focus=is_focus,
             )
-    return Question(clean, kind, tuple(terms.values()), years, _superlative(lower), polar)
+    arithmetic = _SUM.search(lower)
+    return Question(
+        clean, kind, tuple(terms.values()), years, _superlative(lower), polar, arithmetic[0] if arithmetic else ""
+    )
 
 
 def _aside(text: str) -> frozenset[str]:
-    """Terms of sentences that only lead up to the question."""
-    parts = re.split(r"(?<=[.!])\s+(?=[A-Z])", text)
-    if len(parts) < 2 or "?" not in parts[-1]:
+    """Terms of what only leads up to the question or says how to answer it."""
+    parts = re.split(r"(?<=[.!?])\s+(?=[A-Z])|:\s+(?=(?i:what|which|who|when|where|how|is|are|do|does|can)\b)", text)
+    asked = " ".join(p for p in parts if p.rstrip().endswith("?"))
+    if len(parts) < 2 or not asked:
         return frozenset()
-    return frozenset(analyse(" ".join(parts[:-1]))) - frozenset(analyse(parts[-1]))
+    return frozenset(analyse(" ".join(parts))) - frozenset(analyse(asked))
 
 
 def _weight(rarity: float, named: bool) -> float:
@@ -258,6 +361,10 @@ def _focus(lower: str) -> frozenset[str]:
     return frozenset(analyse(match[1])) if match else frozenset()
 
 
+_SUM = re.compile(
+    r"\b(?:calculate|compute|by how (?:much|many)|how (?:much|many) (?:more|less|fewer|higher|lower|longer|shorter)|difference between|sum of|"
+    r"combined|together|in total|average between|year average|ratio|turnover|growth rate|compared? (?:to|with)|increase or decrease|what percent of)\b"
+)
 _GREATEST = r"(?:highest|largest|biggest|greatest|longest|heaviest|most expensive|dearest|oldest|best|latest|most)"
 _LEAST = r"(?:lowest|smallest|least|fewest|shortest|lightest|cheapest|worst|earliest|youngest|newest)"
 
@@ -297,13 +404,16 @@ _FITS: dict[str, re.Pattern[str]] = {
         r"\b[A-Z][a-z\u00c0-\u017f]+ (?:van |von |de |der |den )*[A-Z][a-z\u00c0-\u017f]+|manager|director|officer|head|lead|team|desk|board|"
         r"department|committee|engineer|physician|doctor|counsel|supervisor|employee|staff|executive|owner|founder|chair|secretary|people|finance|"
         r"[Oo]wner|[Nn]ame|[Bb]uyer|[Aa]pprover|[Rr]esponsible|[Cc]ontact|[Ll]eader|[Aa]uthor|[Pp]erson|[Rr]ole|[Ww]ho\b|"
-        r"service|reception|security|buyer|auditor|company|operator|person|whoever|customer|supplier|everyone|each|all|members?|colleague",
+        r"reception|buyer|auditor|operator|person|whoever|customer|supplier|everyone|members?|colleague",
         0,
     ),
     "place": re.compile(
         r"(?<=[a-z,] )[A-Z\u00c0-\u00de][\w]+|\b(?:at|in|on|to|from|under|behind|room|building|hall|floor|portal|site|office|reception)\b"
     ),
 }
+_MONEY = re.compile(
+    r"[$\u20ac\u00a3]|\b(?:euros?|eur|dollars?|usd|pounds?|gbp|chf|cents?|percent|free|price|charge|pay|paid)\b|%", re.I
+)
 _WORDS_FOR_NUMBERS = re.compile(
     r"\b(?:"
     + "|".join(w for w in NUMBER_WORDS if w not in ("first", "second", "third"))
@@ -323,9 +433,9 @@ def fits(question: Question, text: str) -> float:
     given = {t.stem for t in question.terms if t.kind in ("year", "number", "id")}
     if kind in ("number", "money"):
         numbers = [n for n in re.findall(r"\d[\d.,]*\d|\d", text) if not set(analyse(n)) <= given]
-        if numbers or _WORDS_FOR_NUMBERS.search(text):
-            return 1.0
-        return 0.5 if kind == "money" else 0.0
+        if not numbers and not _WORDS_FOR_NUMBERS.search(text):
+            return 0.2 if kind == "money" else 0.0
+        return 1.0 if kind == "number" or _MONEY.search(text) else 0.5
     return 1.0 if _FITS[kind].search(text) else 0.0
 
 

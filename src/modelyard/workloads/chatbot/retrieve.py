@@ -57,9 +57,11 @@ class Catalogue:
             title = passage.title if passage else document
             period = passage.period if passage else ""
             years = [int(y) for y in _YEAR.findall(f"{title} {period} {document}")]
-            family = " ".join(analyse(_VERSION.sub(" ", _YEAR.sub(" ", title))))
+            name = " ".join(re.findall(r"[^\W_]+", document.rsplit(".", 1)[0]))
+            # Forms that every company files have one title; the file's name tells them apart.
+            family = " ".join(analyse(_VERSION.sub(" ", _YEAR.sub(" ", f"{title} {name}"))))
             self.entries[document] = Entry(
-                document, title, period, family, max(years, default=0), frozenset(analyse(f"{title} {period}"))
+                document, title, period, family, max(years, default=0), frozenset(analyse(f"{title} {period} {name}"))
             )
         self.rarity = lru_cache(maxsize=1 << 15)(self._rarity)
         self.everywhere = lru_cache(maxsize=1 << 12)(self._everywhere)
