@@ -1,8 +1,8 @@
 """How well the chain answers: right, wrong and refused on a file of questions over a folder of documents.
 
-    python benchmarks/answers.py QUESTIONS.jsonl --documents FOLDER [--why] [--where wrong]
+    python benchmarks/answers.py QUESTIONS.jsonl --documents FOLDER [--why]
 
-A line of QUESTIONS is {"id", "question", "history", "answers", "evidence": [{"document", "page"}], "unanswerable", "tags"}.
+A line of QUESTIONS is {"id", "question", "history", "answers", "evidence": [{"document", "page"}], "unanswerable"}.
 Prints one JSON line; needs no project. `--keep FOLDER` keeps the index, so that the next run begins with the questions.
 """
 
@@ -105,7 +105,8 @@ def _reports(
         yield (
             f"{verdict.upper():8}{case['id']} {case['question']}\n"
             + (f"        as: {output['question']}\n" if output["question"] != case["question"] else "")
-            + f"        gold: {gold} [{pages}] retrieved at {ranks or 'none'}\n        said: {output['answer']} [{cited}] {output['reason'] or ''}"
+            + f"        gold: {gold} [{pages}] retrieved at {ranks or 'none'}\n"
+            f"        said: {output['answer']} [{cited}] {output['reason'] or ''}"
         )
 
 

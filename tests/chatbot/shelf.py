@@ -42,8 +42,8 @@ SHELF = (
     ),
     Sheet(
         "rooms-2025.md",
-        "# Room rules 2025\n\n## Prices\n\nA night in the lodge costs 45 euros. Dogs pay 6 euros. Keys are handed back to "
-        "the warden by 10:30 on the day of departure.",
+        "# Room rules 2025\n\n## Prices\n\nA night in the lodge costs 45 euros. Dogs pay 6 euros. Keys are handed "
+        "back to the warden by 10:30 on the day of departure.",
         title="Room rules 2025",
         period="2025",
         section="Room rules 2025 > Prices",
@@ -52,13 +52,15 @@ SHELF = (
         "boats.md",
         "Table 2. Boats for hire\nEuros per day\nBoat\tSeats\tWeekday\tWeekend\n"
         "Heron\t2\t30\t42\nOtter\t4\t48\t66\nPelican\t8\t95\t120¹\n"
-        "1. Only with a skipper.\n\nBoats are returned to the north pier before sunset. The skipper of the club is Maud Verne.",
+        "1. Only with a skipper.\n\nBoats are returned to the north pier before sunset. "
+        "The skipper of the club is Maud Verne.",
         title="Boats",
         section="Boats",
     ),
     Sheet(
         "members.md",
-        "Table 1. Membership fees by grade\nEuros per year\nGrade\tFee\tLocker\n1 to 3\t80\tno\n4\t120\tyes\n5 and more\t150\tyes\n\n"
+        "Table 1. Membership fees by grade\nEuros per year\nGrade\tFee\tLocker\n1 to 3\t80\tno\n4\t120\tyes\n"
+        "5 and more\t150\tyes\n\n"
         "New members have a trial period of three months. During it either side may end the membership at any time.",
         title="Members",
         section="Members",

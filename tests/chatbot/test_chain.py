@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,7 @@ def test_search_gives_one_hit_a_page(chatbot: Chatbot) -> None:
     hits = chatbot.search("boats for hire", 3)
     assert hits[0]["document"] == "boats.md" and len(hits) == 3
     assert len({(h["document"], h["page"]) for h in hits}) == 3
-    assert all(a["score"] >= b["score"] for a, b in zip(hits, hits[1:], strict=False))
+    assert all(a["score"] >= b["score"] for a, b in pairwise(hits))
 
 
 def test_an_empty_snapshot_refuses(tmp_path: Path) -> None:

@@ -80,7 +80,8 @@ def test_values_below_zero() -> None:
 
 
 def test_sentences_are_found_where_they_stand() -> None:
-    text = "2 Leave\n\nProf. Joost van Delden leads it. It lasts 3.5 days. They meet at No. 4.\n\n- first thing\n- second thing"
+    text = "2 Leave\n\nProf. Joost van Delden leads it. It lasts 3.5 days. They meet at No. 4.\n\n"
+    text += "- first thing\n- second thing"
     found = page(text, "Rules > 2 Leave")
     assert [text[s.start : s.end] for s in found.sentences] == [
         "Prof. Joost van Delden leads it.",

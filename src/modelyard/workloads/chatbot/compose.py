@@ -13,7 +13,8 @@ from modelyard.workloads.chatbot.question import Question
 from modelyard.workloads.chatbot.table import Row, Table, is_empty, is_value
 
 _LEANS = re.compile(
-    r"(?:it|its|they|their|them|this|these|those|that|he|she|both|such|the same|here|otherwise|then|also|however|but)\b",
+    r"(?:it|its|they|their|them|this|these|those|that|he|she|both|such|the same|here|otherwise|then|also|"
+    r"however|but)\b",
     re.I,
 )
 NEAR = 0.9

@@ -1,7 +1,7 @@
 """A request's messages as a question that stands alone: follow-ups are resolved against the turns before them.
 
-Rules, no model: "And for grade 7?" takes the place of "grade 5" in the question before; "Who approves it?" keeps its words
-and inherits what the question before was about. A question that stands alone is left as it is.
+Rules, no model: "And for grade 7?" takes the place of "grade 5" in the question before; "Who approves it?" keeps its
+words and inherits what the question before was about. A question that stands alone is left as it is.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _turn(at: int, message: Any) -> Turn:
 
 
 def resolve(turns: Sequence[Turn], history_turns: int, vectors: Vectors) -> Resolved:
-    """The last question of `turns` as one that stands alone, read against at most `history_turns` messages before it."""
+    """The last question of `turns` as one that stands alone; at most `history_turns` messages before it are read."""
     window = turns[max(0, len(turns) - 1 - history_turns) :] if history_turns > 0 else turns[-1:]
     questions = [t.text for t in window if t.role == "user" and t.text.strip()]
     before: Resolved | None = None
@@ -108,28 +108,34 @@ def resolve(turns: Sequence[Turn], history_turns: int, vectors: Vectors) -> Reso
 
 
 _OPENING = re.compile(
-    r"(?:(?:ok(?:ay)?|thanks|thank you|and|but|so|or|also|then|now)[,.!]?\s+)*(?:and|but|or|so|also|then|what about|how about|how is it|"
+    r"(?:(?:ok(?:ay)?|thanks|thank you|and|but|so|or|also|then|now)[,.!]?\s+)*(?:and|but|or|so|also|then|"
+    r"what about|how about|how is it|"
     r"what if|and if|same (?:question )?for|the same for)\b[,\s]*(?:(?:about|if|what about|how about|also)\b\s*)?",
     re.I,
 )
 _WH = re.compile(r"\b(?:what|which|who|whom|whose|when|where|why|how)\b", re.I)
 _VERB = re.compile(r"(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have|had)\b", re.I)
 _POINTS = re.compile(
-    r"\b(?:it|its|they|them|their|he|she|his|her|him|the same|the latter|the former|these|those|ones|this one|that one|such a|such an)\b"
-    r"|\b(?:that|this)\b(?=\s*(?:[?.,!]|$|\s(?:is|was|be|apply|applies|cost|costs|include|includes|change|count|mean|happen|work|too|also|as well|take|go|hold|one|amount|"
+    r"\b(?:it|its|they|them|their|he|she|his|her|him|the same|the latter|the former|these|those|ones|this one|"
+    r"that one|such a|such an)\b"
+    r"|\b(?:that|this)\b(?=\s*(?:[?.,!]|$|\s(?:is|was|be|apply|applies|cost|costs|include|includes|change|"
+    r"count|mean|happen|work|too|also|as well|take|go|hold|one|amount|"
     r"limit|rule|case|period|price|rate|figure|number|value|fee)\b))"
-    r"|(?<!\bis )(?<!\bare )(?<!\bwas )(?<!\bwere )(?<!\bthan )\bthere\b(?!\s+(?:is|are|was|were|any|a|an|been|be)\b)|\bone\b(?=\s*[?.]|$)"
+    r"|(?<!\bis )(?<!\bare )(?<!\bwas )(?<!\bwere )(?<!\bthan )\bthere\b(?!\s+(?:is|are|was|were|any|a|an|been|"
+    r"be)\b)|\bone\b(?=\s*[?.]|$)"
     r"|\bthen\b\s*\?",
     re.I,
 )
 _AGAIN = re.compile(
-    r"(?:what|how (?:much|many|long|often|high|large|big))\s+(?:is|are|was|were|about|would|will|does|do)\s+(?:it|that|this|they|those|these)(?:\s+be)?\s+"
+    r"(?:what|how (?:much|many|long|often|high|large|big))\s+(?:is|are|was|were|about|would|will|does|"
+    r"do)\s+(?:it|that|this|they|those|these)(?:\s+be)?\s+"
     r"((?:for|in|at|with|on|under|by)\s.+)",
     re.I,
 )
 """The same question again of something else: "How much is it for grade 7?" """
 _PHRASE = re.compile(
-    r"^(for|in|at|on|with|to|from|by|under|during|after|before|of|per|as|about|between|within|outside|inside|without)\s+(.+)$",
+    r"^(for|in|at|on|with|to|from|by|under|during|after|before|of|per|as|about|between|within|outside|inside|"
+    r"without)\s+(.+)$",
     re.I,
 )
 _ID = re.compile(r"\b([A-Za-z]{3,})s?\s+(\d{1,4}|[A-Z])\b")

@@ -1,7 +1,7 @@
 """From read pages to statements that may answer: every sentence and every cell is weighed against the question.
 
-A statement is always text of a page: a sentence, or a cell with the labels of its row and column. Nothing is written that
-does not stand there.
+A statement is always text of a page: a sentence, or a cell with the labels of its row and column. Nothing is written
+that does not stand there.
 """
 
 from __future__ import annotations
@@ -100,9 +100,9 @@ class Extractor:
                 and sentence.lead_start >= 0
                 and before.start >= sentence.lead_start
                 and not sentence.item
+                and len(view.text[before.start : sentence.end].split()) <= MOST_WORDS
             ):
-                if len(view.text[before.start : sentence.end].split()) <= MOST_WORDS:
-                    yield self._sentence(question, view, sentence, before.start)
+                yield self._sentence(question, view, sentence, before.start)
             before = sentence
         for table in view.tables:
             yield from self._cells(question, view, table)

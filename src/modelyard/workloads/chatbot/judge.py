@@ -1,7 +1,8 @@
 """The judgement of one answer: right, wrong or refused. A pure function, used by the exam and by the benchmarks alike.
 
-*Right*: one of the gold answers stands in an answer of at most 60 words that cites a gold page. Everything else that was
-not refused is wrong, so an answer to an unanswerable question is wrong, and a true quote that does not answer is too.
+*Right*: one of the gold answers stands in an answer of at most 60 words that cites a gold page. Everything else that
+was not refused is wrong, so an answer to an unanswerable question is wrong,
+and a true quote that does not answer is too.
 """
 
 from __future__ import annotations

@@ -114,7 +114,8 @@ def strength(term: Term, text: str, glossary: Mapping[str, frozenset[str]] | Non
 
 
 _RUN = re.compile(
-    r"\W{0,2}(?:no\.?\s*|number\s+)?((?:\d+|[A-Z]|[IVX]{1,4})(?:\s*(?:,|and|or|to|[-\u2013]|up to)\s*(?:\d+|[A-Z])\b)*(?:\s+(?:and|or)\s+(?:more|above|over|higher|up)|\s+upwards)?)(?!\w)"
+    r"\W{0,2}(?:no\.?\s*|number\s+)?((?:\d+|[A-Z]|[IVX]{1,4})(?:\s*(?:,|and|or|to|[-\u2013]|up to)\s*(?:\d+|"
+    r"[A-Z])\b)*(?:\s+(?:and|or)\s+(?:more|above|over|higher|up)|\s+upwards)?)(?!\w)"
 )
 
 
@@ -144,9 +145,9 @@ def spelled_out(acronym: str, text: str) -> bool:
     letters = acronym.lower()
     for at in range(len(words) - len(letters) + 1):
         run = words[at : at + len(letters)]
-        if all(w[0].lower() == c for w, c in zip(run, letters, strict=True)):
-            if all(w[0].isupper() for w in run) or all(len(w) >= 7 for w in run):
-                return True
+        fits = all(w[0].lower() == c for w, c in zip(run, letters, strict=True))
+        if fits and (all(w[0].isupper() for w in run) or all(len(w) >= 7 for w in run)):
+            return True
     return False
 
 

@@ -1,4 +1,4 @@
-"""What a question asks: the kind of answer, the terms that matter and how much, what it insists on by name or number."""
+"""What a question asks: the kind of answer, the terms that matter and how much, what it insists on."""
 
 from __future__ import annotations
 
@@ -9,84 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from modelyard.calc.text import STOP_WORDS, analyse, fold, stem
+from modelyard.workloads.chatbot.kinds import Kind, arithmetic, fits_kind, is_polar, kind_of, superlative
 from modelyard.workloads.chatbot.lexicon import LIGHT, NUMBER_WORDS, root
 
-Kind = Literal[
-    "number", "money", "percent", "duration", "frequency", "date", "person", "place", "polar", "reason", "thing"
-]
-
-_KINDS: tuple[tuple[str, Kind], ...] = (
-    (r"\b(?:what|which) (?:percentage|percent|proportion|share)\b|\bhow many percent\b", "percent"),
-    (
-        r"\bhow (?:long|soon|quickly|fast)\b|\b(?:what|which) (?:\w+ )?(?:period|duration)\b|\bhow (?:far|much) (?:in advance|ahead|earlier)\b",
-        "duration",
-    ),
-    (r"\bhow many (?:\w+ )?(?:seconds|minutes|hours|days|weeks|months|years)\b", "duration"),
-    (r"\bhow often\b|\bhow frequently\b", "frequency"),
-    (r"\bhow (?:many|big|large|high|tall|heavy|far|deep|wide|old|warm|hot|cold|loud)\b", "number"),
-    (
-        r"\bhow much\b(?=.*\b(?:cost|costs|pay|pays|paid|price|spend|spent|earn|earns|worth|charge|charged|fee|salary|euros?|dollars?)\b)",
-        "money",
-    ),
-    (r"\bhow much\b", "number"),
-    (r"\bwho\b|\bwhom\b|\bwhose\b", "person"),
-    (
-        r"\bwhen\b|\b(?:what|which) (?:date|day|month|year|time|weekday)\b|\b(?:until|by|from|since) (?:when|what)\b",
-        "date",
-    ),
-    (r"\bwhere\b", "place"),
-    (r"\bwhy\b|\bwhat (?:is|was|were|are) the (?:reason|cause)s?\b", "reason"),
-    (r"\b(?:cost|price|fee|salary|revenue|profit|budget|bonus|allowance|deposit)\b", "money"),
-)
-_POLAR = re.compile(
-    r"(?:and |but |so |or )?(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have|had|am)\b",
-    re.I,
-)
-_UNITS = {
-    stem(u): u
-    for u in [
-        "second",
-        "minute",
-        "hour",
-        "day",
-        "week",
-        "month",
-        "year",
-        "percent",
-        "euro",
-        "dollar",
-        "pound",
-        "km",
-        "kilometre",
-        "kilometer",
-        "metre",
-        "meter",
-        "cm",
-        "mm",
-        "kg",
-        "gram",
-        "tonne",
-        "ton",
-        "litre",
-        "liter",
-        "degree",
-        "bar",
-        "volt",
-        "watt",
-        "people",
-        "person",
-        "employee",
-        "piece",
-        "unit",
-        "device",
-        "user",
-        "page",
-        "copy",
-        "time",
-        "night",
-        "night",
-    ]
-}
+_UNIT_WORDS = """second minute hour day week month year percent euro dollar pound km kilometre kilometer metre meter cm mm
+kg gram tonne ton litre liter degree bar volt watt people person employee piece unit device user page copy time night"""
+_UNITS = frozenset(stem(u) for u in _UNIT_WORDS.split())
 _HEADS = frozenset(stem(u) for u in ["people", "person", "employee", "piece", "unit", "device", "user", "page", "copy"])
 _CURRENCY = r"(?:EUR|USD|GBP|CHF|DKK|CZK|[$\u20ac\u00a3])"
 _NUMBER = re.compile(
@@ -214,14 +142,14 @@ def analyse_question(
 def _analyse(text: str, rarity: Callable[[str], float], everywhere: Callable[[str], bool]) -> Question:
     clean = " ".join(text.split())
     lower = fold(clean).lower()
-    polar = _POLAR.match(clean) is not None
-    kind = "polar" if polar else _kind(lower)
+    polar = is_polar(clean)
     terms: dict[str, Term] = {}
     years = tuple(dict.fromkeys(m[1] for m in _YEAR.finditer(clean)))
     for year in years:
         terms[year] = Term(year, year, year, 0.6, "year", True, float(year))
     for match in _QUARTER.finditer(clean):
-        which = f"q{match[1] or 1 + ['fir', '1st', 'sec', '2nd', 'thi', '3rd', 'fou', '4th'].index(match[2][:3].lower()) // 2}"
+        nth = ("fir", "1st", "sec", "2nd", "thi", "3rd", "fou", "4th")
+        which = f"q{match[1] or 1 + nth.index(match[2][:3].lower()) // 2}"
         terms[which] = Term(match[0], which, which, 0.6, "quarter", True)
     for term in [*_identifiers(clean), *_numbers(clean, lower)]:
         terms.setdefault(term.stem, term)
@@ -254,10 +182,16 @@ def _analyse(text: str, rarity: Callable[[str], float], everywhere: Callable[[st
                 name,
                 focus=is_focus,
             )
-    arithmetic = _SUM.search(lower)
-    return Question(
-        clean, kind, tuple(terms.values()), years, _superlative(lower), polar, arithmetic[0] if arithmetic else ""
-    )
+    kind: Kind = "polar" if polar else kind_of(lower)
+    return Question(clean, kind, tuple(terms.values()), years, superlative(lower), polar, arithmetic(lower))
+
+
+def fits(question: Question, text: str) -> float:
+    """1 where `text` holds something of the kind asked for, 0 where it plainly does not, between where one cannot tell.
+
+    Numbers that the question itself names are no answer to it.
+    """
+    return fits_kind(question.kind, text, {t.stem for t in question.terms if t.kind in ("year", "number", "id")})
 
 
 def _aside(text: str) -> frozenset[str]:
@@ -272,12 +206,6 @@ def _aside(text: str) -> frozenset[str]:
 def _weight(rarity: float, named: bool) -> float:
     """A word nobody wrote is as likely another word for something that somebody did, unless it is a name."""
     return 0.75 if rarity >= 1 and not named else 0.25 + 0.75 * rarity
-
-
-def _kind(lower: str) -> Kind:
-    """The kind whose words come first in the question."""
-    found = [(m.start(), i, kind) for i, (pattern, kind) in enumerate(_KINDS) if (m := re.search(pattern, lower))]
-    return min(found)[2] if found else "thing"
 
 
 def _identifiers(text: str) -> list[Term]:
@@ -350,7 +278,8 @@ def _names(text: str) -> frozenset[str]:
 
 
 _FOCUS = re.compile(
-    r"\b(?:how many|how much|what|which|whose)\s+(?:is|are|was|were|kind of|type of|sort of)?\s*(?:the|an?|our|my|your)?\s*"
+    r"\b(?:how many|how much|what|which|whose)\s+(?:is|are|was|were|kind of|type of|sort of)?\s*"
+    r"(?:the|an?|our|my|your)?\s*"
     r"((?:[\w-]+\s+){0,3}?[\w-]+)(?=\s+(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have|had|of|in|for|on|at|to|"
     r"per|from|by|when|if|that|with|between|after|before|during|under)\b|[?.,]|\s*$)"
 )
@@ -359,84 +288,6 @@ _FOCUS = re.compile(
 def _focus(lower: str) -> frozenset[str]:
     match = _FOCUS.search(lower)
     return frozenset(analyse(match[1])) if match else frozenset()
-
-
-_SUM = re.compile(
-    r"\b(?:calculate|compute|by how (?:much|many)|how (?:much|many) (?:more|less|fewer|higher|lower|longer|shorter)|difference between|sum of|"
-    r"combined|together|in total|average between|year average|ratio|turnover|growth rate|compared? (?:to|with)|increase or decrease|what percent of)\b"
-)
-_GREATEST = r"(?:highest|largest|biggest|greatest|longest|heaviest|most expensive|dearest|oldest|best|latest|most)"
-_LEAST = r"(?:lowest|smallest|least|fewest|shortest|lightest|cheapest|worst|earliest|youngest|newest)"
-
-
-def _superlative(lower: str) -> int:
-    """Only where one of several is asked for ("Which site has the most ..."): "the most I may spend" is a limit."""
-    asked = re.search(
-        r"\b(?:which|who|what [a-z]+ (?:has|had|is|was|got|made|needs|takes)|where|in (?:which|what))\b", lower
-    )
-    if not asked:
-        return 0
-    if re.search(rf"\b{_GREATEST}\b(?!\s+(?:i|we|a|an|you|one|may|can|recent))", lower[asked.start() :]):
-        return 1
-    return -1 if re.search(rf"\b{_LEAST}\b(?!\s+(?:i|we|a|an|you|one|may|can))", lower[asked.start() :]) else 0
-
-
-_COUNTS = "|".join(w for w in NUMBER_WORDS if w not in ("first", "second", "third"))
-_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
-_FITS: dict[str, re.Pattern[str]] = {
-    "percent": re.compile(r"\d\s?%|percent|per cent|share|\bhalf\b|third|quarter", re.I),
-    "duration": re.compile(
-        rf"(?:\d|\b(?:a|an|{_COUNTS}|several|half)\b)[\s\w().-]{{0,16}}"
-        r"\b(?:second|minute|hour|day|week|month|year|ms|min|character|digit|metre|meter|mm|cm|km|page|word|mile)s?\b"
-        r"|\byears?\b.*\d|\b(?:immediately|at once|permanent|ever|same day|unlimited|unpaid)\b|\b(?:within|until|by) \w+",
-        re.I,
-    ),
-    "frequency": re.compile(
-        r"\b(?:every|each|once|twice|times|daily|weekly|monthly|quarterly|yearly|annual|annually|continuous|repeat|interval)\w*\b|\bper\b|\ba (?:day|week|month|year)\b"
-        r"|\d+ (?:day|week|month|year|hour)s?",
-        re.I,
-    ),
-    "date": re.compile(
-        rf"\b{_MONTH}\b|\b(?:19|20)\d\d\b|\d\d?[:.]\d\d|\bq[1-4]\b|days?\b|quarter|week|month|year|noon|midnight|\bwhen\b|\bafter\b|\bbefore\b|hours?\b|\bnever\b|\bat once\b|\d(?:st|nd|rd|th)\b",
-        re.I,
-    ),
-    "person": re.compile(
-        r"\b[A-Z][a-z\u00c0-\u017f]+ (?:van |von |de |der |den )*[A-Z][a-z\u00c0-\u017f]+|manager|director|officer|head|lead|team|desk|board|"
-        r"department|committee|engineer|physician|doctor|counsel|supervisor|employee|staff|executive|owner|founder|chair|secretary|people|finance|"
-        r"[Oo]wner|[Nn]ame|[Bb]uyer|[Aa]pprover|[Rr]esponsible|[Cc]ontact|[Ll]eader|[Aa]uthor|[Pp]erson|[Rr]ole|[Ww]ho\b|"
-        r"reception|buyer|auditor|operator|person|whoever|customer|supplier|everyone|members?|colleague",
-        0,
-    ),
-    "place": re.compile(
-        r"(?<=[a-z,] )[A-Z\u00c0-\u00de][\w]+|\b(?:at|in|on|to|from|under|behind|room|building|hall|floor|portal|site|office|reception)\b"
-    ),
-}
-_MONEY = re.compile(
-    r"[$\u20ac\u00a3]|\b(?:euros?|eur|dollars?|usd|pounds?|gbp|chf|cents?|percent|free|price|charge|pay|paid)\b|%", re.I
-)
-_WORDS_FOR_NUMBERS = re.compile(
-    r"\b(?:"
-    + "|".join(w for w in NUMBER_WORDS if w not in ("first", "second", "third"))
-    + r"|none|no|unlimited|nothing|free|half|double|twice|once)\b",
-    re.I,
-)
-
-
-def fits(question: Question, text: str) -> float:
-    """1 where `text` holds something of the kind asked for, 0 where it plainly does not, between where one cannot tell.
-
-    Numbers that the question itself names are no answer to it.
-    """
-    kind = question.kind
-    if kind in ("polar", "thing", "reason"):
-        return 1.0
-    given = {t.stem for t in question.terms if t.kind in ("year", "number", "id")}
-    if kind in ("number", "money"):
-        numbers = [n for n in re.findall(r"\d[\d.,]*\d|\d", text) if not set(analyse(n)) <= given]
-        if not numbers and not _WORDS_FOR_NUMBERS.search(text):
-            return 0.2 if kind == "money" else 0.0
-        return 1.0 if kind == "number" or _MONEY.search(text) else 0.5
-    return 1.0 if _FITS[kind].search(text) else 0.0
 
 
 def rarity_of(frequency: int, passages: int) -> float:

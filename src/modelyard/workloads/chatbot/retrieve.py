@@ -1,4 +1,4 @@
-"""Finding the pages on which an answer may stand: two searches fused, the corpus' own names, the newest of two versions."""
+"""Finding the pages that may answer: two searches fused, the corpus' own names, the newest of two versions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from modelyard.workloads.chatbot.question import Question, rarity_of
 _YEAR = re.compile(r"(?:19|20)\d\d")
 _VERSION = re.compile(r"\b(?:v(?:ersion)?\.?\s*\d[\d.]*|rev(?:ision)?\.?\s*\d+|final|draft|new|old)\b", re.I)
 _FORMER = re.compile(
-    r"\b(?:former|formerly|previous|previously|old|older|earlier|superseded|prior|preceding|last year's|before (?:that|it|this|then)\b|one before)\b",
+    r"\b(?:former|formerly|previous|previously|old|older|earlier|superseded|prior|preceding|last year's|"
+    r"before (?:that|it|this|then)\b|one before)\b",
     re.I,
 )
 
@@ -36,7 +37,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the catalogue knows of a document. family: its title without years and versions; year: the newest it names."""
+    """What is known of a document. family: its title without years and versions; year: the newest it names."""
 
     document: str
     title: str

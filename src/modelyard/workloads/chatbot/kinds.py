@@ -1,0 +1,146 @@
+"""The kinds of answers that questions ask for, by their words, and whether a text holds one of a kind. English."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Set
+from typing import Literal
+
+from modelyard.calc.text import analyse
+from modelyard.workloads.chatbot.lexicon import NUMBER_WORDS
+
+Kind = Literal[
+    "number", "money", "percent", "duration", "frequency", "date", "person", "place", "polar", "reason", "thing"
+]
+
+_KINDS: tuple[tuple[str, Kind], ...] = (
+    (r"\b(?:what|which) (?:percentage|percent|proportion|share)\b|\bhow many percent\b", "percent"),
+    (
+        r"\bhow (?:long|soon|quickly|fast)\b|\b(?:what|which) (?:\w+ )?(?:period|duration)\b|\bhow (?:far|"
+        r"much) (?:in advance|ahead|earlier)\b",
+        "duration",
+    ),
+    (r"\bhow many (?:\w+ )?(?:seconds|minutes|hours|days|weeks|months|years)\b", "duration"),
+    (r"\bhow often\b|\bhow frequently\b", "frequency"),
+    (r"\bhow (?:many|big|large|high|tall|heavy|far|deep|wide|old|warm|hot|cold|loud)\b", "number"),
+    (
+        r"\bhow much\b(?=.*\b(?:cost|costs|pay|pays|paid|price|spend|spent|earn|earns|worth|charge|charged|fee|"
+        r"salary|euros?|dollars?)\b)",
+        "money",
+    ),
+    (r"\bhow much\b", "number"),
+    (r"\bwho\b|\bwhom\b|\bwhose\b", "person"),
+    (
+        r"\bwhen\b|\b(?:what|which) (?:date|day|month|year|time|weekday)\b|\b(?:until|by|from|since) (?:when|what)\b",
+        "date",
+    ),
+    (r"\bwhere\b", "place"),
+    (r"\bwhy\b|\bwhat (?:is|was|were|are) the (?:reason|cause)s?\b", "reason"),
+    (r"\b(?:cost|price|fee|salary|revenue|profit|budget|bonus|allowance|deposit)\b", "money"),
+)
+_POLAR = re.compile(
+    r"(?:and |but |so |or )?(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have|had|am)\b",
+    re.I,
+)
+
+
+def is_polar(text: str) -> bool:
+    """Whether yes or no is asked."""
+    return _POLAR.match(text) is not None
+
+
+def kind_of(lower: str) -> Kind:
+    """The kind whose words come first in the question."""
+    found = [(m.start(), i, kind) for i, (pattern, kind) in enumerate(_KINDS) if (m := re.search(pattern, lower))]
+    return min(found)[2] if found else "thing"
+
+
+_SUM = re.compile(
+    r"\b(?:calculate|compute|by how (?:much|many)|how (?:much|many) (?:more|less|fewer|higher|lower|longer|"
+    r"shorter)|difference between|sum of|"
+    r"combined|together|in total|average between|year average|ratio|turnover|growth rate|compared? (?:to|with)|"
+    r"increase or decrease|what percent of)\b"
+)
+_GREATEST = r"(?:highest|largest|biggest|greatest|longest|heaviest|most expensive|dearest|oldest|best|latest|most)"
+_LEAST = r"(?:lowest|smallest|least|fewest|shortest|lightest|cheapest|worst|earliest|youngest|newest)"
+
+
+def arithmetic(lower: str) -> str:
+    """The words that ask for a sum over several figures, which no quote does; "" where there are none."""
+    found = _SUM.search(lower)
+    return found[0] if found else ""
+
+
+def superlative(lower: str) -> int:
+    """Only where one of several is asked for ("Which site has the most ..."): "the most I may spend" is a limit."""
+    asked = re.search(
+        r"\b(?:which|who|what [a-z]+ (?:has|had|is|was|got|made|needs|takes)|where|in (?:which|what))\b", lower
+    )
+    if not asked:
+        return 0
+    if re.search(rf"\b{_GREATEST}\b(?!\s+(?:i|we|a|an|you|one|may|can|recent))", lower[asked.start() :]):
+        return 1
+    return -1 if re.search(rf"\b{_LEAST}\b(?!\s+(?:i|we|a|an|you|one|may|can))", lower[asked.start() :]) else 0
+
+
+_COUNTS = "|".join(w for w in NUMBER_WORDS if w not in ("first", "second", "third"))
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_FITS: dict[str, re.Pattern[str]] = {
+    "percent": re.compile(r"\d\s?%|percent|per cent|share|\bhalf\b|third|quarter", re.I),
+    "duration": re.compile(
+        rf"(?:\d|\b(?:a|an|{_COUNTS}|several|half)\b)[\s\w().-]{{0,16}}"
+        r"\b(?:second|minute|hour|day|week|month|year|ms|min|character|digit|metre|meter|mm|cm|km|page|word|mile)s?\b"
+        r"|\byears?\b.*\d|\b(?:immediately|at once|permanent|ever|same day|unlimited|unpaid)\b|\b(?:within|"
+        r"until|by) \w+",
+        re.I,
+    ),
+    "frequency": re.compile(
+        r"\b(?:every|each|once|twice|times|daily|weekly|monthly|quarterly|yearly|annual|annually|continuous|"
+        r"repeat|interval)\w*\b|\bper\b|\ba (?:day|week|month|year)\b"
+        r"|\d+ (?:day|week|month|year|hour)s?",
+        re.I,
+    ),
+    "date": re.compile(
+        rf"\b{_MONTH}\b|\b(?:19|20)\d\d\b|\d\d?[:.]\d\d|\bq[1-4]\b|days?\b|quarter|week|month|year|noon|"
+        rf"midnight|\bwhen\b|\bafter\b|\bbefore\b|hours?\b|\bnever\b|\bat once\b|\d(?:st|nd|rd|th)\b",
+        re.I,
+    ),
+    "person": re.compile(
+        r"\b[A-Z][a-z\u00c0-\u017f]+ (?:van |von |de |der |den )*[A-Z][a-z\u00c0-\u017f]+|manager|director|"
+        r"officer|head|lead|team|desk|board|"
+        r"department|committee|engineer|physician|doctor|counsel|supervisor|employee|staff|executive|owner|"
+        r"founder|chair|secretary|people|finance|"
+        r"[Oo]wner|[Nn]ame|[Bb]uyer|[Aa]pprover|[Rr]esponsible|[Cc]ontact|[Ll]eader|[Aa]uthor|[Pp]erson|"
+        r"[Rr]ole|[Ww]ho\b|"
+        r"reception|buyer|auditor|operator|person|whoever|customer|supplier|everyone|members?|colleague",
+        0,
+    ),
+    "place": re.compile(
+        r"(?<=[a-z,] )[A-Z\u00c0-\u00de][\w]+|\b(?:at|in|on|to|from|under|behind|room|building|hall|floor|"
+        r"portal|site|office|reception)\b"
+    ),
+}
+_MONEY = re.compile(
+    r"[$\u20ac\u00a3]|\b(?:euros?|eur|dollars?|usd|pounds?|gbp|chf|cents?|percent|free|price|charge|pay|paid)\b|%", re.I
+)
+_WORDS_FOR_NUMBERS = re.compile(
+    r"\b(?:"
+    + "|".join(w for w in NUMBER_WORDS if w not in ("first", "second", "third"))
+    + r"|none|no|unlimited|nothing|free|half|double|twice|once)\b",
+    re.I,
+)
+
+
+def fits_kind(kind: Kind, text: str, given: Set[str]) -> float:
+    """1 where `text` holds something of the kind asked for, 0 where it plainly does not, between where one cannot tell.
+
+    given: the terms that are numbers of the question; they are no answer to it.
+    """
+    if kind in ("polar", "thing", "reason"):
+        return 1.0
+    if kind in ("number", "money"):
+        numbers = [n for n in re.findall(r"\d[\d.,]*\d|\d", text) if not set(analyse(n)) <= given]
+        if not numbers and not _WORDS_FOR_NUMBERS.search(text):
+            return 0.2 if kind == "money" else 0.0
+        return 1.0 if kind == "number" or _MONEY.search(text) else 0.5
+    return 1.0 if _FITS[kind].search(text) else 0.0
