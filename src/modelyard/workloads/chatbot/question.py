@@ -12,7 +12,8 @@ from modelyard.calc.text import STOP_WORDS, analyse, fold, stem
 from modelyard.workloads.chatbot.kinds import Kind, arithmetic, fits_kind, is_polar, kind_of, superlative
 from modelyard.workloads.chatbot.lexicon import LIGHT, NUMBER_WORDS, root
 
-_UNIT_WORDS = """second minute hour day week month year percent euro dollar pound km kilometre kilometer metre meter cm mm
+_UNIT_WORDS = """second minute hour day week month year percent euro dollar pound km kilometre kilometer metre meter
+cm mm
 kg gram tonne ton litre liter degree bar volt watt people person employee piece unit device user page copy time night"""
 _UNITS = frozenset(stem(u) for u in _UNIT_WORDS.split())
 _HEADS = frozenset(stem(u) for u in ["people", "person", "employee", "piece", "unit", "device", "user", "page", "copy"])
