@@ -26,7 +26,7 @@ demo: all
 	@$(BIN)/python examples/demo.py $(if $(DOCS),--documents "$(DOCS)")
 
 test: all lint
-	$(BIN)/python -m pytest -m "not browser and not realdata and not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not browser and not realdata and not slow"
 
 lint: all
 	$(BIN)/ruff check .

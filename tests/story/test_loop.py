@@ -208,7 +208,7 @@ def test_a_mistake_is_one_clear_line(house: Story, arguments: tuple[str, ...], c
 
 
 def test_an_exam_that_is_wrong_names_the_line(house: Story) -> None:
-    for line, message in (("{", "not JSON"), ('{"question": 3}', "question"), ("[]", "an object")):
+    for line, message in (("{", "not JSON"), ('{"id": "q", "question": 3}', "question"), ("[]", "an object")):
         (house.root / "evaluation.jsonl").write_text(f"\n{line}\n")
         error = house("evaluate", code=2).err
         assert message in error and "2" in error
