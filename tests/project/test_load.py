@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from modelyard.errors import ModelyardError, NotFound, ProjectError
 from modelyard.project.load import find_root, leaves, load
-from modelyard.project.secrets import Secret
+from modelyard.project.secrets import Secret, masked
 
 
 def project(folder: Path, text: str) -> Path:
@@ -43,6 +43,21 @@ def project(folder: Path, text: str) -> Path:
         ("name: p\nchatbot: {chat: {url: 'ftp://x', model: m}}", "a URL that begins with http"),
         ("name: p\ngate: {floors: {right: high}}", "gate.floors.right: input should be a valid number"),
         ("name: p\ningest: {max_file: 3 apples}", "is not a size such as 200 MB"),
+        ("name: p\ngate:\n  floors: {right: .inf}", ":3: gate.floors.right: inf is no value here"),
+        ("name: p\ngate: {margins: {right: .nan}}", ":2: gate.margins.right: nan is no value here"),
+        ("name: p\nsettings:\n  a: [1.0, {b: 1.0e+999}]", ":3: settings.a: inf is no value here"),
+        ("name: p\ntargets:\n  prod: {gate: {floors: {right: -.inf}}}", ":3: targets.prod.gate.floors.right: -inf"),
+        ("name: p\nsettings: {on_day: 2025-01-01}", ":2: settings.on_day: a date is no value here"),
+        ("name: p\ntargets: {1: {}, test: {}}", ":2: targets.1: YAML reads this key as int, not as text"),
+        ("name: p\nsettings: {a: [{yes: 1}]}", ":2: settings.a.0.yes: YAML reads this key as bool"),
+        ("name: p\ngate: {floors: {~: 1}}", ":2: gate.floors.~: YAML reads this key as null"),
+        ('name: p\nserve: {token: "file:a\\0b"}', ":2: serve.token: the text holds a NUL character"),
+        ('name: p\ndocuments: "\\ud800"', ":2: documents: the text holds a NUL character, or half"),
+        ("name: p\ntargets:\n  test: {}\n  ../../esc: {}", ":4: the target '../../esc' has no good name: letters"),
+        ("name: p\ntargets: {test: {}, '': {}}", "the target '' has no good name"),
+        ("name: p\ntargets: {test: {}, Store: {}}", ":2: the target 'Store' would share its folder with the store"),
+        ("name: p\ntargets: {test: {}, Test: {}}", ":2: the target 'Test' would share its folder with test"),
+        ("name: p\nworkload: ':X'", ":2: workload: the name of a kind of model is expected, or module:Class"),
     ],
 )
 def test_a_mistake_is_one_line_that_says_where(tmp_path: Path, text: str, message: str) -> None:
@@ -77,6 +92,16 @@ targets:
     assert set(test.origins) == {key for key, _ in leaves(test.config.model_dump(mode="json"))}
 
 
+@pytest.mark.parametrize("name", ["prod", "production", "Prod"])
+def test_where_strangers_are_met_defaults_are_strict(tmp_path: Path, name: str) -> None:
+    root = project(tmp_path, f"name: p\ntargets: {{test: {{}}, {name}: {{}}}}")
+    gate = load(root, name).config.gate
+    assert (gate.min_human, gate.admit_unproven) == (30, False)
+    assert load(root, name).origins["gate.min_human"] == f"default of {name}"
+    relaxed = project(tmp_path, f"name: p\ntargets: {{{name}: {{gate: {{admit_unproven: true}}}}}}")
+    assert load(relaxed, name).config.gate.admit_unproven
+
+
 def test_targets_keep_their_state_apart_and_share_the_store(tmp_path: Path) -> None:
     root = project(tmp_path, "name: p")
     test, prod = load(root).layout, load(root, "prod").layout
@@ -96,8 +121,24 @@ def test_a_secret_is_read_when_needed_and_never_printed(tmp_path: Path, monkeypa
         Secret("env:NOT_SET").reveal(tmp_path)
     with pytest.raises(ProjectError, match="cannot be read"):
         Secret("file:none").reveal(tmp_path)
+    (tmp_path / "binary").write_bytes(b"\xff")
+    with pytest.raises(ProjectError, match="not UTF-8"):
+        Secret("file:binary").reveal(tmp_path)
+    with pytest.raises(ValueError, match="by reference"):
+        Secret("file:a\0b")
     loaded = load(project(tmp_path, "name: p\nserve: {token: 'env:MY_TOKEN'}"))
     assert "hunter" not in repr(loaded) and loaded.config.model_dump(mode="json")["serve"]["token"] == "env:MY_TOKEN"
+
+
+@pytest.mark.parametrize("uri", ["http://me:hunter2@host:5000", "postgresql://me:hunter2/@x#y@host/db"])
+def test_the_password_of_a_tracking_server_is_not_shown(tmp_path: Path, uri: str) -> None:
+    loaded = load(project(tmp_path, f"name: p\nmlflow: {{tracking_uri: '{uri}'}}"))
+    assert loaded.config.mlflow.tracking_uri == uri
+    assert "hunter" not in repr(loaded) and "hunter" not in str(loaded.config.model_dump(mode="json"))
+    assert masked(f"no answer from {uri}: try") == "no answer from " + uri.split("me:")[0] + "***@" + (
+        f"{uri.rpartition('@')[2]}: try"
+    )
+    assert masked("sqlite:////a@b/c.db") == "sqlite:////a@b/c.db"
 
 
 def test_the_project_is_found_from_below(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from pydantic import BaseModel, ValidationError
 
 from modelyard.errors import NotFound, ProjectError
 from modelyard.project.layout import Layout
-from modelyard.project.model import TARGET_DEFAULTS, TARGETS, Project
+from modelyard.project.model import NAME, NAMED, TARGETS, Project, target_defaults
 
 FILE = "modelyard.yml"
 _MAX_BYTES = 1_000_000
+_KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,7 @@ def load(root: Path, target: str = "test") -> Loaded:
     path = root / FILE
     text = _read(path)
     values, lines = _parse(text, path)
-    targets = values.pop("targets", None)
-    declared: dict[str, Any] = {name: {} for name in TARGETS} if targets is None else targets
-    if not isinstance(declared, dict):
-        raise ProjectError(f"{path}:{lines.get('targets', 1)}: targets is a mapping of target names to overrides")
+    declared = _declared(values.pop("targets", None), path, lines)
     if target not in declared:
         raise ProjectError(f"{path}: there is no target {target!r}; it has {', '.join(declared) or 'none'}")
     for name, override in declared.items():
@@ -76,18 +75,33 @@ def load(root: Path, target: str = "test") -> Loaded:
             raise ProjectError(f"{path}:{lines.get(f'targets.{name}', 1)}: targets.{name} is a mapping of overrides")
         if name != target and override:
             # The other targets' overrides are checked too: a typing error should not wait for the day of deployment.
-            _validate(_merge(_merge(TARGET_DEFAULTS.get(name, {}), values), override), path, lines, name)
+            _validate(_merge(_merge(target_defaults(name), values), override), path, lines, name)
     override = declared[target] or {}
-    preset = TARGET_DEFAULTS.get(target, {})
+    preset = target_defaults(target)
     config = _validate(_merge(_merge(preset, values), override), path, lines, target)
     return Loaded(root, target, config, _origins(config, preset, values, override, lines, target))
 
 
 def targets(root: Path) -> tuple[str, ...]:
     """Names of the targets the project has."""
-    values, _ = _parse(_read(root / FILE), root / FILE)
-    declared = values.get("targets")
-    return tuple(declared) if isinstance(declared, dict) else TARGETS
+    values, lines = _parse(_read(root / FILE), root / FILE)
+    return tuple(_declared(values.get("targets"), root / FILE, lines))
+
+
+def _declared(targets: Any, path: Path, lines: Mapping[str, int]) -> dict[str, Any]:
+    """The target names that may become folders of `.modelyard`, and what each overrides."""
+    if targets is None:
+        return {name: {} for name in TARGETS}
+    if not isinstance(targets, dict):
+        raise ProjectError(f"{path}:{lines.get('targets', 1)}: targets is a mapping of target names to overrides")
+    seen: dict[str, str] = {"store": "the store that targets share"}
+    for name in targets:
+        place = f"{path}:{lines.get(f'targets.{name}', 1)}: the target {name!r}"
+        if not NAME.match(name):
+            raise ProjectError(f"{place} has no good name: {NAMED}")
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            raise ProjectError(f"{place} would share its folder with {other}: give it another name")
+    return targets
 
 
 def _read(path: Path) -> str:
@@ -120,16 +134,49 @@ def _parse(text: str, path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         raise ProjectError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
     if not isinstance(values, dict):
         raise ProjectError(f"{path}: a mapping of keys to values is expected")
+    for key, value in leaves(values):
+        if (unfit := _unfit(value)) is not None:
+            raise ProjectError(f"{path}:{_line(lines, key)}: {key}: {unfit}")
     return values, lines
 
 
+def _unfit(value: Any) -> str | None:
+    """Why a value that YAML knows cannot stand in a project file."""
+    if isinstance(value, list | Mapping):
+        items = value if isinstance(value, list) else value.values()
+        return next((problem for item in items if (problem := _unfit(item))), None)
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} is no value here: a finite number is expected"
+    if isinstance(value, str) and ("\0" in value or _broken(value)):
+        return "the text holds a NUL character, or half of a surrogate pair"
+    if value is not None and not isinstance(value, str | int | float):
+        return f"a {type(value).__name__} is no value here: put it in quotes to have it as text"
+    return None
+
+
+def _broken(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def _walk(node: yaml.Node, prefix: str, lines: dict[str, int], path: Path) -> None:
+    if isinstance(node, yaml.SequenceNode):
+        for position, item in enumerate(node.value):
+            _walk(item, f"{prefix}{position}.", lines, path)
     if not isinstance(node, yaml.MappingNode):
         return
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode):
             raise ProjectError(f"{path}:{key.start_mark.line + 1}: a key is a plain word")
         name = f"{prefix}{key.value}"
+        if key.tag not in _KEYS:
+            raise ProjectError(
+                f"{path}:{key.start_mark.line + 1}: {name}: YAML reads this key as {key.tag.rpartition(':')[2]}, "
+                "not as text: put it in quotes"
+            )
         if name in lines:
             raise ProjectError(f"{path}:{key.start_mark.line + 1}: {name} stands twice (first on line {lines[name]})")
         lines[name] = key.start_mark.line + 1

@@ -20,11 +20,15 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator
 
-from modelyard.project.secrets import Secret
+from modelyard.project.secrets import Secret, masked
 from modelyard.units import parse_duration, parse_size
 
 TARGETS = ("test", "staging", "prod")
+STRICT = ("prod", "production")
+"""Targets that strangers meet, however the name is capitalised."""
 NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,62}\Z")
+NAMED = "letters, digits, - and _ are allowed, at most 63, beginning with a letter"
+_WORKLOAD = re.compile(r"([\w-]+|\w+([.]\w+)*:\w+)\Z")
 
 
 def _secret(value: Any) -> Any:
@@ -39,6 +43,7 @@ def _duration(value: Any) -> Any:
     return parse_duration(value) if isinstance(value, str) else value
 
 
+Uri = Annotated[str, PlainSerializer(masked)]
 SecretField = Annotated[Secret, BeforeValidator(_secret), PlainSerializer(str)]
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
@@ -128,7 +133,9 @@ class Serve(Section):
 
 
 class Mlflow(Section):
-    tracking_uri: str | None = Field(None, description="null: a SQLite file of the target's own")
+    tracking_uri: Uri | None = Field(
+        None, repr=False, description="or env:NAME, file:PATH where it is; null: a SQLite file of the target's own"
+    )
 
 
 class Ingest(Section):
@@ -155,14 +162,18 @@ class Project(Section):
     @classmethod
     def _name(cls, value: str) -> str:
         if not NAME.match(value):
-            raise ValueError("letters, digits, - and _ are allowed, at most 63, beginning with a letter")
+            raise ValueError(NAMED)
+        return value
+
+    @field_validator("workload")
+    @classmethod
+    def _workload(cls, value: str) -> str:
+        if not _WORKLOAD.match(value):
+            raise ValueError("the name of a kind of model is expected, or module:Class of your own")
         return value
 
 
-TARGET_DEFAULTS: dict[str, dict[str, Any]] = {
-    "test": {},
-    "staging": {},
-    # Strangers meet prod: nothing gets in on generated questions alone.
-    "prod": {"gate": {"min_human": 30, "admit_unproven": False}},
-}
-"""What a target's defaults differ in, before the project file says anything."""
+def target_defaults(target: str) -> dict[str, Any]:
+    """What the target's defaults differ in, before the project file says anything."""
+    # Strangers meet it: nothing gets in on generated questions alone.
+    return {"gate": {"min_human": 30, "admit_unproven": False}} if target.lower() in STRICT else {}

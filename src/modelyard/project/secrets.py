@@ -9,7 +9,14 @@ from pathlib import Path
 
 from modelyard.errors import ProjectError
 
-_FORM = re.compile(r"(env|file):(.+)\Z", re.DOTALL)
+_FORM = re.compile(r"(env|file):([^\0]+)\Z", re.DOTALL)
+# As far as the last @ of the word: a password may hold / and @, and what is hidden too much does no harm.
+_USERINFO = re.compile(r"://[^\s/]\S*@")
+
+
+def masked(text: str) -> str:
+    """`text` with user and password of every URL in it hidden."""
+    return _USERINFO.sub("://***@", text)
 
 
 @dataclass(frozen=True)
@@ -40,8 +47,10 @@ class Secret:
         path = root / where
         try:
             value = path.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as e:
-            raise ProjectError(f"the secret file {path} cannot be read: {e}") from None
+        except OSError as e:
+            raise ProjectError(f"the secret file {path} cannot be read: {e.strerror}") from None
+        except ValueError:
+            raise ProjectError(f"the secret file {path} cannot be read: it is not UTF-8 text") from None
         if not value:
             raise ProjectError(f"the secret file {path} is empty")
         return value
