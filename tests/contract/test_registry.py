@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from modelyard.adapters.registry_mlflow import RELEASE_TAG, MlflowRegistry
-from modelyard.errors import Cancelled, NotFound, StorageError, Unavailable, UserError
+from modelyard.errors import Cancelled, NotFound, ProjectError, StorageError, Unavailable, UserError
 from modelyard.ids import digest
 
 # The adapter comes first: it sets MLflow's switches.
@@ -334,3 +334,62 @@ def test_a_server_that_does_not_answer_is_unavailable(tmp_path: Path, monkeypatc
     with pytest.raises(Unavailable, match=r"http://127\.0\.0\.1:9"):
         registry.check()
     assert not list(tmp_path.iterdir())
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from modelyard.adapters.registry_mlflow import MlflowRegistry
+from modelyard.errors import StorageError
+home, limit = Path(sys.argv[1]), int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    registry = MlflowRegistry(home / "mlflow.db", home / "artifacts", "town")
+    with registry.run("run") as run:
+        for i in range(1000):
+            run.params({f"p{i}": "x" * 5000})
+except StorageError as e:
+    print(e)
+"""
+
+
+@pytest.mark.parametrize("made", [False, True], ids=["while it is made", "while it is written"])
+def test_a_full_disk_is_one_line(template: Path, tmp_path: Path, made: bool) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    if made:
+        shutil.copy(template, home / "mlflow.db")
+    limit = template.stat().st_size + 50_000 if made else 100_000
+    done = subprocess.run([sys.executable, "-c", FULL, str(home), str(limit)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("cannot write the MLflow store") and "is the disk full?" in line
+    assert "SQL:" not in line and "Background" not in line
+
+
+def test_a_store_that_cannot_be_moved_is_translated(make: Make, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    make(old).check()
+    old.rename(new)
+    with closing(sqlite3.connect(new / "mlflow.db")) as base, base:
+        base.execute(
+            "CREATE TRIGGER full BEFORE UPDATE ON experiments BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+        )
+    with pytest.raises(StorageError, match="disk is full"):
+        make(new).check()
+
+
+@pytest.mark.parametrize("kind", ["plain", "env", "file"])
+def test_the_password_of_a_server_is_in_no_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    secret = "http://me:hunter2@127.0.0.1:9"
+    monkeypatch.setenv("TOWN_MLFLOW", secret)
+    (tmp_path / "uri").write_text(f"{secret}\n")
+    (tmp_path / "modelyard.yml").write_text("name: town")
+    uri = {"plain": secret, "env": "env:TOWN_MLFLOW", "file": "file:uri"}[kind]
+    state = tmp_path / ".modelyard" / "test"
+    with pytest.raises(Unavailable, match=r"http://\*\*\*@127\.0\.0\.1:9") as caught:
+        MlflowRegistry(state / "mlflow.db", state / "artifacts", "town", uri).check()
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(ProjectError, match="NOT_SET is not set"):
+        MlflowRegistry(state / "mlflow.db", state / "artifacts", "town", "env:NOT_SET")

@@ -10,6 +10,7 @@ import filecmp
 import logging
 import os
 import re
+import sqlite3
 import tempfile
 import urllib.parse
 import urllib.request
@@ -41,12 +42,24 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types.schema import Array, ColSpec, Object, Property, Schema
+from sqlalchemy.exc import SQLAlchemyError
 
 from modelyard import __version__
 from modelyard.adapters import registry_mlflow_store as store
 from modelyard.clock import SystemClock
-from modelyard.errors import AdapterError, Busy, Cancelled, NotFound, StorageError, Unavailable, UserError
+from modelyard.errors import (
+    AdapterError,
+    Busy,
+    Cancelled,
+    ModelyardError,
+    NotFound,
+    StorageError,
+    Unavailable,
+    UserError,
+)
 from modelyard.ports.registry import Logged, Run
+from modelyard.project.load import find_root
+from modelyard.project.secrets import Secret, masked
 
 RELEASE_TAG = "modelyard.release"
 MODEL_CODE = Path(__file__).parents[1] / "pyfunc.py"
@@ -54,6 +67,9 @@ _MESSAGES = Schema([ColSpec(Array(Object([Property("role", "string"), Property("
 _SQLITE = "sqlite:///"
 _LONGEST = {"param": 6000, "tag": 8000}
 _AT_ONCE = 50
+_SQL = re.compile(r" \[SQL:| \(Background on this error at")
+_REFERENCES = ("env:", "file:")
+_BROKEN = ("disk is full", "No space left", "File too large", "disk I/O error", "readonly", "unable to open")
 
 
 class MlflowRegistry:
@@ -61,11 +77,13 @@ class MlflowRegistry:
 
     `db` and `artifacts` are the local store, made where they are not there, and followed where the project's folder is
     moved. With `uri` that tracking server (or SQLite file) is used instead, and a server's artifacts go where it keeps
-    them.
+    them; `env:NAME` and `file:PATH` say where the URI is. Raises ProjectError where it is not. A password in it is
+    in no message.
     """
 
     def __init__(self, db: Path, artifacts: Path, experiment: str, uri: str | None = None) -> None:
-        self.uri = uri or f"{_SQLITE}{db}"
+        self.uri = _resolved(uri, db) if uri else f"{_SQLITE}{db}"
+        self._shown = masked(self.uri)
         self._own = uri is None
         self._db = Path(self.uri.removeprefix(_SQLITE)) if self.uri.startswith(_SQLITE) else None
         self._artifacts, self._name = artifacts, experiment
@@ -158,7 +176,7 @@ class MlflowRegistry:
         if found is None or found.lifecycle_stage != "active":
             raise UserError(
                 f"the experiment {self._name!r} was deleted in MLflow; to have it back: "
-                f"MLFLOW_TRACKING_URI={self.uri} mlflow experiments restore --experiment-id "
+                f"MLFLOW_TRACKING_URI={self._shown} mlflow experiments restore --experiment-id "
                 f"{found.experiment_id if found else 'ID'}"
             )
         if self._own and self._db is not None and place is not None and found.artifact_location != place:
@@ -177,11 +195,13 @@ class MlflowRegistry:
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
-            yield
-        except MlflowException as e:
-            raise _translate(e, self.uri, remote=self._db is None) from e
+            # What MLflow logs of a failed database it also raises.
+            with _quiet("mlflow.store.db.utils", logging.CRITICAL):
+                yield
+        except (MlflowException, SQLAlchemyError, sqlite3.Error) as e:
+            raise _translate(e, self._shown, remote=self._db is None) from e
         except OSError as e:
-            raise StorageError(f"cannot write the MLflow store {self.uri}: {e.strerror or e}") from e
+            raise StorageError(f"cannot write the MLflow store {self._shown}: {e.strerror or e}") from e
 
 
 class _Run:
@@ -231,7 +251,7 @@ class _Run:
         except BaseException as e:
             stopped = isinstance(e, KeyboardInterrupt | SystemExit | GeneratorExit | Cancelled)
             # The store may be what failed; the first error is the one to show.
-            with suppress(MlflowException):
+            with suppress(ModelyardError), self._translated():
                 self._client.set_terminated(self.id, "KILLED" if stopped else "FAILED")
             raise
         with self._translated():
@@ -277,10 +297,10 @@ def _save(about: Model, to: Path, folder: Path, accepts: frozenset[str]) -> None
 
 
 @contextmanager
-def _quiet(name: str) -> Iterator[None]:
+def _quiet(name: str, least: int = logging.ERROR) -> Iterator[None]:
     logger = logging.getLogger(name)
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(least)
     try:
         yield
     finally:
@@ -305,6 +325,10 @@ def _logged(version: ModelVersion) -> Logged:
     return Logged(int(version.version), str(version.run_id), f"models:/{version.name}/{version.version}")
 
 
+def _resolved(uri: str, db: Path) -> str:
+    return Secret(uri).reveal(find_root(db.parent)) if uri.startswith(_REFERENCES) else uri
+
+
 def _local(uri: str) -> Path | None:
     parts = urllib.parse.urlsplit(uri)
     if parts.scheme not in ("", "file"):
@@ -326,15 +350,17 @@ def _escaped(value: str) -> str:
     return value.replace("'", "''")
 
 
-def _translate(error: MlflowException, uri: str, *, remote: bool) -> Exception:
-    text = " ".join(str(error).split())
+def _translate(error: Exception, uri: str, *, remote: bool) -> Exception:
+    """`uri` is shown, and so has no password."""
+    # SQLAlchemy goes on with the statement, its parameters and a link to its manual.
+    text = masked(_SQL.split(" ".join(str(error).split()))[0])
     if "out-of-date database schema" in text:
         return UserError(store.older(uri))
     if "No such revision" in text or "Can't locate revision" in text:
         return UserError(store.newer(uri))
     if "database is locked" in text:
         return Busy(f"another process keeps the MLflow store {uri} locked: try again")
-    if any(sign in text for sign in ("disk is full", "No space left", "disk I/O error", "readonly", "unable to open")):
+    if any(sign in text for sign in _BROKEN):
         return StorageError(f"cannot write the MLflow store {uri}: {text[:200]} (is the disk full?)")
     if remote and any(sign in text for sign in ("Max retries", "Connection", "timed out")):
         return Unavailable(f"the MLflow server {uri} does not answer: {text[:200]}")

@@ -60,11 +60,14 @@ def make(db: Path) -> None:
 
 
 def check(db: Path, uri: str) -> None:
-    """Refuse a store that another MLflow made, before it half works. Raises UserError."""
+    """Refuse a store that another MLflow made, before it half works. Raises UserError, and sqlite3.OperationalError for
+    a file that cannot be opened."""
     try:
         with closing(sqlite3.connect(f"{db.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as base:
             row = base.execute("SELECT version_num FROM alembic_version").fetchone()
-    except sqlite3.OperationalError:
+    except sqlite3.OperationalError as e:
+        if "no such table" not in str(e):
+            raise
         raise UserError(f"{db} is no MLflow store of ours: move it away, or set mlflow.tracking_uri") from None
     except sqlite3.DatabaseError as e:
         raise UserError(f"{db} is damaged ({e}): restore it from a backup, or move it away") from None
