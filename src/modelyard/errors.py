@@ -9,8 +9,9 @@
     │   ├── MissingExtra          exit 2   HTTP 500   an optional package is not installed
     │   ├── Unauthorized          exit 2   HTTP 401
     │   └── RefusedByPolicy       exit 2   HTTP 409   allowed by nobody's policy (mass removal, ungated promote, ...)
-    ├── GateFailed                exit 3   HTTP 409
-    ├── GateAbstained             exit 4   HTTP 409
+    ├── Judged                             HTTP 409   the gate kept a release out
+    │   ├── GateFailed            exit 3   HTTP 409
+    │   └── GateAbstained         exit 4   HTTP 409
     ├── Busy                      exit 6   HTTP 503   somebody else holds it: retry
     ├── Unavailable               exit 7   HTTP 503   a remote or a worker does not answer: retry
     │   └── DeadlineExceeded      exit 7   HTTP 504
@@ -91,19 +92,24 @@ class RefusedByPolicy(UserError):
     code = "refused_by_policy"
 
 
-class GateFailed(ModelyardError):
+class Judged(ModelyardError):
+    """The gate kept a release out. `outcome` is what the run came to, where it was a run."""
+
+    status = 409
+    outcome: object = None
+
+
+class GateFailed(Judged):
     """The gate decided: fail."""
 
     exit_code = 3
-    status = 409
     code = "gate_failed"
 
 
-class GateAbstained(ModelyardError):
+class GateAbstained(Judged):
     """The gate had too little evidence, and the release was not admitted."""
 
     exit_code = 4
-    status = 409
     code = "gate_abstained"
 
 

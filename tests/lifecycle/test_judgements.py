@@ -56,7 +56,9 @@ def test_enough_good_cases_pass_and_say_so() -> None:
 
 
 def test_what_can_never_pass() -> None:
-    assert judged([], None).verdict == "fail"
+    assert judged([], None).verdict == "abstain"
+    assert judged([None] * 40, None).verdict == "fail"
+    assert judged([1.0] * 40, None, POLICY | {"floors": {}, "min_cases": {}}).verdict == "abstain"
     assert judged([1.0] * 29, None).verdict == "abstain"
     assert judged([1.0] * 39 + [None], None).verdict == "fail"
     assert judged([0.0] * 40, None).verdict == "fail"

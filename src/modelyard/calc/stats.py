@@ -83,9 +83,10 @@ def _interval(draws: Floats, confidence: float) -> tuple[float, float]:
 
 
 def _used(figure: Figure, columns: Mapping[str, Floats], clusters: Sequence[str]) -> tuple[int, int]:
-    """Rows the figure is defined on when they stand alone, and their clusters."""
+    """Rows the figure is defined on when they stand alone, and their clusters; all of them for one that is defined on
+    no single row (an area under a curve, say)."""
     n = len(clusters)
-    alone = [i for i in range(n) if not math.isnan(figure(columns, _one(n, i)))]
+    alone = [i for i in range(n) if not math.isnan(figure(columns, _one(n, i)))] or list(range(n))
     return len(alone), len({clusters[i] for i in alone})
 
 

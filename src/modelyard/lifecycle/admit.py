@@ -29,9 +29,9 @@ def decide_admit(
         return Decision("admit", "refuse", ("the gate failed it, and a failed release is never deployed",), inputs)
     if by_person and target != "prod":
         return Decision("admit", "unproven", ("a person asked for it; the gate had too little evidence",), inputs)
-    displaces = champion_state not in (None, "unproven")
+    displaces = champion_state == "passed"
     if admit_unproven and not displaces:
-        standing = "there is no champion" if champion_state is None else "the champion is unproven itself"
+        standing = "there is no champion" if champion_state is None else f"the champion is {champion_state} itself"
         return Decision("admit", "unproven", (f"the gate had too little evidence, and {standing}",), inputs)
     why = "it would displace a proven champion" if displaces else f"the policy of {target} admits no unproven release"
     return Decision("admit", "refuse", (f"the gate had too little evidence, and {why}",), inputs)

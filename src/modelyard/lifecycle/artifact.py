@@ -9,17 +9,19 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import tarfile
 import uuid
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from modelyard.errors import Damaged, NotFound, StorageError, UserError
 from modelyard.ids import canonical, digest_file, short
 from modelyard.ports.records import FORMAT, Manifest, Snapshot
 
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 MANIFEST = "manifest.json"
 SNAPSHOT = "snapshot.json"
 
@@ -89,8 +91,11 @@ def seal(bench: Path, manifest: Manifest, releases: Path, objects: Path) -> Path
     home = releases / manifest.id
     with storing(bench):
         if home.exists():
-            shutil.rmtree(bench)
-            return home
+            if intact(home, manifest.id):
+                shutil.rmtree(bench)
+                return home
+            # What is damaged makes way; nothing that reads it now loses the files it has open.
+            home.rename(home.with_name(f".building-0-{uuid.uuid4().hex}"))
         for name, digest in manifest.members.items():
             _share(bench / name, objects / digest[:2] / digest)
         (bench / MANIFEST).write_bytes(canonical(manifest.to_json()))
@@ -111,6 +116,9 @@ def _share(path: Path, shared: Path) -> None:
     if shared.exists() and path.samefile(shared):
         return
     shared.parent.mkdir(parents=True, exist_ok=True)
+    if shared.exists() and digest_file(shared) != shared.name:
+        # Torn by a power cut, or altered: the copy at hand is good, its digest was just taken.
+        shared.unlink()
     if not shared.exists():
         path.chmod(0o444)
         with contextlib.suppress(FileExistsError):
@@ -151,9 +159,35 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         if value["format"] > FORMAT:
             raise UserError(f"{folder} is of artifact format {value['format']}: a newer modelyard made it")
-        return Manifest.from_json(value)
-    except (KeyError, TypeError, ValueError) as e:
+        manifest = Manifest.from_json(value)
+        canonical(manifest.to_json())
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise Damaged(f"{folder / MANIFEST} is not a manifest: {e!r}") from None
+    for name, sha256 in manifest.members.items():
+        if PurePosixPath(name).is_absolute() or name != os.path.normpath(name) or name.startswith("..") or name == ".":
+            raise Damaged(f"{folder / MANIFEST} names a member {name!r}, which has no place in a release")
+        if not _SHA256.match(str(sha256)):
+            raise Damaged(f"{folder / MANIFEST} gives no digest of its member {name}")
+    if SNAPSHOT not in manifest.members:
+        raise Damaged(f"{folder / MANIFEST} names no {SNAPSHOT}")
+    return manifest
+
+
+def complete(folder: Path) -> bool:
+    """Whether the release in `folder` has all its files; their bytes are not looked at."""
+    try:
+        return all((folder / name).is_file() for name in read_manifest(folder).members)
+    except (NotFound, Damaged, UserError):
+        return False
+
+
+def intact(folder: Path, release: str) -> bool:
+    """Whether the release in `folder` is what its id says, to the byte."""
+    try:
+        verify(folder, release)
+    except (NotFound, Damaged, UserError):
+        return False
+    return True
 
 
 def _json(path: Path) -> Any:

@@ -36,6 +36,9 @@ def build(world: World, snapshot: Snapshot) -> Release:
         with artifact.storing(layout.releases):
             workload.build(ctx, snapshot, bench)
             artifact.write_snapshot(bench, snapshot)
+            for name, path in world.heavy.own_code.items():
+                (bench / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, bench / name)
         manifest = Manifest(
             workload=world.loaded.config.workload,
             answer_version=workload.answer_version,
@@ -51,11 +54,12 @@ def build(world: World, snapshot: Snapshot) -> Release:
 
 
 def register(world: World, release: Release, run: Run) -> Release:
-    """Log the release in the registry, where it is not there yet, and note its version in the ledger."""
-    if release.version is None:
-        folder = world.layout.releases / release.id
-        tags = {"modelyard.target": world.loaded.target, "modelyard.snapshot": release.manifest.snapshot}
-        accepts = world.heavy.workload.accepts
-        logged = world.heavy.registry.log_release(run, world.endpoint, folder, release.id, tags, accepts)
+    """Log the release in the registry, where it is not there yet, and note its version in the ledger. (A registry that
+    was lost, or is another since the project was renamed, gets it anew.)"""
+    folder = world.layout.releases / release.id
+    tags = {"modelyard.target": world.loaded.target, "modelyard.snapshot": release.manifest.snapshot}
+    accepts = world.heavy.workload.accepts
+    logged = world.heavy.registry.log_release(run, world.endpoint, folder, release.id, tags, accepts)
+    if logged.version != release.version:
         world.ledger.set_version(release.id, logged.version)
     return world.ledger.release(release.id)

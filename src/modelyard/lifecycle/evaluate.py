@@ -47,6 +47,7 @@ ROWS = TableSpec(
             pa.field("release", pa.string(), nullable=False),
             pa.field("exam", pa.string(), nullable=False),
             pa.field("case_id", pa.string(), nullable=False),
+            ("code", pa.string()),
             ("origin", pa.string()),
             ("slices", pa.list_(pa.string())),
             ("cluster", pa.string()),
@@ -126,7 +127,7 @@ def set_exam(world: World) -> Sheet:
     for case in cases:
         key = (case.id, _case_digest(case))
         bound = known.get(key)
-        if bound is None:
+        if bound is None and MISSING not in case.bound_to.values():
             fresh.append(_case_row(case, key, stamp(world.clock.now())))
         changed = bound is not None and bound != dict(case.bound_to) and case.origin != "generated"
         if changed or MISSING in case.bound_to.values():
@@ -156,12 +157,14 @@ def _case_row(case: Case, key: tuple[str, str], at: str) -> dict[str, Any]:
     }
 
 
-def sit(world: World, release: Release, sheet: Sheet, label: str) -> Sitting:
-    """The rows of one release; those it has from an earlier sitting of the same exam are taken from the table."""
+def sit(world: World, release: Release, sheet: Sheet, label: str, *, again: bool = False) -> Sitting:
+    """The rows of one release. Those of an earlier sitting of the same exam, by the same code and with every case
+    scored, are taken from the table; unless it shall sit `again`."""
     tables = world.heavy.tables
     tables.ensure(ROWS)
-    found = tables.read(ROWS.name, match={"release": [release.id], "exam": [sheet.digest]}).to_pylist()
-    earlier = {r["case_id"]: r for r in found}
+    match = {"release": [release.id], "exam": [sheet.digest], "code": [world.code]}
+    found = [] if again else tables.read(ROWS.name, match=match).to_pylist()
+    earlier = {r["case_id"]: r for r in found if r["unscored"] is None}
     if set(earlier) >= {c.id for c in sheet.cases}:
         rows = [_row_from(earlier[c.id]) for c in sheet.cases]
         return Sitting(release.id, tuple(rows), tuple(earlier[c.id]["latency_ms"] for c in sheet.cases))
@@ -209,6 +212,7 @@ def _keep(world: World, sitting: Sitting, sheet: Sheet) -> None:
             "release": sitting.release,
             "exam": sheet.digest,
             "case_id": row.case,
+            "code": world.code,
             "origin": row.origin,
             "slices": list(row.slices),
             "cluster": row.cluster,

@@ -25,12 +25,12 @@ def decide_gate(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> Decis
     """
     failures, unmeasured = _floors(evidence, policy)
     failures += _unscored(evidence, policy)
-    doubts = _too_few(evidence, policy)
+    doubts = _nothing_to_judge_by(evidence, policy) + _too_few(evidence, policy)
     if evidence.get("champion") is not None:
         worse, unsure, uncompared = _comparisons(evidence, policy)
         failures, doubts, unmeasured = failures + worse, doubts + unsure, unmeasured + uncompared
     # With enough cases a figure that is missing is a fault; with too few it is one more thing not known yet.
-    if doubts and evidence["scored"]:
+    if doubts:
         doubts += unmeasured
     else:
         failures += unmeasured
@@ -45,7 +45,8 @@ def decide_gate(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> Decis
 def _floors(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Floors that are broken, and those whose figure is missing."""
     if not evidence["scored"]:
-        return ["no case was scored"], []
+        # None of the cases there are: a fault. No cases at all: nothing is known.
+        return (["no case was scored"] if evidence["unscored"] else []), []
     broken, missing = [], []
     for name, floor in sorted(policy["floors"].items()):
         figure = evidence["metrics"].get(name)
@@ -54,6 +55,14 @@ def _floors(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> tuple[lis
         elif not figure["value"] >= floor:
             broken.append(f"{name} is {figure['value']:.3f} (n={figure['n']}), under its floor of {floor:g}")
     return broken, missing
+
+
+def _nothing_to_judge_by(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> list[str]:
+    if not evidence["scored"] and not evidence["unscored"]:
+        return ["the exam has no cases: write some, or prepare documents that one can be generated from"]
+    if not policy["floors"] and not (policy["margins"] and evidence.get("champion")):
+        return ["there is no floor, and no champion to compare with by a margin: nothing to judge by"]
+    return []
 
 
 def _unscored(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> list[str]:
@@ -103,9 +112,15 @@ def _comparisons(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> tupl
         elif low < -margin:
             unsure.append(
                 f"{name} may be worse than the champion's by more than {margin:g}: {shown}; "
-                f"with these cases a difference of {found['detectable']:.3f} can be told"
+                f"{_told(found['detectable'])}"
             )
     return worse, unsure, missing
+
+
+def _told(detectable: float | None) -> str:
+    if detectable is None:
+        return "these cases cannot tell any difference"
+    return f"with these cases a difference of {detectable:.3f} can be told"
 
 
 def _gain(evidence: Mapping[str, Any], name: str, found: Mapping[str, Any]) -> tuple[float, float, float] | None:
@@ -120,6 +135,8 @@ def _gain(evidence: Mapping[str, Any], name: str, found: Mapping[str, Any]) -> t
 
 def _passed(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> list[str]:
     out = [f"{evidence['scored']} cases scored, every floor kept"]
+    if "champion_unavailable" in evidence:
+        out.append(f"the champion cannot be opened to compare with: {evidence['champion_unavailable']}")
     if evidence.get("champion") is not None:
         changed = len(evidence["changed_answers"])
         out.append(f"no figure worse than the champion's beyond its margin; {changed} answers changed")

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from modelyard.errors import GateAbstained, GateFailed, ModelyardError, NotFound, RefusedByPolicy, Unavailable
+from modelyard.errors import GateAbstained, GateFailed, NotFound, RefusedByPolicy, Unavailable
 from modelyard.ids import short
+from modelyard.lifecycle import artifact
 from modelyard.lifecycle.admit import decide_admit
 from modelyard.lifecycle.world import World
 from modelyard.ports.records import Decision, Pointers, Release
 
+BY_RUN = "run"
+"""Why a run moves the pointer; a person gives another reason."""
 ALIASES = ("champion", "challenger", "previous")
 WARM_WITHIN = 120.0
 """Seconds a gateway is given to have a worker of the new release ready."""
@@ -20,14 +23,12 @@ WARM_WITHIN = 120.0
 
 @dataclass(frozen=True)
 class Moved:
-    """What a promote or rollback did. `switched` says whether a gateway that is up serves it already; `warnings` are
-    for people."""
+    """What a promote or rollback did; `warnings` are for people."""
 
     release: Release
     before: str | None
     generation: int
     unproven: bool
-    switched: bool
     warnings: tuple[str, ...] = ()
 
 
@@ -46,23 +47,17 @@ def promote(world: World, name: str, *, by_person: bool, why: str) -> Moved:
     release = world.ledger.release(name)
     before = world.ledger.pointers(world.endpoint)
     if before.champion == release.id:
-        return Moved(release, before.champion, before.generation, release.state == "unproven", True)
+        return Moved(release, before.champion, before.generation, release.state == "unproven")
     admission = admit(world, release, before, by_person=by_person)
     unproven = admission.verdict == "unproven"
     _present(world, release)
-    challenger = replace(before, challenger=release.id)
-    standing = world.ledger.move(world.endpoint, before.generation, challenger, world.who, why, admission.id)
-    try:
-        warmed = _warm(world, release)
-    except ModelyardError:
-        dropped = replace(standing, challenger=None)
-        world.ledger.move(world.endpoint, standing.generation, dropped, world.who, "its worker did not start", None)
-        raise
+    standing = _warmed(world, before, release, why, admission.id)
+    # Before the move: a champion whose state is not written yet would be taken for something it is not.
+    world.ledger.set_state(release.id, "unproven" if unproven else "passed")
     to = Pointers(champion=release.id, previous=before.champion or before.previous)
     done = world.ledger.move(world.endpoint, standing.generation, to, world.who, why, admission.id)
-    world.ledger.set_state(release.id, "unproven" if unproven else "passed")
     warnings = tuple(admission.reasons) if unproven else ()
-    return Moved(world.ledger.release(release.id), before.champion, done.generation, unproven, warmed, warnings)
+    return Moved(world.ledger.release(release.id), before.champion, done.generation, unproven, warnings)
 
 
 def admit(world: World, release: Release, pointers: Pointers, *, by_person: bool) -> Decision:
@@ -97,37 +92,59 @@ def rollback(world: World, to: str | None, why: str) -> Moved:
         raise NotFound(f"there is no previous release of {world.endpoint} to go back to")
     release = world.ledger.release(target)
     if before.champion == release.id:
-        return Moved(release, before.champion, before.generation, release.state == "unproven", True)
+        return Moved(release, before.champion, before.generation, release.state == "unproven")
     served = {m.pointers.champion for m in world.ledger.history(world.endpoint)}
     if release.id not in served:
         raise RefusedByPolicy(f"release {short(release.id)} was never champion of {world.endpoint}: promote it instead")
     _present(world, release)
-    warmed = True
+    standing = before
     if world.gateway() is not None and release.id != before.previous:
-        challenger = replace(before, challenger=release.id)
-        before = world.ledger.move(world.endpoint, before.generation, challenger, world.who, why, None)
-        warmed = _warm(world, release)
+        standing = _warmed(world, before, release, why, None)
     to_pointers = Pointers(champion=release.id, previous=before.champion)
-    done = world.ledger.move(world.endpoint, before.generation, to_pointers, world.who, why, None)
-    return Moved(release, before.champion, done.generation, release.state == "unproven", warmed)
+    done = world.ledger.move(world.endpoint, standing.generation, to_pointers, world.who, why, None)
+    return Moved(release, before.champion, done.generation, release.state == "unproven")
+
+
+def moved_away(world: World, release: str) -> bool:
+    """Whether this release was champion, and a person moved the pointer away from it since."""
+    moves = world.ledger.history(world.endpoint)
+    if not moves or moves[0].pointers.champion == release:
+        return False
+    return moves[0].why != BY_RUN and any(move.pointers.champion == release for move in moves)
 
 
 def _present(world: World, release: Release) -> None:
-    if not (world.layout.releases / release.id / "manifest.json").is_file():
-        raise NotFound(
-            f"release {short(release.id)} is in the ledger, but its files are gone from {world.layout.releases}"
-        )
+    """Raises NotFound, Damaged. Bytes are looked at where no worker did so when it loaded them."""
+    folder = world.layout.releases / release.id
+    if not folder.is_dir():
+        raise NotFound(f"the files of release {short(release.id)} are gone from {folder.parent}")
+    if not artifact.complete(folder) or world.gateway() is None:
+        artifact.verify(folder, release.id)
 
 
-def _warm(world: World, release: Release) -> bool:
-    """Wait until the gateway that is up has a worker of the release ready; True also where none is up.
+def _warmed(world: World, before: Pointers, release: Release, why: str, decision: str | None) -> Pointers:
+    """Make the release the challenger until a gateway that is up has a worker of it ready; where it gets none, the
+    challenger is taken back and the error passed on."""
+    challenger = replace(before, challenger=release.id)
+    standing = world.ledger.move(world.endpoint, before.generation, challenger, world.who, why, decision)
+    try:
+        _wait_warm(world, release)
+    except BaseException:
+        dropped = replace(standing, challenger=before.challenger)
+        world.ledger.move(world.endpoint, standing.generation, dropped, world.who, "its worker did not start", None)
+        raise
+    return standing
+
+
+def _wait_warm(world: World, release: Release) -> None:
+    """Wait until the gateway that is up, if one is, has a worker of the release ready.
 
     Raises Unavailable with the gateway's reason, or when it takes too long.
     """
     until = world.clock.monotonic() + WARM_WITHIN
     while (gateway := world.gateway()) is not None:
         if world.ledger.is_warm(world.endpoint, release.id, gateway):
-            return True
+            return
         reason = world.ledger.failure(world.endpoint, release.id, gateway)
         if reason is not None:
             raise Unavailable(f"release {short(release.id)} does not start: {reason}; traffic stays where it was")
@@ -136,7 +153,6 @@ def _warm(world: World, release: Release) -> bool:
                 f"no worker of release {short(release.id)} within {WARM_WITHIN:.0f} s; traffic stays where it was"
             )
         world.clock.sleep(0.02)
-    return True
 
 
 def project_aliases(world: World) -> None:

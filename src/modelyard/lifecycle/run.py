@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modelyard.errors import GateAbstained, GateFailed, NotFound
+from modelyard.errors import Damaged, GateAbstained, GateFailed, ModelyardError, NotFound, UserError
 from modelyard.ids import digest, short
 from modelyard.lifecycle import release as pointer
 from modelyard.lifecycle.build import build, build_key, register
 from modelyard.lifecycle.evaluate import evidence, set_exam, sit
 from modelyard.lifecycle.gate import decide_gate
 from modelyard.lifecycle.scan import Scan, guard_removals, without
-from modelyard.lifecycle.unchanged import Options, Outcome, moved_since, run_key, stands
+from modelyard.lifecycle.unchanged import Options, Outcome, known, moved_since, run_key, stands
 from modelyard.lifecycle.world import World
 from modelyard.ports.records import Decision, Release, Snapshot, State
 from modelyard.ports.registry import Run
+from modelyard.ports.workload import HasCorpus
 
 _STATE: Mapping[str, State] = {"pass": "passed", "fail": "failed", "abstain": "abstained"}
 
@@ -33,10 +34,17 @@ def run(world: World, options: Options, found: Scan) -> Outcome:
     """
     ingest = world.loaded.config.ingest
     if world.journal.last("prepare") is None:
-        entries = world.heavy.workload.snapshot(world.heavy.context).entries
-        found = without(found, (path for path, _ in entries))
+        found = without(found, _held(world))
     guard_removals(found, 1.0 if options.allow_removals else ingest.max_removals, world.loaded.documents)
     return _Loop(world, options, found, run_key(world)).go()
+
+
+def _held(world: World) -> list[str]:
+    """Every document the tables hold, whatever became of it."""
+    workload, ctx = world.heavy.workload, world.heavy.context
+    if isinstance(workload, HasCorpus):
+        return [str(row["document"]) for row in workload.corpus_status(ctx)]
+    return [path for path, _ in workload.snapshot(ctx).entries]
 
 
 class _Loop:
@@ -64,7 +72,11 @@ class _Loop:
                     return self.out
             else:
                 self.out.decision = pointer.stored_verdict(world, release.id)
-            self._deploy(release)
+            try:
+                self._deploy(release)
+            except (GateFailed, GateAbstained) as e:
+                e.outcome = self.out
+                raise
         if self.options.only is None:
             world.journal.finish("run", self.key, {"release": release.id})
         return self.out
@@ -108,7 +120,7 @@ class _Loop:
         if asked:
             self.out.steps["build"] = "skipped"
         last = before or world.journal.last("build")
-        standing = world.ledger.release(str(last["release"])) if last is not None else None
+        standing = known(world, str(last["release"])) if last is not None else None
         if standing is None or standing.manifest.snapshot != snapshot.root:
             raise NotFound("nothing is built from what the documents folder holds now: `modelyard run --from build`")
         return register(world, standing, record)
@@ -119,20 +131,22 @@ class _Loop:
         if not self._asked("deploy"):
             return
         pointers = world.ledger.pointers(world.endpoint)
-        before = world.journal.done("deploy", release.id)
-        if before is not None and not self.options.forced and pointers.champion != release.id and pointers.champion:
+        if not self.options.forced and pointers.champion and pointer.moved_away(world, release.id):
             self.out.steps["deploy"] = "skipped"
             self.out.warnings.append(moved_since(release.id, pointers.champion))
             return
         if verdict is not None and verdict.verdict == "fail":
             raise GateFailed(f"the gate failed release {short(release.id)}: {verdict.reasons[0]} ({_explain(verdict)})")
         try:
-            moved = pointer.promote(world, release.id, by_person=False, why="run")
+            moved = pointer.promote(world, release.id, by_person=False, why=pointer.BY_RUN)
         except GateAbstained as e:
             doubt = verdict.reasons[0] if verdict is not None else ""
             raise GateAbstained(f"{e}; {doubt}") from None
-        pointer.project_aliases(world)
-        world.journal.finish("deploy", release.id, {"generation": moved.generation})
+        try:
+            pointer.project_aliases(world)
+        except ModelyardError as e:
+            # The pointer has moved, and that is what counts: the next run that has something to do tries again.
+            self.out.warnings.append(f"the registry's aliases do not follow yet: {e}")
         self.out.deployed, self.out.unproven = True, moved.unproven
         self.out.release = moved.release
         self.out.warnings += moved.warnings
@@ -158,11 +172,17 @@ def judge(
         champion = ledger.pointers(world.endpoint).champion
         key = digest([release.id, sheet.digest, champion or ""])
         unchanged = world.journal.done("evaluate", key) is not None and not options.forced
-        ours = sit(world, release, sheet, "release")
-        rival = None
+        ours = sit(world, release, sheet, "release", again=options.forced)
+        rival, absent = None, None
         if champion is not None and champion != release.id:
-            rival = sit(world, ledger.release(champion), sheet, "champion")
+            try:
+                rival = sit(world, ledger.release(champion), sheet, "champion", again=options.forced)
+            except (Damaged, UserError) as e:
+                # It could not serve either: there is nothing to protect, and nothing may be blocked by it for ever.
+                absent = str(e)
         found = evidence(workload, sheet, ours, rival, world.loaded.config.gate.confidence)
+        if absent is not None:
+            found["champion_unavailable"] = absent
         child.metrics({name: figure["value"] for name, figure in found["metrics"].items()})
         world.journal.finish("evaluate", key, {})
         steps["evaluate"] = "skipped" if unchanged else "done"
@@ -172,7 +192,9 @@ def judge(
         steps["gate"] = "skipped" if stored is not None and stored.id == decision.id else "done"
         ledger.add_decision(decision)
         child.tags({"modelyard.verdict": decision.verdict, "modelyard.decision": decision.id})
-        if ledger.release(release.id).state in ("built", "failed", "abstained"):
+        state = ledger.release(release.id).state
+        # Too little evidence today takes nothing back that was shown, or admitted, before.
+        if state != "redacted" and (decision.verdict != "abstain" or state in ("built", "failed")):
             ledger.set_state(release.id, _STATE[decision.verdict])
     return found, decision
 

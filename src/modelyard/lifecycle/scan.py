@@ -13,7 +13,7 @@ from pathlib import Path
 
 from modelyard.errors import ProjectError, RefusedByPolicy
 from modelyard.ids import digest_file
-from modelyard.lifecycle.journal import Stat
+from modelyard.lifecycle.journal import IN_DOUBT, UNKNOWN, Stat
 from modelyard.ports.records import Changes, Source
 
 _IGNORED = {"Thumbs.db", "desktop.ini"}
@@ -35,7 +35,8 @@ class Scan:
 def walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     """(path relative to `folder` with forward slashes, stat) of every file, sorted within a folder.
 
-    Hidden files are left out; a link to a folder is not followed (it may lead round in a circle), a link to a file is.
+    Hidden files are left out. A link to a folder is not followed (it may lead round in a circle): it is given as it is,
+    like one that leads nowhere.
     Raises ProjectError for a folder that is not there or cannot be listed.
     """
     if not folder.is_dir():
@@ -54,13 +55,15 @@ def _walk(folder: str, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(entry.path, f"{prefix}{entry.name}/")
             continue
+        if entry.is_symlink() and entry.is_dir():
+            yield f"{prefix}{entry.name}", entry.stat(follow_symlinks=False)
+            continue
         try:
             found = entry.stat()
         except OSError:
             # A link that leads nowhere, or in a circle: named by the caller as unreadable.
             found = entry.stat(follow_symlinks=False)
-        if not (stat.S_ISDIR(found.st_mode)):
-            yield f"{prefix}{entry.name}", found
+        yield f"{prefix}{entry.name}", found
 
 
 def scan(folder: Path, seen: Mapping[str, tuple[Stat, str]], max_file: int) -> Scan:
@@ -85,26 +88,32 @@ def scan(folder: Path, seen: Mapping[str, tuple[Stat, str]], max_file: int) -> S
             except OSError as e:
                 reason = f"cannot be read: {(e.strerror or str(e)).lower()}"
         source = Source(name, sha256, found.st_size, found.st_mtime_ns)
+        doubted = before is not None and before[0][2] == IN_DOUBT
         if reason is None:
             touched.append((source, found.st_ino))
-            if before is None or before[1] != sha256:
+            if before is None or doubted or before[1] != sha256:
                 changed.append(source)
-        elif before is None or before[1]:
+        elif before is None or doubted or before[1]:
             # No inode, so that it is looked at again in every run: what kept it from being read may pass.
             touched.append((source, -1))
             unreadable[name] = reason
-            lost += before is not None
+            lost += before is not None and _known(before[1])
     removed = tuple(sorted(set(seen) - present))
-    readable = sum(1 for _, sha256 in seen.values() if sha256)
-    lost += sum(1 for path in removed if seen[path][1])
+    readable = sum(_known(sha256) for _, sha256 in seen.values())
+    lost += sum(_known(seen[path][1]) for path in removed)
     return Scan(frozenset(present), readable, lost, Changes(tuple(changed), removed, unreadable), tuple(touched))
+
+
+def _known(sha256: str) -> bool:
+    """Whether the journal holds a digest: that of a document that was ingested."""
+    return sha256 not in ("", UNKNOWN)
 
 
 def _refusal(odd_name: bool, found: os.stat_result, max_file: int) -> str | None:
     if odd_name:
         return "its name is not valid Unicode: rename it"
     if stat.S_ISLNK(found.st_mode):
-        return "a link that leads nowhere, or in a circle"
+        return "a link to a folder, or one that leads nowhere: links to folders are not followed"
     if not stat.S_ISREG(found.st_mode):
         return "not a regular file"
     if found.st_size > max_file:

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelyard.errors import UserError
+from modelyard.errors import NotFound, UserError
 from modelyard.ids import digest, digest_file, short
+from modelyard.lifecycle.artifact import complete
 from modelyard.lifecycle.scan import Scan, scan
 from modelyard.lifecycle.world import World
 from modelyard.ports.records import Decision, Release
@@ -65,7 +66,7 @@ def unchanged(world: World, options: Options, found: Scan) -> Outcome | None:
     if options.forced or found.touched or found.changes:
         return None
     done = world.journal.done("run", run_key(world))
-    if done is None or not stands(world, str(done["release"])):
+    if done is None or not stands(world, str(done["release"])) or known(world, str(done["release"])) is None:
         return None
     return _as_it_was(world, str(done["release"]))
 
@@ -78,7 +79,16 @@ def run_key(world: World) -> str:
 
 
 def stands(world: World, release: str) -> bool:
-    return (world.layout.releases / release / "manifest.json").is_file()
+    """Whether all files of a release are there."""
+    return complete(world.layout.releases / release)
+
+
+def known(world: World, release: str) -> Release | None:
+    """The release as the ledger has it; None where the ledger was lost and does not."""
+    try:
+        return world.ledger.release(release)
+    except NotFound:
+        return None
 
 
 def _as_it_was(world: World, name: str) -> Outcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -26,6 +26,11 @@ class Heavy(Protocol):
 
     @property
     def workload(self) -> Workload: ...
+
+    @property
+    def own_code(self) -> Mapping[str, Path]:
+        """{name in a release: file} of the code of a workload of the user's own; empty for the others."""
+        ...
 
     @property
     def context(self) -> Context: ...

@@ -17,6 +17,8 @@ from modelyard.project.load import load
 from modelyard.serving.guarded import guarded
 from modelyard.serving.opened import OpenedRelease
 from modelyard.wiring.catalogue import GUARDS
+from modelyard.wiring.own_code import CODE
+from modelyard.wiring.own_code import load as load_own
 from modelyard.wiring.ports import ReleasePorts
 from modelyard.workloads import workload as find_workload
 
@@ -28,7 +30,10 @@ def open_release(folder: Path, *, project: Path | None = None, target: str | Non
     """
     manifest = verify(folder)
     loaded = load(project, target or "test") if project is not None else None
-    workload = open_workload(manifest.workload, project)
+    if (folder / CODE).is_dir():
+        workload = load_own(manifest.workload, folder / CODE, manifest.id)
+    else:
+        workload = open_workload(manifest.workload, project)
     if workload.answer_version != manifest.answer_version:
         raise UserError(
             f"release {short(manifest.id)} answers by version {manifest.answer_version} of {manifest.workload}, this "

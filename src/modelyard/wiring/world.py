@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from modelyard.project.layout import Layout
 from modelyard.project.load import Loaded, find_root, load
 from modelyard.serving.route import alive
 from modelyard.wiring.catalogue import adapter
+from modelyard.wiring.own_code import sources as own_sources
 from modelyard.wiring.ports import ProjectPorts
 
 if TYPE_CHECKING:
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
     from modelyard.serving.opened import OpenedRelease
 
 
-def code_digest() -> str:
-    """Digest of modelyard's own code: recorded beside a release, and part of what decides whether work is repeated."""
+def code_digest(own: Mapping[str, Path]) -> str:
+    """Digest of modelyard's code and the user's `own`: recorded beside a release, and part of what decides whether work
+    is repeated."""
     folder = Path(__file__).parents[1]
     parts = [p.relative_to(folder).as_posix().encode() + b"\0" + p.read_bytes() for p in sorted(folder.rglob("*.py"))]
+    parts += [name.encode() + b"\0" + path.read_bytes() for name, path in sorted(own.items())]
     return digest_bytes(__version__.encode(), *parts)
 
 
@@ -54,6 +57,10 @@ class _Heavy:
     def workload(self) -> Workload:
         workload: Workload = _opening().open_workload(self._loaded.config.workload, self._loaded.root)
         return workload
+
+    @property
+    def own_code(self) -> Mapping[str, Path]:
+        return own_sources(self._loaded.config.workload, self._loaded.root)
 
     @cached_property
     def context(self) -> Context:
@@ -118,7 +125,7 @@ def open_world(
         clock=clock,
         progress=progress,
         who=who or _who(),
-        code=code_digest(),
+        code=code_digest(own_sources(loaded.config.workload, loaded.root)),
         gateway=gateway,
     )
 

@@ -37,6 +37,8 @@ class EchoWorkload(BaseWorkload):
     name = "echo"
     accepts = frozenset({"messages"})
     metrics: Mapping[str, Metric] = {"exact_match": mean("exact_match")}
+    floors: Mapping[str, float] = {"exact_match": 0.5}
+    margins: Mapping[str, float] = {"exact_match": 0.1}
 
     def build(self, ctx: Context, snapshot: Snapshot, out_dir: Path) -> None:
         (out_dir / "prefix.txt").write_text(str(ctx.settings.get("prefix", "")), encoding="utf-8", newline="")
