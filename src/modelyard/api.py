@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelyard.clock import stamp
-from modelyard.errors import NotFound, ProjectError, RequestError, StorageError
+from modelyard.errors import NotFound, ProjectError, RequestError, StorageError, UserError
 from modelyard.ids import short
 from modelyard.lifecycle import artifact
 from modelyard.lifecycle import release as pointer
@@ -25,10 +25,13 @@ from modelyard.lifecycle.hold import hold
 from modelyard.lifecycle.unchanged import Options, Outcome, look, unchanged
 from modelyard.ports.progress import Progress
 from modelyard.ports.records import Decision, Move, Release
-from modelyard.project.load import FILE
-from modelyard.project.model import NAME
+from modelyard.project.load import FILE, load
+from modelyard.project.model import NAME, NAMED
+from modelyard.project.secrets import masked
 from modelyard.serving.route import alive, ask_gateway, search_gateway
 from modelyard.wiring import open_ledger, open_world
+from modelyard.workloads import CATALOGUE
+from modelyard.workloads import workload as find_workload
 
 if TYPE_CHECKING:
     from modelyard.lifecycle.world import World
@@ -199,7 +202,7 @@ class Project:
             "verdict": verdict.verdict if verdict else None,
             "metrics": dict(verdict.inputs["evidence"]["metrics"]) if verdict else {},
             "mlflow": {
-                "tracking_uri": self.world.heavy.registry_uri,
+                "tracking_uri": masked(self.world.heavy.registry_uri),
                 "model_uri": f"models:/{self.name}/{release.version}" if release.version is not None else None,
             },
         }
@@ -234,22 +237,26 @@ class Project:
         return Path(path)
 
     def import_(self, path: str | Path) -> Release:
-        """Take in an exported release, under the id it has. It is not deployed, and was not judged here."""
+        """Take in an exported release, under the id it has. It is not deployed, and was not judged here. Raises
+        UserError for what is no exported release, NotFound, Damaged."""
         world = self.world
+        if Path(path).is_dir():
+            raise UserError(f"{path} is a folder: the one file that `modelyard release export` wrote is expected")
         manifest = artifact.unpack(Path(path), world.layout.releases, world.layout.objects)
         world.ledger.add_release(Release(manifest.id, manifest, "built", stamp(world.clock.now())))
         return world.ledger.release(manifest.id)
 
-    def evaluate(self, name: str | None = None) -> tuple[Mapping[str, Any], Decision]:
+    def evaluate(self, name: str | None = None, *, wait: float = 0.0) -> tuple[Mapping[str, Any], Decision]:
         """Let a release (default: the champion, else the newest) sit the exam, judge it, write both down. The evidence
-        and the gate's decision. Raises UserError for an exam that is wrong."""
+        and the gate's decision. `wait`: seconds to wait for another run on this target. Raises UserError for an exam
+        that is wrong, Busy."""
         world = self.world
         if name is None:
             release = self._standing()
         else:
             release = self.release(name)
         with (
-            hold(world.layout.run_lock, "`modelyard evaluate`", world.clock),
+            hold(world.layout.run_lock, "`modelyard evaluate`", world.clock, wait),
             world.heavy.registry.run(f"evaluate {world.loaded.target}") as record,
         ):
             release = _heavy("build").register(world, release, record)
@@ -320,14 +327,17 @@ def init(
 ) -> Path:
     """Make a project: modelyard.yml, a documents folder (or the one given), an empty exam. It runs as it is.
 
-    Raises ProjectError where there is one already, or the name or folder is no good.
+    Raises ProjectError where there is one already, or the name, folder or workload is no good.
     """
     root = Path(folder).absolute()
     if (root / FILE).exists():
         raise ProjectError(f"{root / FILE} is there already: this is a project")
+    if name is not None and not NAME.match(name):
+        raise ProjectError(f"{name!r} is no good name: {NAMED}")
+    if workload not in CATALOGUE and ":" not in workload:
+        find_workload(workload)  # names the nearest
     title = name or re.sub(r"[^a-zA-Z0-9_-]+", "-", root.name).strip("-_") or "project"
-    if not NAME.match(title):
-        title = f"p-{title}"[:63]
+    title = title[:63] if NAME.match(title[:63]) else f"p-{title}"[:63]
     where = "documents"
     if documents is not None:
         given = Path(documents).expanduser().absolute()
@@ -341,13 +351,24 @@ def init(
         (root / "evaluation.jsonl").touch()
         if not (root / ".gitignore").exists():
             (root / ".gitignore").write_text(".modelyard/\n", encoding="utf-8")
-        text = _TEMPLATE.format(
-            name=title, workload=json.dumps(workload), documents=json.dumps(where, ensure_ascii=False)
-        )
-        (root / FILE).write_text(text, encoding="utf-8")
+        (root / FILE).write_bytes(_written(title, workload, where))
     except OSError as e:
         raise StorageError(f"{e.filename or root} cannot be written: {e.strerror}") from None
+    try:
+        load(root)
+    except ProjectError:
+        (root / FILE).unlink()
+        raise
     return root
+
+
+def _written(name: str, workload: str, documents: str) -> bytes:
+    # Quoted: YAML would take a folder called no, null or 1e3 for something else than text.
+    quoted = (json.dumps(value, ensure_ascii=False) for value in (name, workload, documents))
+    try:
+        return _TEMPLATE.format(**dict(zip(("name", "workload", "documents"), quoted, strict=True))).encode()
+    except UnicodeEncodeError:
+        raise ProjectError(f"{documents!r} is not a name that can be written as UTF-8 text") from None
 
 
 _TEMPLATE = """\

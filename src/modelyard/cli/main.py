@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from typing import Any
 
 import click
 
 from modelyard import __version__
 from modelyard.errors import ModelyardError
+from modelyard.project.secrets import masked
 
 COMMANDS = {
     "ask": ("modelyard.cli.ask:ask", "One answer with its page citations."),
@@ -90,6 +92,12 @@ def main() -> None:
     except OSError as e:
         _say(_system(e))
         sys.exit(8)
+    except Exception as e:  # noqa: BLE001 - a defect of ours: one line too, and the traceback for whoever asks
+        if os.environ.get("MODELYARD_DEBUG"):
+            click.echo(masked(traceback.format_exc()), err=True, nl=False)
+        what = masked(" ".join(f"{type(e).__name__}: {e}".split()))
+        _say(f"internal error: {what} (set MODELYARD_DEBUG=1 for the traceback)")
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 from modelyard.clock import SystemClock
-from modelyard.errors import UserError
+from modelyard.errors import NotFound, ProjectError, UserError
 from modelyard.ids import short
 from modelyard.lifecycle.artifact import verify
 from modelyard.ports.guard import Guard
 from modelyard.ports.progress import Silent
+from modelyard.ports.records import Manifest
 from modelyard.ports.workload import Context, Workload
-from modelyard.project.load import load
+from modelyard.project.load import Loaded, load
 from modelyard.serving.guarded import guarded
 from modelyard.serving.opened import OpenedRelease
 from modelyard.wiring.catalogue import GUARDS
@@ -29,7 +30,7 @@ def open_release(folder: Path, *, project: Path | None = None, target: str | Non
     Raises Damaged for a member that is missing or altered, UserError for answers of another version, NotFound.
     """
     manifest = verify(folder)
-    loaded = load(project, target or "test") if project is not None else None
+    loaded = _served_from(project, target or "test", manifest) if project is not None else None
     if (folder / CODE).is_dir():
         workload = load_own(manifest.workload, folder / CODE, manifest.id)
     else:
@@ -42,6 +43,18 @@ def open_release(folder: Path, *, project: Path | None = None, target: str | Non
     ctx = Context(manifest.settings, ReleasePorts(manifest.settings, loaded), SystemClock(), Silent())
     predictor = workload.load(ctx, folder)
     return OpenedRelease(manifest.id, folder, manifest, workload, guarded(predictor, _guards(manifest.guards)))
+
+
+def _served_from(project: Path, target: str, manifest: Manifest) -> Loaded | None:
+    """The project as the target sees it. What serves must start again whatever became of the project file since: only a
+    chat model has its URL and key there."""
+    try:
+        return load(project, target)
+    except (ProjectError, NotFound) as e:
+        if manifest.settings.get("chat") is not None:
+            raise
+        sys.stderr.write(f"modelyard: {e}; release {short(manifest.id)} needs nothing of it to answer, and goes on\n")
+        return None
 
 
 def _guards(names: tuple[str, ...]) -> tuple[Guard, ...]:
