@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import Any
 
@@ -12,7 +13,7 @@ from modelyard.ports.chat import Chat
 from modelyard.ports.embedder import Embedder
 from modelyard.ports.index import Searcher
 from modelyard.ports.workload import Call, Delta, Event, Request, Response
-from modelyard.workloads.chatbot.cite import merged, verify
+from modelyard.workloads.chatbot.cite import Citation, merged, verify
 from modelyard.workloads.chatbot.compose import Statement, compose
 from modelyard.workloads.chatbot.conversation import Resolved, read_messages, resolve
 from modelyard.workloads.chatbot.extract import Extractor
@@ -141,9 +142,9 @@ class Chatbot:
         )
         kept: list[Statement] = []
         for statement in statements:
-            view = self._view(statement.citation.passage.document, statement.citation.passage.page)
-            if verify(statement.text, statement.citation, view.text, statement.labels):
-                kept.append(statement)
+            if self._stands(statement, statement.citation):
+                also = tuple(c for c in statement.also if self._stands(statement, c))
+                kept.append(replace(statement, also=also))
                 call.check()
                 yield Delta(statement.text if len(kept) == 1 else "\n" + statement.text)
         best = found[0].score if found else 0.0
@@ -151,6 +152,10 @@ class Chatbot:
         if not kept:
             yield Delta(REFUSAL)
         yield self._response("\n".join(s.text for s in kept), kept, reason, resolved, pages)
+
+    def _stands(self, statement: Statement, citation: Citation) -> bool:
+        view = self._view(citation.passage.document, citation.passage.page)
+        return verify(statement.text, citation, view.text, statement.labels)
 
     def _generative(self, chat: Chat, resolved: Resolved, pages: Sequence[Page], call: Call) -> Iterator[Event]:
         """Sentences of a chat model, each shown only once it is checked against the passage that it cites."""
@@ -183,7 +188,7 @@ class Chatbot:
             "answer": answer,
             "refused": refused,
             "reason": reason,
-            "citations": merged([s.citation for s in kept]),
+            "citations": merged([c for s in kept for c in (s.citation, *s.also)]),
             "question": resolved.text,
             "retrieved": [{"document": p.document, "page": p.page, "score": round(p.score, 6)} for p in pages],
         }

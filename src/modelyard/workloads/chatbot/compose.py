@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelyard.workloads.chatbot.cite import Citation
 from modelyard.workloads.chatbot.extract import MOST_WORDS, Candidate
@@ -17,6 +17,8 @@ _LEANS = re.compile(
     r"however|but)\b",
     re.I,
 )
+_ENDS = ".!?)]\"'\u201d\u2019"
+MOST_STATEMENTS = 2
 NEAR = 0.9
 """Cells of one row whose log-odds differ by less are told together."""
 
@@ -29,32 +31,46 @@ class Statement:
     citation: Citation
     labels: str
     score: float
+    also: tuple[Citation, ...] = ()
+    """Where the same is said in other words of no weight: copies in other documents."""
 
 
 def compose(
     question: Question, found: Sequence[Candidate], least: float, margin: float, most: int = MOST_WORDS
 ) -> list[Statement]:
-    """The statements of the answer, best first, together at most `most` words; none where nothing reaches `least`.
+    """The statements of the answer, best first; none where nothing reaches `least` (a probability).
 
-    A second statement is given only where its log-odds are within `margin` of the first's.
+    Others are given beside the first where their log-odds are within `margin` of its own and all together have at most
+    `most` words; a first statement of one sentence is told whole. What another document says too is said once.
     """
     if not found or found[0].score < least:
         return []
     out: list[Statement] = []
     words = 0
     for candidate in found[:12]:
-        if candidate.score < least or candidate.value < found[0].value - margin or len(out) == 2:
+        if candidate.value < found[0].value - margin:
             break
         if any(_overlap(candidate, s) for s in out):
             continue
         told = _cell if candidate.kind == "cell" else _sentence
         statement = told(question, candidate, found, most)
+        twin = next((i for i, s in enumerate(out) if _same(s.text, statement.text)), None)
+        if twin is not None:
+            out[twin] = replace(out[twin], also=(*out[twin].also, statement.citation))
+            continue
         count = len(statement.text.split())
-        if words + count > most:
+        if len(out) == MOST_STATEMENTS or (out and words + count > most):
             continue
         out.append(statement)
         words += count
     return out
+
+
+def _same(a: str, b: str) -> bool:
+    """Whether two statements say the same in all but a word or two: their numbers are the same."""
+    one, other = bag(a).stems, bag(b).stems
+    changed = one ^ other
+    return len(changed) <= 0.1 * len(one | other) and not any(c.isdigit() for term in changed for c in term)
 
 
 def _overlap(candidate: Candidate, statement: Statement) -> bool:
@@ -82,14 +98,16 @@ def _sentence(question: Question, candidate: Candidate, _: Sequence[Candidate], 
                         break
         if len(view.text[wider:end].split()) <= most:
             start = wider
-    start, end = _clipped(question, view.text, start, end, most)
+    if sentence is None or view.text[end - 1] not in _ENDS:
+        start, end = _clipped(question, view.text, start, end, most)
     quote = view.text[start:end]
     citation = Citation(view.passage_at(start), quote, start, end)
     return Statement(squeeze(quote), citation, "", candidate.score)
 
 
 def _clipped(question: Question, text: str, start: int, end: int, most: int) -> tuple[int, int]:
-    """The run of clauses, at most `most` words long, that speaks most of the question's terms."""
+    """The run of clauses, at most `most` words long, that speaks most of the question's terms: for text that is no one
+    sentence, such as lines that no stop parts."""
     if len(text[start:end].split()) <= most:
         return start, end
     cuts = [start, *(start + m.end() for m in re.finditer(r"[;:,]\s+|\n", text[start:end])), end]

@@ -18,6 +18,7 @@ from modelyard.ports.embedder import Embedder
 from modelyard.workloads.chatbot.lexicon import bag, squeeze
 from modelyard.workloads.chatbot.match import Alike, strength
 from modelyard.workloads.chatbot.page import PageView, Sentence
+from modelyard.workloads.chatbot.places import STANDS_FOR, stands_for
 from modelyard.workloads.chatbot.question import Question, Term, fits
 from modelyard.workloads.chatbot.table import Row, Table, is_empty, is_value, value_of
 
@@ -93,7 +94,9 @@ class Extractor:
     def _of_page(self, question: Question, view: PageView) -> Iterable[Candidate]:
         before: Sentence | None = None
         for sentence in view.sentences:
-            yield self._sentence(question, view, sentence, sentence.start)
+            alone = self._sentence(question, view, sentence, sentence.start)
+            if question.polar or alone.marks["told"] < 0.99:  # what only says the question again answers nothing
+                yield alone
             # Two sentences in a row may answer where neither does alone.
             if (
                 before is not None
@@ -143,6 +146,7 @@ class Extractor:
             if not row.exact:
                 continue
             label = " ".join(_labels(table, row).values())
+            name = _row_name(table, row)
             for j, cell in enumerate(row.cells):
                 if is_empty(cell):
                     continue
@@ -152,13 +156,12 @@ class Extractor:
                 unit = table.unit(j) if is_value(cell) else ""
                 own = f"{column}: {cell} {unit}".strip()
                 marks = {
-                    "fit": _fit_cell(question, table, column, own, cell),
+                    "fit": _fit_cell(question, table, name, own, cell),
                     "told": _told(question, cell),
                     "clash": float((weights * clash).sum() / max(weights.sum(), 1e-9)),
                     "extreme": met.extreme(table, at, j, question),
                 }
                 zones = ((label, 1.0), (column, 1.0), *context, (row.group, 0.9))
-                name = _row_name(table, row)
                 gist = ". ".join(
                     p for p in (view.title, _section(table.section), _caption(table), f"{name}, {own}") if p
                 )
@@ -189,6 +192,11 @@ class Extractor:
             if row.group:
                 group = np.array([strength(t, row.group, glossary) * 0.9 for t in terms])
                 by_cell[r, 0] = np.maximum(by_cell[r, 0], group)
+        names = [row.cells[0] for row in table.rows]
+        for i, term in enumerate(terms):
+            rest = stands_for(term, names) if by_column[:, i].max(initial=0.0) < 0.5 else None
+            if rest is not None:
+                by_cell[rest, 0, i] = STANDS_FOR
         return _Met(around, by_column, by_cell, columns)
 
     def weigh(self, question: Question, found: list[Candidate], vector: NDArray[np.float32]) -> list[Candidate]:
@@ -351,9 +359,13 @@ def _caption(table: Table) -> str:
     return f"{table.caption} ({table.scale})" if table.scale else table.caption
 
 
-def _fit_cell(question: Question, table: Table, column: str, own: str, cell: str) -> float:
+def _fit_cell(question: Question, table: Table, name: str, own: str, cell: str) -> float:
     if question.kind in ("number", "money"):
         return 1.0 if is_value(cell) else fits(question, cell)
+    if question.kind == "count":
+        return fits(question, own)
+    if question.kind in ("weight", "speed", "temperature"):
+        return fits(question, f"{name} {own}") if re.search(r"\d", cell) else 0.0
     if question.kind in ("percent", "duration", "frequency"):
         return fits(question, f"{own} {table.scale} {table.caption}" if is_value(cell) else own)
     return fits(question, own if question.kind in ("date", "person") else cell)

@@ -10,7 +10,21 @@ from modelyard.calc.text import analyse
 from modelyard.workloads.chatbot.lexicon import NUMBER_WORDS
 
 Kind = Literal[
-    "number", "money", "percent", "duration", "frequency", "date", "person", "place", "polar", "reason", "thing"
+    "number",
+    "count",
+    "weight",
+    "speed",
+    "temperature",
+    "money",
+    "percent",
+    "duration",
+    "frequency",
+    "date",
+    "person",
+    "place",
+    "polar",
+    "reason",
+    "thing",
 ]
 
 _KINDS: tuple[tuple[str, Kind], ...] = (
@@ -22,10 +36,22 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
     ),
     (r"\bhow many (?:\w+ )?(?:seconds|minutes|hours|days|weeks|months|years)\b", "duration"),
     (r"\bhow often\b|\bhow frequently\b", "frequency"),
-    (r"\bhow (?:many|big|large|high|tall|heavy|far|deep|wide|old|warm|hot|cold|loud)\b", "number"),
+    (r"\bhow heavy\b|\b(?:how much|what)\b(?=.*\bweighs?\b)|\bwhat (?:is|was) the weight\b", "weight"),
+    (r"\bhow (?:warm|hot|cold)\b|\b(?:what|which) temperature\b|\bwhat (?:is|was) the temperature\b", "temperature"),
+    (r"\bwhat (?:is|was) the (?:\w+ )?speed\b|\bwhich speed\b|\bhow fast (?:may|can|is|are)\b", "speed"),
+    (
+        r"\bhow many\b(?! (?:\w+ )?(?:euros?|dollars?|pounds?|eur|cents?|seconds|minutes|hours|days|weeks|months|"
+        r"years))",
+        "count",
+    ),
+    (r"\bhow (?:many|big|large|high|tall|far|deep|wide|old|loud)\b", "number"),
     (
         r"\bhow much\b(?=.*\b(?:cost|costs|pay|pays|paid|price|spend|spent|earn|earns|worth|charge|charged|fee|"
         r"salary|euros?|dollars?)\b)",
+        "money",
+    ),
+    (
+        r"\bwhat (?:do|does|did|will|would|must|may|can)\b(?=.*\b(?:cost|costs|pay|pays|charge|bill|earn|spend)\b)",
         "money",
     ),
     (r"\bhow much\b", "number"),
@@ -106,13 +132,10 @@ _FITS: dict[str, re.Pattern[str]] = {
         re.I,
     ),
     "person": re.compile(
-        r"\b[A-Z][a-z\u00c0-\u017f]+ (?:van |von |de |der |den )*[A-Z][a-z\u00c0-\u017f]+|manager|director|"
-        r"officer|head|lead|team|desk|board|"
-        r"department|committee|engineer|physician|doctor|counsel|supervisor|employee|staff|executive|owner|"
-        r"founder|chair|secretary|people|finance|"
-        r"[Oo]wner|[Nn]ame|[Bb]uyer|[Aa]pprover|[Rr]esponsible|[Cc]ontact|[Ll]eader|[Aa]uthor|[Pp]erson|"
-        r"[Rr]ole|[Ww]ho\b|"
-        r"reception|buyer|auditor|operator|person|whoever|customer|supplier|everyone|members?|colleague",
+        r"\b[A-Z][a-z\u00c0-\u017f]+ (?:van |von |de |der |den )*[A-Z][a-z\u00c0-\u017f]+|\b(?i:manager|director|"
+        r"officer|head|lead|team|desk|board|department|committee|engineer|physician|doctor|counsel|supervisor|employee|"
+        r"staff|executive|owner|founder|chair|secretary|people|finance|name|buyer|approver|responsible|contact|leader|"
+        r"author|person|role|who|reception|auditor|operator|whoever|customer|supplier|everyone|member|colleague)s?\b",
         0,
     ),
     "place": re.compile(
@@ -120,6 +143,19 @@ _FITS: dict[str, re.Pattern[str]] = {
         r"portal|site|office|reception)\b"
     ),
 }
+_MEASURES: dict[str, re.Pattern[str]] = {
+    "weight": re.compile(r"\d\s?(?:g|t)\b|\b(?:kg|lbs?|tons?|tonnes?|grams?|kilos?|kilograms?|pounds)\b"),
+    "speed": re.compile(r"\b(?:km/h|m/s|mph|kph|knots|per (?:hour|second|minute))\b|/(?:h|s|min)\b", re.I),
+    "temperature": re.compile(r"\bdegrees?\b|\u00b0|\b(?:celsius|fahrenheit)\b", re.I),
+}
+_NO_COUNT = re.compile(
+    r"[$\u20ac\u00a3]\s?\d[\d.,]*|\b\d[\d.,]*\s?(?:%|percent\b|per cent\b|[$\u20ac\u00a3]|"
+    r"(?:thousands?|millions?|billions?)? ?(?:of )?(?:euros?|eur|dollars?|usd|pounds?|gbp|cents?|seconds?|minutes?|"
+    r"hours?|days?|weeks?|months?|years?)\b)"
+    r"|\b\d\d?:\d\d\b|(?<![\d.,])(?:19|20)\d\d(?![\d,]|\.\d)|\b(?:EUR|USD|GBP)\s?\d[\d.,]*",
+    re.I,
+)
+"""Numbers that count no things: money, shares, times, years."""
 _MONEY = re.compile(
     r"[$\u20ac\u00a3]|\b(?:euros?|eur|dollars?|usd|pounds?|gbp|chf|cents?|percent|free|price|charge|pay|paid)\b|%", re.I
 )
@@ -138,9 +174,13 @@ def fits_kind(kind: Kind, text: str, given: Set[str]) -> float:
     """
     if kind in ("polar", "thing", "reason"):
         return 1.0
-    if kind in ("number", "money"):
+    if kind in _MEASURES:
+        return 1.0 if re.search(r"\d", text) and _MEASURES[kind].search(text) else 0.0
+    if kind == "count":
+        text = _NO_COUNT.sub(" ", text)
+    if kind in ("number", "money", "count"):
         numbers = [n for n in re.findall(r"\d[\d.,]*\d|\d", text) if not set(analyse(n)) <= given]
         if not numbers and not _WORDS_FOR_NUMBERS.search(text):
             return 0.2 if kind == "money" else 0.0
-        return 1.0 if kind == "number" or _MONEY.search(text) else 0.5
+        return 1.0 if kind != "money" or _MONEY.search(text) else 0.5
     return 1.0 if _FITS[kind].search(text) else 0.0
