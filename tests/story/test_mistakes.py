@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,3 +118,49 @@ def test_a_release_opens_beside_a_project_file_that_is_broken_today(
     (house.root / "modelyard.yml").unlink()
     open_release(folder, project=house.root, target="test").close()
     assert "goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["ask", "search"])
+def test_one_bad_question_does_not_end_the_many(house: Story, command: str) -> None:
+    questions = ["", LEAVE_QUESTION, "x" * 100_000, f"{LEAVE_QUESTION}\u2028\x85\r", "\ud800"]
+    lines = [json.dumps({"question": q}, ensure_ascii="\ud800" in q or "\r" in q) for q in questions]
+    (house.root / "q.jsonl").write_bytes("\ufeff".encode() + "\r\n".join([*lines, "", " "]).encode())
+    done = house(command, "--file", "q.jsonl", code=2)
+    found = [json.loads(line) for line in done.out.split("\n")[:-1]]
+    assert len(found) == 5
+    codes = [f["error"]["code"] if isinstance(f, dict) and "error" in f else None for f in found]
+    if command == "ask":
+        assert codes == ["invalid_request", None, "request_too_large", None, "invalid_request"]
+        assert found[1]["answer"] == found[3]["answer"] and found[0]["question"] == ""
+        assert "3 of 5 questions" in done.err
+    else:
+        assert codes[-1] == "invalid_request" and codes[1] is None and codes[3] is None
+    (house.root / "q.jsonl").write_text(f"{lines[1]}\n{{\n")
+    broken = house(command, "--file", "q.jsonl", code=2)
+    assert "q.jsonl:2: one" in broken.err and not broken.out
+
+
+def test_the_gates_verdict_is_the_exit_code(house: Story) -> None:
+    abstained = house("run", "--only", "gate", code=4)
+    assert "gate: abstain: 2 scored cases" in abstained.out and "modelyard: the gate abstained on" in abstained.err
+    assert house("run", "--only", "evaluate", "--json", code=4).json["verdict"] == "abstain"
+    judged = house("evaluate", "--json", code=4)
+    assert judged.json["verdict"] == "abstain" and "modelyard explain" in judged.err
+    refused = house("run", "-t", "prod", code=4)
+    assert "deploy    refused" in refused.out and "gate: abstain" in refused.out
+    with (house.root / "modelyard.yml").open("a") as f:
+        f.write("\ngate: {floors: {right: 1.01}}\n")
+    failed = house("run", "--json", code=3)
+    assert (failed.json["verdict"], failed.json["deployed"]) == ("fail", False)
+    assert "under its floor of 1.01" in failed.err
+    assert house("run", "--only", "gate", "--json", code=3).json["verdict"] == "fail"
+    assert "gate: fail" in house("evaluate", code=3).out
+
+
+def test_evaluate_waits_for_whoever_holds_the_target(house: Story) -> None:
+    with (house.root / ".modelyard" / "test" / "run.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "--wait" in house("evaluate", "--wait", "0.3", code=6).err
+        command = [sys.executable, "-m", "modelyard", "evaluate", "--wait", "60"]
+        waiting = subprocess.Popen(command, cwd=house.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert waiting.wait(timeout=100) == 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import click
 
 from modelyard import api
 from modelyard.cli.options import json_option, print_json, print_line, project_options
-from modelyard.errors import NotFound, UserError
+from modelyard.errors import NotFound, RequestError, UserError
 from modelyard.ids import short
 
 
@@ -24,8 +24,7 @@ def ask(question: str | None, folder: Path, target: str, path: Path | None, as_j
     """Answer QUESTION from the documents, with page citations; or say that they do not answer it."""
     with api.open(folder, target=target) as project:
         if path is not None:
-            for text, history in _questions(path, question):
-                print_line(brief(project.ask(text, history)))
+            _each(_questions(path, question), lambda text, history: brief(project.ask(text, history)))
             return
         answer = project.ask(_given(question))
     if as_json:
@@ -47,8 +46,7 @@ def search(query: str | None, k: int, folder: Path, target: str, path: Path | No
     """What retrieval alone finds for QUERY, best first."""
     with api.open(folder, target=target) as project:
         if path is not None:
-            for text, _ in _questions(path, query):
-                print_line([_hit(hit) for hit in project.search(text, k)])
+            _each(_questions(path, query), lambda text, _: [_hit(hit) for hit in project.search(text, k)])
             return
         hits = [_hit(hit) for hit in project.search(_given(query), k)]
     if as_json:
@@ -81,15 +79,37 @@ def _given(text: str | None) -> str:
     return text
 
 
-def _questions(path: Path, other: str | None) -> Iterator[tuple[str, list[dict[str, str]]]]:
+Question = tuple[str, list[dict[str, str]]]
+
+
+def _each(questions: list[Question], do: Callable[[str, list[dict[str, str]]], Any]) -> None:
+    """A line of output for each. One that cannot be answered gets its error, and the others go on."""
+    failed = 0
+    for text, history in questions:
+        whole = text.encode("utf-8", "replace").decode()
+        try:
+            if whole != text:
+                raise RequestError("the question holds half of a surrogate pair")
+            print_line(do(text, history))
+        except RequestError as e:
+            failed += 1
+            print_line({"error": {"code": e.code, "message": str(e)}, "question": whole})
+    if failed:
+        raise RequestError(f"{failed} of {len(questions)} questions could not be taken: their lines say why")
+
+
+def _questions(path: Path, other: str | None) -> list[Question]:
+    """All of them, before the first is asked: a file that is wrong is better known at once."""
     if other is not None:
         raise UserError("give a question or --file, not both")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        # Not `splitlines`, nor the newlines of text files: JSON has U+2028 and others unescaped inside a line.
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except FileNotFoundError:
         raise NotFound(f"{path} is not there") from None
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"{path} cannot be read as UTF-8 text: {e}") from None
+    out = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -100,7 +120,8 @@ def _questions(path: Path, other: str | None) -> Iterator[tuple[str, list[dict[s
             raise UserError(f'{path}:{number}: one {{"question": "..."}} a line is expected') from None
         if not isinstance(question, str) or not isinstance(history, list):
             raise UserError(f"{path}:{number}: question is text, and history a list of messages")
-        yield question, history
+        out.append((question, history))
+    return out
 
 
 def _one_line(text: str) -> str:

@@ -10,28 +10,45 @@ import click
 from modelyard import api
 from modelyard.cli.options import json_option, print_json, print_line, project_options, table
 from modelyard.cli.progress import Bars
+from modelyard.errors import GateAbstained, GateFailed
 from modelyard.ids import short
+from modelyard.ports.records import Decision
 
 
 @click.command()
 @click.argument("name", required=False)
 @project_options
 @click.option("--rows", is_flag=True, help="Print the rows of its latest sitting, one JSON object a line.")
+@click.option(
+    "--wait", type=click.FloatRange(min=0), default=0.0, help="Seconds to wait for another run on this target."
+)
 @json_option
-def evaluate(name: str | None, folder: Path, target: str, rows: bool, as_json: bool) -> None:
-    """Let a release (default: the champion) sit the exam, and judge it."""
+def evaluate(name: str | None, folder: Path, target: str, rows: bool, wait: float, as_json: bool) -> None:
+    """Let a release (default: the champion) sit the exam, and judge it.
+
+    Exit 0 passed, 3 failed, 4 abstained, 2 bad input.
+    """
     with api.open(folder, target=target, progress=Bars()) as project:
         if rows:
             for row in project.sitting(name or "champion"):
                 print_line(row)
             return
-        evidence, decision = project.evaluate(name)
+        evidence, decision = project.evaluate(name, wait=wait)
     if as_json:
         print_json({"evidence": evidence, "verdict": decision.verdict, "decision": decision.id})
+    else:
+        show_evidence(evidence)
+        click.echo(f"gate: {decision.verdict}: {'; '.join(decision.reasons)}")
+        click.echo(f"(modelyard explain {short(decision.id)})")
+    insist(decision, evidence["release"])
+
+
+def insist(decision: Decision, release: str) -> None:
+    """Nothing where the gate passed the release. Raises GateFailed, GateAbstained."""
+    if decision.verdict == "pass":
         return
-    show_evidence(evidence)
-    click.echo(f"gate: {decision.verdict}: {'; '.join(decision.reasons)}")
-    click.echo(f"(modelyard explain {short(decision.id)})")
+    kind, did = (GateFailed, "failed") if decision.verdict == "fail" else (GateAbstained, "abstained on")
+    raise kind(f"the gate {did} release {short(release)} (modelyard explain {short(decision.id)})")
 
 
 def show_evidence(evidence: Any) -> None:

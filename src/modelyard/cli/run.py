@@ -8,8 +8,10 @@ from typing import Any
 import click
 
 from modelyard import api
+from modelyard.cli.evaluate import insist
 from modelyard.cli.options import json_option, print_json, project_options
 from modelyard.cli.progress import Bars
+from modelyard.errors import GateAbstained, GateFailed
 from modelyard.ids import short
 from modelyard.lifecycle.unchanged import STEPS, Outcome
 
@@ -25,19 +27,32 @@ from modelyard.lifecycle.unchanged import STEPS, Outcome
 @json_option
 def run(
     folder: Path, target: str, only: str | None, start: str | None, allow_removals: bool, wait: float, as_json: bool
-) -> int:
+) -> None:
     """Take the project to a deployed release: prepare, build, evaluate, gate, deploy.
 
-    Exit 0 deployed (also unproven, with a warning), 3 gate failed, 4 abstained and not admitted, 2 bad input.
+    Exit 0 deployed (also unproven, with a warning), 3 gate failed, 4 abstained and not admitted, 2 bad input. With
+    --only evaluate or gate: 0 passed, 3 failed, 4 abstained.
     """
     with api.open(folder, target=target, progress=Bars()) as project:
-        outcome = project.run(only=only, start=start, allow_removals=allow_removals, wait=wait)
+        try:
+            outcome = project.run(only=only, start=start, allow_removals=allow_removals, wait=wait)
+        except (GateFailed, GateAbstained) as e:
+            if isinstance(e.outcome, Outcome):
+                _show(e.outcome, as_json)
+            raise
+    _show(outcome, as_json)
+    if only in ("evaluate", "gate") and outcome.decision is not None and outcome.release is not None:
+        insist(outcome.decision, outcome.release.id)
+
+
+def _show(outcome: Outcome, as_json: bool) -> None:
     if as_json:
         print_json(summary(outcome))
-        return 0
+        return
     for step, state in outcome.steps.items():
         if state != "not asked for":
-            click.echo(f"  {step:<9} {'unchanged' if state == 'skipped' else state}")
+            refused = step == "deploy" and state == "done" and not outcome.deployed
+            click.echo(f"  {step:<9} {'refused' if refused else 'unchanged' if state == 'skipped' else state}")
     if outcome.decision is not None:
         click.echo(f"gate: {outcome.decision.verdict}: {'; '.join(outcome.decision.reasons)}")
     for warning in outcome.warnings:
@@ -47,7 +62,6 @@ def run(
         state = "serves" if outcome.deployed else "is built"
         unproven = ", unproven" if outcome.unproven else ""
         click.echo(f"release {short(outcome.release.id)}{version} {state}{unproven}")
-    return 0
 
 
 def summary(outcome: Outcome) -> dict[str, Any]:
