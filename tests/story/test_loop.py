@@ -173,7 +173,7 @@ def test_what_cannot_be_read_is_named_and_stops_nothing(house: Story) -> None:
     (house.documents / "two\nlines \U0001f600.md").write_text("# Parking\n\nThe garage closes at 22:15 every day.\n")
     house("run")
     reasons = {row["document"]: row["reason"] for row in house("data", "quarantine", "--json").json}
-    assert set(reasons) == {"empty.pdf", "picture.pdf", "sheet.ods", "nowhere.md"}
+    assert set(reasons) == {"empty.pdf", "picture.pdf", "sheet.ods", "nowhere.md", "round"}
     assert all(reasons.values())
     answer = house.answers("When does the garage close?")[0]
     assert answer["citations"][0]["document"] == "two\nlines \U0001f600.md" and "22:15" in answer["answer"]
@@ -260,3 +260,32 @@ def test_an_mlflow_store_of_another_version_is_refused_with_the_command_that_hel
 def test_config_shows_where_each_value_came_from(house: Story) -> None:
     shown = house("config", "show", "--origin", "-t", "prod").out
     assert "gate.min_human" in shown and "# default of prod" in shown and "modelyard.yml:2" in shown
+
+
+def test_a_rollback_holds_even_where_the_journal_was_lost(house: Story) -> None:
+    (house.documents / "pets.md").write_text("# Pets\n\nDogs may come to the office on Fridays.\n")
+    house("run")
+    house("release", "rollback")
+    for path in (house.root / ".modelyard" / "test").glob("journal.db*"):
+        path.unlink()
+    outcome = house("run", "--json").json
+    assert not outcome["deployed"] and "somebody moved the pointer" in outcome["warnings"][-1]
+    assert house("run", "--from", "deploy", "--json").json["deployed"]
+
+
+def test_a_damaged_release_is_mended_by_building_it_again(house: Story) -> None:
+    before = house.answers(LEAVE_QUESTION)
+    folder = Path(house("release", "show", "champion", "--json").json["folder"])
+    next(folder.rglob("rows.arrow")).unlink()
+    house("ask", LEAVE_QUESTION, code=9)
+    house("run")
+    assert house.answers(LEAVE_QUESTION) == before
+
+
+def test_an_exam_without_cases_is_too_little_evidence_not_a_failure(house: Story) -> None:
+    (house.root / "evaluation.jsonl").write_text("")
+    for path in house.documents.iterdir():
+        path.unlink()
+    (house.documents / "note.txt").write_text("Short.\n")
+    outcome = house("run", "--allow-removals", "--json").json
+    assert outcome["verdict"] == "abstain" and outcome["unproven"]
