@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.ports.embedder import Embedder
+from modelyard.workloads.chatbot.kinds import MEASURED, STRICT
 from modelyard.workloads.chatbot.lexicon import bag, squeeze
 from modelyard.workloads.chatbot.match import Alike, strength
 from modelyard.workloads.chatbot.page import PageView, Sentence
@@ -228,7 +229,8 @@ class Extractor:
                 if focus
                 else marks["coverage"]
             )
-            marks["hard"] = float(sum(t.hard and covered[t.stem] < 0.5 for t in question.terms))
+            unmet = sum(t.hard and covered[t.stem] < 0.5 for t in question.terms)
+            marks["hard"] = float(unmet + (question.kind in STRICT and marks["fit"] == 0))
             marks["sum"] = float(bool(question.sum) and question.sum not in c.own.lower())
             marks["cell"] = float(c.kind == "cell")
             out.append(replace(c, marks=marks, covered=covered, value=self.value(marks)))
@@ -360,11 +362,13 @@ def _caption(table: Table) -> str:
 
 
 def _fit_cell(question: Question, table: Table, name: str, own: str, cell: str) -> float:
+    if question.kind == "money" and _YEAR.fullmatch(cell):
+        return 0.0
     if question.kind in ("number", "money"):
         return 1.0 if is_value(cell) else fits(question, cell)
-    if question.kind == "count":
+    if question.kind in ("count", "email", "phone"):
         return fits(question, own)
-    if question.kind in ("weight", "speed", "temperature"):
+    if question.kind in MEASURED:
         return fits(question, f"{name} {own}") if re.search(r"\d", cell) else 0.0
     if question.kind in ("percent", "duration", "frequency"):
         return fits(question, f"{own} {table.scale} {table.caption}" if is_value(cell) else own)

@@ -15,6 +15,8 @@ Kind = Literal[
     "weight",
     "speed",
     "temperature",
+    "email",
+    "phone",
     "money",
     "percent",
     "duration",
@@ -55,6 +57,16 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
         "money",
     ),
     (r"\bhow much\b", "number"),
+    (r"\bwhat(?:'s| is| was)\b(?=.*\be-?mail(?: address)?\b)", "email"),
+    (
+        r"\b(?:what|which)\b(?=.*\b(?:phone|telephone) number\b)|\b(?:what|which) number\b(?=.*\b(?:call|dial|ring)\b)",
+        "phone",
+    ),
+    (
+        r"\bwhat (?:is|was|are|were) (?:(?:the|our|my|an?) )?(?:[\w-]+ ){0,2}(?:rate|amount|yield|score|quota|capacity|"
+        r"headcount|average)s?\b",
+        "number",
+    ),
     (r"\bwho\b|\bwhom\b|\bwhose\b", "person"),
     (
         r"\bwhen\b|\b(?:what|which) (?:date|day|month|year|time|weekday)\b|\b(?:until|by|from|since) (?:when|what)\b",
@@ -64,6 +76,9 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
     (r"\bwhy\b|\bwhat (?:is|was|were|are) the (?:reason|cause)s?\b", "reason"),
     (r"\b(?:cost|price|fee|salary|revenue|profit|budget|bonus|allowance|deposit)\b", "money"),
 )
+MEASURED = frozenset(["weight", "speed", "temperature"])
+STRICT = MEASURED | {"count", "email", "phone"}
+"""Kinds of which a text plainly holds one or does not: without, it is no answer."""
 _POLAR = re.compile(
     r"(?:and |but |so |or )?(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have|had|am)\b",
     re.I,
@@ -147,6 +162,7 @@ _MEASURES: dict[str, re.Pattern[str]] = {
     "weight": re.compile(r"\d\s?(?:g|t)\b|\b(?:kg|lbs?|tons?|tonnes?|grams?|kilos?|kilograms?|pounds)\b"),
     "speed": re.compile(r"\b(?:km/h|m/s|mph|kph|knots|per (?:hour|second|minute))\b|/(?:h|s|min)\b", re.I),
     "temperature": re.compile(r"\bdegrees?\b|\u00b0|\b(?:celsius|fahrenheit)\b", re.I),
+    "phone": re.compile(r"\d[\d /()-]{4,}\d|\b\d{3,}\b"),
 }
 _NO_COUNT = re.compile(
     r"[$\u20ac\u00a3]\s?\d[\d.,]*|\b\d[\d.,]*\s?(?:%|percent\b|per cent\b|[$\u20ac\u00a3]|"
@@ -165,6 +181,7 @@ _WORDS_FOR_NUMBERS = re.compile(
     + r"|none|no|unlimited|nothing|free|half|double|twice|once)\b",
     re.I,
 )
+_COUNTED = re.compile(rf"\b(?:{_COUNTS}|none|unlimited)\b", re.I)
 
 
 def fits_kind(kind: Kind, text: str, given: Set[str]) -> float:
@@ -174,13 +191,16 @@ def fits_kind(kind: Kind, text: str, given: Set[str]) -> float:
     """
     if kind in ("polar", "thing", "reason"):
         return 1.0
+    if kind == "email":
+        return float("@" in text)
     if kind in _MEASURES:
         return 1.0 if re.search(r"\d", text) and _MEASURES[kind].search(text) else 0.0
     if kind == "count":
         text = _NO_COUNT.sub(" ", text)
     if kind in ("number", "money", "count"):
         numbers = [n for n in re.findall(r"\d[\d.,]*\d|\d", text) if not set(analyse(n)) <= given]
-        if not numbers and not _WORDS_FOR_NUMBERS.search(text):
+        words = _COUNTED if kind == "count" else _WORDS_FOR_NUMBERS
+        if not numbers and not words.search(text):
             return 0.2 if kind == "money" else 0.0
         return 1.0 if kind != "money" or _MONEY.search(text) else 0.5
     return 1.0 if _FITS[kind].search(text) else 0.0
