@@ -42,6 +42,7 @@ _HEAVY = {
     "build": "modelyard.lifecycle.build",
     "diff": "modelyard.lifecycle.diff",
     "evaluate": "modelyard.lifecycle.evaluate",
+    "exam": "modelyard.lifecycle.exam",
     "explain": "modelyard.lifecycle.explain",
     "run": "modelyard.lifecycle.run",
     "server": "modelyard.gateway.server",
@@ -246,10 +247,13 @@ class Project:
         world.ledger.add_release(Release(manifest.id, manifest, "built", stamp(world.clock.now())))
         return world.ledger.release(manifest.id)
 
-    def evaluate(self, name: str | None = None, *, wait: float = 0.0) -> tuple[Mapping[str, Any], Decision]:
+    def evaluate(
+        self, name: str | None = None, *, rebind: Sequence[str] = (), wait: float = 0.0
+    ) -> tuple[Mapping[str, Any], Decision]:
         """Let a release (default: the champion, else the newest) sit the exam, judge it, write both down. The evidence
-        and the gate's decision. `wait`: seconds to wait for another run on this target. Raises UserError for an exam
-        that is wrong, Busy."""
+        and the gate's decision. `rebind`: ids of cases that were set aside, and that a person found to hold for what
+        stands there now. `wait`: seconds to wait for another run on this target. Raises UserError for an exam that is
+        wrong, NotFound, Busy."""
         world = self.world
         if name is None:
             release = self._standing()
@@ -259,8 +263,10 @@ class Project:
             hold(world.layout.run_lock, "`modelyard evaluate`", world.clock, wait),
             world.heavy.registry.run(f"evaluate {world.loaded.target}") as record,
         ):
+            if rebind:
+                _heavy("exam").rebind(world, rebind)
             release = _heavy("build").register(world, release, record)
-            evidence, decision = _heavy("run").judge(world, release, record, {})
+            evidence, decision = _heavy("run").judge(world, release, record, {}, Options(start="evaluate"))
         return evidence, decision
 
     def sitting(self, name: str) -> list[dict[str, Any]]:

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.lifecycle.admit import decide_admit
-from modelyard.lifecycle.evaluate import Sheet, Sitting, evidence
+from modelyard.lifecycle.evaluate import Sitting, evidence
+from modelyard.lifecycle.exam import Sheet
 from modelyard.lifecycle.explain import explain
 from modelyard.lifecycle.gate import decide_gate
 from modelyard.ports.workload import Case, Row

@@ -273,6 +273,17 @@ def test_a_rollback_holds_even_where_the_journal_was_lost(house: Story) -> None:
     assert house("run", "--from", "deploy", "--json").json["deployed"]
 
 
+def test_a_case_whose_page_changed_is_set_aside_until_it_was_looked_at(house: Story) -> None:
+    leave = house.documents / "leave.md"
+    leave.write_text(leave.read_text().replace("Every employee has 27 days", "Every employee has 28 days"))
+    house("run")
+    evidence = house("evaluate", "--json", code=4).json["evidence"]
+    assert evidence["exam"]["set_aside"] == ["q1"] and evidence["exam"]["cases"] == 2
+    house("evaluate", "--rebind", "q9", code=2)
+    evidence = house("evaluate", "--rebind", "q1", "--json", code=4).json["evidence"]
+    assert evidence["exam"]["set_aside"] == [] and evidence["exam"]["cases"] == 3
+
+
 def test_a_damaged_release_is_mended_by_building_it_again(house: Story) -> None:
     before = house.answers(LEAVE_QUESTION)
     folder = Path(house("release", "show", "champion", "--json").json["folder"])

@@ -19,11 +19,14 @@ from modelyard.ports.records import Decision
 @click.argument("name", required=False)
 @project_options
 @click.option("--rows", is_flag=True, help="Print the rows of its latest sitting, one JSON object a line.")
+@click.option("--rebind", multiple=True, metavar="ID", help="Take a case back that was set aside: you looked at it.")
 @click.option(
     "--wait", type=click.FloatRange(min=0), default=0.0, help="Seconds to wait for another run on this target."
 )
 @json_option
-def evaluate(name: str | None, folder: Path, target: str, rows: bool, wait: float, as_json: bool) -> None:
+def evaluate(
+    name: str | None, folder: Path, target: str, rows: bool, rebind: tuple[str, ...], wait: float, as_json: bool
+) -> None:
     """Let a release (default: the champion) sit the exam, and judge it.
 
     Exit 0 passed, 3 failed, 4 abstained, 2 bad input.
@@ -33,7 +36,7 @@ def evaluate(name: str | None, folder: Path, target: str, rows: bool, wait: floa
             for row in project.sitting(name or "champion"):
                 print_line(row)
             return
-        evidence, decision = project.evaluate(name, wait=wait)
+        evidence, decision = project.evaluate(name, rebind=rebind, wait=wait)
     if as_json:
         print_json({"evidence": evidence, "verdict": decision.verdict, "decision": decision.id})
     else:

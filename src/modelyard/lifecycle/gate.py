@@ -142,5 +142,8 @@ def _passed(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> list[str]
         out.append(f"no figure worse than the champion's beyond its margin; {changed} answers changed")
     aside = len(evidence["exam"]["set_aside"])
     if aside:
-        out.append(f"{aside} cases set aside: what they ask about changed since they were written")
+        out.append(
+            f"{aside} cases set aside: what they ask about changed since they were written "
+            "(modelyard evaluate --rebind ID takes one back)"
+        )
     return out

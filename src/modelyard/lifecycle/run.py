@@ -13,7 +13,8 @@ from modelyard.errors import Damaged, GateAbstained, GateFailed, ModelyardError,
 from modelyard.ids import digest, short
 from modelyard.lifecycle import release as pointer
 from modelyard.lifecycle.build import build, build_key, register
-from modelyard.lifecycle.evaluate import evidence, set_exam, sit
+from modelyard.lifecycle.evaluate import evidence, sit
+from modelyard.lifecycle.exam import set_exam
 from modelyard.lifecycle.gate import decide_gate
 from modelyard.lifecycle.scan import Scan, guard_removals, without
 from modelyard.lifecycle.unchanged import Options, Outcome, known, moved_since, run_key, stands
