@@ -157,3 +157,64 @@ def test_a_chat_model_keeps_to_the_deadline(tmp_path: Path) -> None:
     chat = ScriptedChat("A very long story indeed.", pause=2.0, clock=clock)
     with pytest.raises(DeadlineExceeded):
         ask(bot(tmp_path, chat=chat), "How long is the trial period?", call=Call(clock, "k", deadline=3.0))
+
+
+COUNTRIES = (
+    "Table 1. Daily allowance abroad\nEuros per day\nCountry\tFull day\nDenmark\t62\nPortugal\t41\n"
+    "Elsewhere in Europe\t50\nAll other countries\t46"
+)
+
+
+@pytest.mark.parametrize(
+    ("place", "gold"), [("Portugal", "41"), ("Lisbon", "41"), ("Greece", "50"), ("Rome", "50"), ("Japan", "46")]
+)
+def test_a_place_that_the_table_lacks_is_one_of_the_rest(tmp_path: Path, place: str, gold: str) -> None:
+    chatbot = bot(tmp_path, [Sheet("abroad.md", COUNTRIES, title="Travel abroad"), *SHELF])
+    output = ask(chatbot, f"What is the daily allowance for a full day in {place}?")
+    assert stands_in(gold, output["answer"]), output
+
+
+def test_the_rest_of_a_sum_holds_for_no_single_place(tmp_path: Path) -> None:
+    text = (
+        "Table 1. Revenue by country\nThousands of euros\nCountry\t2024\nDenmark\t62\nOther countries\t46\nTotal\t108"
+    )
+    chatbot = bot(tmp_path, [Sheet("sales.md", text, title="Sales"), *SHELF])
+    assert stands_in("62", ask(chatbot, "What was the revenue in Denmark in 2024?")["answer"])
+    assert ask(chatbot, "What was the revenue in Japan in 2024?")["refused"]
+
+
+def test_what_two_documents_say_alike_is_said_once_and_cited_twice(tmp_path: Path) -> None:
+    text = "# Bicycles\n\nThe bicycle shed is locked by the caretaker at 22:00 every evening."
+    copies = [Sheet(f"{name}.md", text, title="Bicycles", section="Bicycles") for name in ("one", "two")]
+    output = ask(bot(tmp_path, [*copies, *SHELF]), "When is the bicycle shed locked?")
+    assert output["answer"] == "The bicycle shed is locked by the caretaker at 22:00 every evening."
+    assert {c["document"] for c in output["citations"]} == {"one.md", "two.md"}
+
+
+LONG = (
+    "The bicycle shed, which stands behind the kitchen and was built by the members themselves out of old boats, "
+    "is locked by the caretaker at 22:00 every evening."
+)
+
+
+def test_an_answer_keeps_to_its_words_and_never_ends_inside_a_sentence(tmp_path: Path) -> None:
+    """The second statement is left out where both together are too long; the first is whole however long it is."""
+    other = "The bicycle shed is locked by the caretaker at 20:00 in winter."
+    sheets = [
+        Sheet("one.md", f"# Bicycles\n\n{LONG}", title="Bicycles", section="Bicycles"),
+        Sheet("two.md", f"# Bicycles\n\n{other}", title="Bicycles", section="Bicycles"),
+        *SHELF,
+    ]
+    question = "When is the bicycle shed locked by the caretaker?"
+    wide = ask(bot(tmp_path / "wide", sheets, margin="9", max_words=60), question)
+    assert set(wide["answer"].splitlines()) == {LONG, other}
+    for most in (5, 20, 30):
+        output = ask(bot(tmp_path / str(most), sheets, margin="9", max_words=most), question)
+        assert output["answer"] in (LONG, other)
+
+
+@pytest.mark.parametrize(
+    "question", ["How many lodges does the club have?", "How much does the lodge weigh?", "How heavy is the Heron?"]
+)
+def test_a_count_or_a_weight_is_not_answered_by_another_number(chatbot: Chatbot, question: str) -> None:
+    assert ask(chatbot, question)["refused"]

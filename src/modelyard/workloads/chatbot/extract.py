@@ -367,7 +367,7 @@ def _fit_cell(question: Question, table: Table, name: str, own: str, cell: str) 
     if question.kind in ("number", "money"):
         return 1.0 if is_value(cell) else fits(question, cell)
     if question.kind in ("count", "email", "phone"):
-        return fits(question, own)
+        return fits(question, cell)  # the unit of most of a table's columns need not be that of this one
     if question.kind in MEASURED:
         return fits(question, f"{name} {own}") if re.search(r"\d", cell) else 0.0
     if question.kind in ("percent", "duration", "frequency"):

@@ -16,7 +16,6 @@ from modelyard.workloads.chatbot.table import Line, Table, read_table
 
 _BULLET = re.compile(r"\s*(?:[-*\u2022\u2023\u25aa\u25cf\u2013]|\(?(?:\d{1,2}|[a-z])[.)])\s+")
 _MARK = re.compile(r"\s*#{1,6}\s+")
-_NUMBERED = re.compile(r"(?:\d+(?:\.\d+)*|[A-Z])\.?\s+[A-Z]\S*")
 _STOP = re.compile(r"[.!?][\"')\]\u201d\u2019]*(?=\s+[\"'(\u201c\u2018*\[]*[^\sa-z])")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Prof|Dr|Mr|Mrs|Ms|St|No|Nos|Art|Sec|Fig|Tab|Vol|Inc|Ltd|Co|Corp|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov"
@@ -202,7 +201,7 @@ def _paragraphs(lines: list[Line]) -> list[tuple[int, int, str, bool]]:
         if not content:
             open_ = open_ and _unfinished(lines, at, previous)
             continue
-        if _heading(line, content) and not _unfinished(lines, at + 1, content):
+        if _heading(line, content):
             open_ = False
             previous = ""
             continue
@@ -229,16 +228,10 @@ def _unfinished(lines: list[Line], at: int, previous: str) -> bool:
 
 
 def _heading(line: Line, content: str) -> bool:
-    if _MARK.match(line.text):
-        return True
-    last = line.section.split(" > ")[-1].strip()
-    if content == last or content.lstrip("#0123456789. ") == last.lstrip("#0123456789. "):
-        return True
-    return (
-        len(content) < 70
-        and content[-1] not in ".:;,!?"
-        and _NUMBERED.match(content) is not None
-        and len(content.split()) < 9
+    """Whether the line is one of the headings its passage stands under."""
+    bare = content.lstrip("#0123456789. ")
+    return _MARK.match(line.text) is not None or any(
+        bare == part.strip().lstrip("#0123456789. ") for part in line.section.split(" > ")
     )
 
 
