@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import modelyard
 from modelyard.cli import main as command
@@ -86,6 +87,14 @@ def test_a_password_is_in_nothing_that_is_shown(house: Story) -> None:
         done = house(*arguments, code=code, env=quick)
         assert "hunter2" not in done.out + done.err
         assert "http://***@127.0.0.1:9" in done.out + done.err
+
+
+def test_a_password_in_the_url_of_a_chat_model_is_not_shown(tmp_path: Path) -> None:
+    root = modelyard.init(tmp_path / "p")
+    with (root / "modelyard.yml").open("a") as f:
+        f.write("chatbot: {chat: {url: 'http://me:hunter2@host/v1', model: m}}\n")
+    shown = CliRunner().invoke(command.cli, ["config", "show", "-C", str(root)]).output
+    assert "http://***@host/v1" in shown and "hunter2" not in shown
 
 
 def test_a_defect_of_ours_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

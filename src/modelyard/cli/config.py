@@ -9,6 +9,7 @@ import click
 
 from modelyard.cli.options import json_option, print_json, project_options
 from modelyard.project.load import find_root, leaves, load
+from modelyard.project.secrets import masked
 
 
 @click.group()
@@ -21,9 +22,10 @@ def config() -> None:
 @click.option("--origin", is_flag=True, help="Beside each value, where it came from.")
 @json_option
 def show(folder: Path, target: str, origin: bool, as_json: bool) -> None:
-    """Every value in force for the target. Secrets are shown as references."""
+    """Every value in force for the target. Secrets are shown as references, a URL without its password."""
     loaded = load(find_root(folder), target)
-    values = dict(leaves(loaded.config.model_dump(mode="json")))
+    found = leaves(loaded.config.model_dump(mode="json"))
+    values = {key: masked(value) if isinstance(value, str) else value for key, value in found}
     if as_json:
         print_json({key: {"value": value, "origin": loaded.origins[key]} for key, value in values.items()})
         return
