@@ -23,6 +23,7 @@ def resolved(*said: str, turns: int = 6) -> str:
         ("What is the fee for grade 5?", "And for grade 7?", "What is the fee for grade 7?"),
         ("How many people worked in Braga in 2023?", "What about 2024?", "How many people worked in Braga in 2024?"),
         ("How many people worked in Braga in 2023?", "And in Venlo?", "How many people worked in Venlo in 2023?"),
+        ("When is the desk open from Monday to Thursday?", "And on Fridays?", "When is the desk open on Fridays?"),
         ("What does a Gold contract cost?", "And Silver?", "What does a Silver contract cost?"),
         ("What does a Gold contract cost?", "How much is it for Silver?", "What does a Silver contract cost?"),
     ],

@@ -144,6 +144,11 @@ _NAME = re.compile(
     r"(?<![.?!] )(?<!^)\b[A-Z\u00c0-\u00de][\w&-]*(?:\s+(?:and |of |the )?[A-Z\u00c0-\u00de0-9][\w&-]*)*"
 )
 
+_DAYS = r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?"
+_DAY = re.compile(_DAYS, re.I)
+_RUN = re.compile(rf"(?:\b(?:from|between|on)\s+)?\b{_DAYS}\s*(?:to|until|through|and|-|\u2013)\s*{_DAYS}\b", re.I)
+"""Days in a run: another day takes the place of the whole of it."""
+
 
 def _resolve(text: str, before: Resolved | None, vectors: Vectors) -> Resolved:
     if before is None:
@@ -180,6 +185,9 @@ def _substitute(new: str, before: str, vectors: Vectors) -> str:
     """`before` with the part that `new` takes the place of exchanged, or with `new` added to it."""
     phrase = _PHRASE.match(new)
     core = re.sub(r"^(?:the|a|an|my|our)\s+", "", phrase[2] if phrase else new, flags=re.I).strip()
+    run = _RUN.search(before) if _DAY.fullmatch(core) else None
+    if run:
+        return f"{before[: run.start()]}{new if phrase else f'on {core}'}{before[run.end() :]}"
     for span in _same_kind(core, phrase[1].lower() if phrase else "", before, vectors):
         start, end = span
         # An article before the old part goes with it, unless the new part needs one.
