@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 
 from modelyard.adapters.ledger_sqlite import SqliteLedger
-from modelyard.lifecycle.artifact import members, seal, workbench
-from modelyard.ports.records import Manifest, Pointers, Release
+from modelyard.lifecycle.artifact import members, seal, workbench, write_snapshot
+from modelyard.ports.records import Manifest, Pointers, Release, Snapshot
 from modelyard.project.layout import Layout
 from modelyard.serving.route import GatewayInfo, alive
 
@@ -156,6 +156,7 @@ class Town:
         """A release that puts `prefix` before what it is asked."""
         bench = workbench(self.layout.releases)
         (bench / "prefix.txt").write_text(prefix)
+        write_snapshot(bench, Snapshot((), ""))
         manifest = Manifest(workload, 1, members(bench), "0" * 64, {"prefix": prefix})
         seal(bench, manifest, self.layout.releases, self.layout.objects)
         self.ledger.add_release(Release(manifest.id, manifest, state, "2026-01-01T00:00:00.000Z"))  # type: ignore[arg-type]

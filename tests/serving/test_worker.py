@@ -15,14 +15,15 @@ from typing import Any
 
 import pytest
 
-from modelyard.lifecycle.artifact import members, seal, workbench
-from modelyard.ports.records import Manifest
+from modelyard.lifecycle.artifact import members, seal, workbench, write_snapshot
+from modelyard.ports.records import Manifest, Snapshot
 from modelyard.serving.wire import Decoder, Frame, encode
 
 
 def echo(root: Path, prefix: str = "") -> Path:
     bench = workbench(root / "releases")
     (bench / "prefix.txt").write_text(prefix)
+    write_snapshot(bench, Snapshot((), ""))
     manifest = Manifest("echo", 1, members(bench), "0" * 64, {"prefix": prefix})
     return seal(bench, manifest, root / "releases", root / "objects")
 
