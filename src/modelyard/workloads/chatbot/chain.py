@@ -44,7 +44,7 @@ DEFAULTS: Mapping[str, Any] = {
         "pair": "-3.0",
         "clash": "-5.3",
         "hard": "-7.3",
-        "sum": "-2.0",
+        "sum": "-4.0",
     },
 }
 """Settings and their defaults. Decimal numbers are strings, since settings go into the release's identity."""
