@@ -1,24 +1,24 @@
 """The tree of errors. Every error a user can cause is one of these, and says what is wrong, where, and what to do.
 
-    ModelyardError                exit 1   HTTP 500
-    ├── UserError                 exit 2   HTTP 400   something the caller gave is wrong
-    │   ├── ProjectError          exit 2   HTTP 400   modelyard.yml
-    │   ├── NotFound              exit 2   HTTP 404   a release, document, decision that is not there
-    │   ├── RequestError          exit 2   HTTP 400   a question or body that cannot be answered
-    │   │   └── RequestTooLarge   exit 2   HTTP 413
-    │   ├── MissingExtra          exit 2   HTTP 500   an optional package is not installed
-    │   ├── Unauthorized          exit 2   HTTP 401
-    │   └── RefusedByPolicy       exit 2   HTTP 409   allowed by nobody's policy (mass removal, ungated promote, ...)
-    ├── Judged                             HTTP 409   the gate kept a release out
-    │   ├── GateFailed            exit 3   HTTP 409
-    │   └── GateAbstained         exit 4   HTTP 409
-    ├── Busy                      exit 6   HTTP 503   somebody else holds it: retry
-    ├── Unavailable               exit 7   HTTP 503   a remote or a worker does not answer: retry
-    │   └── DeadlineExceeded      exit 7   HTTP 504
-    ├── Cancelled                 exit 130 HTTP 499
-    ├── StorageError              exit 8   HTTP 507   disk full, not writable
-    ├── Damaged                   exit 9   HTTP 500   a member is missing or altered: digests do not match
-    └── AdapterError              exit 1   HTTP 502   a vendor's library failed in a way we have no name for
+ModelyardError                exit 1   HTTP 500
+├── UserError                 exit 2   HTTP 400   something the caller gave is wrong
+│   ├── ProjectError          exit 2   HTTP 400   modelyard.yml
+│   ├── NotFound              exit 2   HTTP 404   a release, document, decision that is not there
+│   ├── RequestError          exit 2   HTTP 400   a question or body that cannot be answered
+│   │   └── RequestTooLarge   exit 2   HTTP 413
+│   ├── MissingExtra          exit 2   HTTP 500   an optional package is not installed
+│   ├── Unauthorized          exit 2   HTTP 401
+│   └── RefusedByPolicy       exit 2   HTTP 409   allowed by nobody's policy (mass removal, ungated promote, ...)
+├── Judged                             HTTP 409   the gate kept a release out
+│   ├── GateFailed            exit 3   HTTP 409
+│   └── GateAbstained         exit 4   HTTP 409
+├── Busy                      exit 6   HTTP 503   somebody else holds it: retry
+├── Unavailable               exit 7   HTTP 503   a remote or a worker does not answer: retry
+│   └── DeadlineExceeded      exit 7   HTTP 504
+├── Cancelled                 exit 130 HTTP 499
+├── StorageError              exit 8   HTTP 507   disk full, not writable
+├── Damaged                   exit 9   HTTP 500   a member is missing or altered: digests do not match
+└── AdapterError              exit 1   HTTP 502   a vendor's library failed in a way we have no name for
 """
 
 from __future__ import annotations

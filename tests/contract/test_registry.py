@@ -372,9 +372,7 @@ def test_a_store_that_cannot_be_moved_is_translated(make: Make, tmp_path: Path) 
     make(old).check()
     old.rename(new)
     with closing(sqlite3.connect(new / "mlflow.db")) as base, base:
-        base.execute(
-            "CREATE TRIGGER full BEFORE UPDATE ON experiments BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
-        )
+        base.execute("CREATE TRIGGER full BEFORE UPDATE ON experiments BEGIN SELECT RAISE(ABORT, 'disk is full'); END")
     with pytest.raises(StorageError, match="disk is full"):
         make(new).check()
 

@@ -51,8 +51,7 @@ def _show(outcome: Outcome, as_json: bool) -> None:
         return
     for step, state in outcome.steps.items():
         if state != "not asked for":
-            refused = step == "deploy" and state == "done" and not outcome.deployed
-            click.echo(f"  {step:<9} {'refused' if refused else 'unchanged' if state == 'skipped' else state}")
+            click.echo(f"  {step:<9} {'unchanged' if state == 'skipped' else state}")
     if outcome.decision is not None:
         click.echo(f"gate: {outcome.decision.verdict}: {'; '.join(outcome.decision.reasons)}")
     for warning in outcome.warnings:

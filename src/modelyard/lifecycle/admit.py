@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modelyard.ports.records import Decision
+from modelyard.project.model import STRICT
 
 
 def decide_admit(
@@ -27,7 +28,7 @@ def decide_admit(
         return Decision("admit", "pass", ("the gate passed it",), inputs)
     if verdict == "fail":
         return Decision("admit", "refuse", ("the gate failed it, and a failed release is never deployed",), inputs)
-    if by_person and target != "prod":
+    if by_person and target.lower() not in STRICT:
         return Decision("admit", "unproven", ("a person asked for it; the gate had too little evidence",), inputs)
     displaces = champion_state == "passed"
     if admit_unproven and not displaces:

@@ -76,6 +76,7 @@ class _Loop:
             try:
                 self._deploy(release)
             except (GateFailed, GateAbstained) as e:
+                self.out.steps["deploy"] = "refused"
                 e.outcome = self.out
                 raise
         if self.options.only is None:

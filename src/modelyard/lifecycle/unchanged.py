@@ -45,7 +45,7 @@ class Options:
 
 @dataclass
 class Outcome:
-    """What a run came to. `steps` maps each step to "done", "skipped" or "not asked for", in order."""
+    """What a run came to. `steps` maps each step to "done", "skipped", "not asked for" or "refused", in order."""
 
     steps: dict[str, str] = field(default_factory=dict)
     release: Release | None = None

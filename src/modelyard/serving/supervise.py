@@ -69,6 +69,7 @@ class Fleet:
         self._leaving: set[_Keeper] = set()
         self._routed: _Keeper | None = None
         self._changed = asyncio.Event()
+        self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._folder = Path("/nonexistent")
 
@@ -82,6 +83,7 @@ class Fleet:
 
     async def stop(self) -> None:
         """Stop all workers; they finish what they do first."""
+        self._stopping = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -245,6 +247,9 @@ class Fleet:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        if self._stopping:
+            work.close()
+            return
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
