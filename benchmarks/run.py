@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import statistics
@@ -127,13 +128,42 @@ def questions() -> dict[str, Any]:
 
 def filings() -> dict[str, Any]:
     """43 questions on SEC filings, one store for all, beside GPT-4-Turbo with a shared store on the same questions
-    (23 % right, 16 % wrong, 60 % refused by human labels; FinanceBench, arXiv 2311.11944)."""
+    (23 % right, 16 % wrong, 60 % refused by human labels; FinanceBench, arXiv 2311.11944).
+
+    Their gold answers are free text, and nobody labels ours: right here is a number of the gold answer (years left out),
+    or all of its text, in an answer cited on a gold page. That is mechanical: too strict for a gold without a number.
+    """
     if not (REALDATA / "filings").is_dir():
         return {"skipped": "no filings here"}
-    found = script(
-        "answers.py", str(REALDATA / "filings/questions.jsonl"), "--documents", str(REALDATA / "filings/pdfs")
-    )[-1]
-    return found | {"published_gpt4_turbo_percent": {"right": 23, "wrong": 16, "refused": 60}}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "questions.jsonl"
+        lines = (REALDATA / "filings" / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        for row in rows:
+            row["answers"] = [row["answer"], *_numbers(row["answer"])]
+            row["evidence"] = [{"document": _pdf(e["document"]), "page": e["page"]} for e in row["evidence"]]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        found = script("answers.py", str(path), "--documents", str(REALDATA / "filings" / "pdfs"))[-1]
+    numeric = sum(len(row["answers"]) > 1 for row in rows)
+    published = {"right": 23, "wrong": 16, "refused": 60}
+    return found | {"with_a_number": numeric, "published_gpt4_turbo_percent": published}
+
+
+def _pdf(name: str) -> str:
+    return name if name.endswith(".pdf") else f"{name}.pdf"
+
+
+def _numbers(text: str) -> list[str]:
+    """The numbers of a gold answer as a filing may print them; years left out."""
+    out = []
+    for token in re.findall(r"\d[\d,]*(?:\.\d+)?", text):
+        plain = token.replace(",", "").rstrip(".")
+        if re.fullmatch(r"(19|20)\d\d", plain):
+            continue
+        short = plain.rstrip("0").rstrip(".") if "." in plain else plain
+        whole, _, rest = short.partition(".")
+        out += [token, plain, short, f"{int(whole):,}" + (f".{rest}" if rest else "")]
+    return list(dict.fromkeys(out))
 
 
 FIGURES: dict[str, Callable[[], Any]] = {
