@@ -130,8 +130,8 @@ def filings() -> dict[str, Any]:
     """43 questions on SEC filings, one store for all, beside GPT-4-Turbo with a shared store on the same questions
     (23 % right, 16 % wrong, 60 % refused by human labels; FinanceBench, arXiv 2311.11944).
 
-    Their gold answers are free text, and nobody labels ours: right here is a number of the gold answer (years left out),
-    or all of its text, in an answer cited on a gold page. That is mechanical: too strict for a gold without a number.
+    Their gold answers are free text, and nobody labels ours. Right here is a number of the gold answer (no year), or
+    all of its text, in an answer cited on a gold page: mechanical, and too strict for a gold without a number.
     """
     if not (REALDATA / "filings").is_dir():
         return {"skipped": "no filings here"}
