@@ -4,7 +4,7 @@ name: handbook               the endpoint, the registered model and the OpenAI `
 workload: chatbot
 documents: documents         the folder of the user's data
 exam: evaluation.jsonl
-chatbot: {embedder, index, chat, retrieval, answer, history_turns, limits}
+chatbot: {embedder, index, chat, retrieval, answer, history_turns, glossary, limits}
 gate: {floors, margins, min_cases, max_unscored, min_human, confidence, admit_unproven}
 ingest: {max_file, max_removals}
 settings: {...}              of a workload of your own (`workload: module:Class`)
@@ -103,6 +103,7 @@ class Chatbot(Section):
     retrieval: Retrieval = Retrieval()
     answer: Answer = Answer()
     history_turns: int = Field(6, ge=0, le=50)
+    glossary: dict[str, list[str]] = Field({}, description="terms of the users' field: word -> words that stand for it")
     limits: Limits = Limits()
 
 
