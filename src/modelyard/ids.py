@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +74,6 @@ def digest_file(path: Path) -> str:
         while piece := f.read(_CHUNK):
             h.update(piece)
     return h.hexdigest()
-
-
-def merkle(entries: Iterable[tuple[str, str]]) -> str:
-    """One digest over (name, digest) pairs, whatever their order."""
-    return digest([[name, value] for name, value in sorted(entries)])
 
 
 def is_prefix(text: str) -> bool:
