@@ -8,7 +8,7 @@ chatbot: {embedder, index, chat, retrieval, answer, history_turns, glossary, acc
 gate: {floors, margins, min_cases, max_unscored, min_human, confidence, admit_unproven}
 ingest: {max_file, max_removals}
 settings: {...}              of a workload of your own (`workload: module:Class`)
-serve: {host, port, token}
+serve: {host, port, token, groups, timeout}
 mlflow: {tracking_uri}
 targets: {test: {...}, staging: {...}, prod: {...}}      the same keys again, overriding
 """
@@ -90,6 +90,9 @@ class Chat(Section):
 class Retrieval(Section):
     candidates: int = Field(40, ge=1, le=10_000, description="passages each arm of the search proposes")
     passages: int = Field(10, ge=1, le=100, description="pages the answer is looked for on")
+    exact_up_to: int = Field(
+        250_000, ge=0, description="passages up to which every vector is compared; beyond, those nearest by their signs"
+    )
 
 
 class Answer(Section):
@@ -168,7 +171,13 @@ class Serve(Section):
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
     token: SecretField | None = None
+    groups: list[str] = Field([], description="those of who has the token: they may see what is for one of them")
     timeout: Seconds = 60.0
+
+    @field_validator("groups")
+    @classmethod
+    def _named(cls, value: list[str]) -> list[str]:
+        return list(read_groups(value) or ())
 
 
 class Mlflow(Section):
