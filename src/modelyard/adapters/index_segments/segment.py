@@ -65,6 +65,7 @@ class Segment:
         arrays = disk.read_arrays(folder / "vectors.bin", self._files["vectors.bin"])
         self.packed: NDArray[np.int8] = arrays["packed"]
         self.inverse: NDArray[np.float32] = arrays["inverse"]
+        self._signs: NDArray[np.uint64] | None = arrays.get("signs")
         self.postings = Postings.of(disk.read_arrays(folder / "postings.bin", self._files["postings.bin"]))
 
     def __len__(self) -> int:
@@ -85,6 +86,11 @@ class Segment:
     def pages(self) -> NDArray[np.int32]:
         """The page of each row [n]."""
         return _integers(self.rows.column("page"))
+
+    @cached_property
+    def signs(self) -> NDArray[np.uint64]:
+        """Signs of the vectors, see `vectors.signs`; taken now where an older version wrote the segment without."""
+        return vectors.signs(self.packed) if self._signs is None else self._signs
 
     @property
     def chunk_ids(self) -> pa.Array:
@@ -169,7 +175,9 @@ def write(parts: Sequence[Part], root: Path) -> str:
     with disk.partial(root) as folder:
         # One file after the other, so that what the first needed is free again for the next.
         files = {
-            "vectors.bin": disk.write_arrays(folder / "vectors.bin", {"packed": packed, "inverse": inverse}),
+            "vectors.bin": disk.write_arrays(
+                folder / "vectors.bin", {"packed": packed, "inverse": inverse, "signs": vectors.signs(packed)}
+            ),
             "rows.arrow": disk.write_batch(folder / "rows.arrow", _batch(parts, order)),
         }
         del packed, inverse
