@@ -123,7 +123,7 @@ def head_of(rows: Sequence[Sequence[str]]) -> tuple[int, int]:
     if not _labels(rows[at]) or at + 1 >= len(rows):
         return at, at
     below = rows[at + 1 :]
-    typed = any(_is_value(cell) for row in below for cell in row)
+    typed = any(is_value(cell) for row in below for cell in row)
     if not typed and not _distinct(rows[at], below, width):
         return at, at
     end = at + 1
@@ -134,7 +134,7 @@ def head_of(rows: Sequence[Sequence[str]]) -> tuple[int, int]:
 
 
 def _labels(row: Sequence[str]) -> bool:
-    return sum(map(bool, row)) >= 2 and not any(_is_value(cell) or len(cell) > LONGEST_LABEL for cell in row)
+    return sum(map(bool, row)) >= 2 and not any(is_value(cell) or len(cell) > LONGEST_LABEL for cell in row)
 
 
 def _spans(row: Sequence[str]) -> bool:
@@ -150,7 +150,7 @@ def _distinct(head: Sequence[str], below: Iterable[Sequence[str]], width: int) -
     return not any(a and a == b for row in below for a, b in zip(head, row, strict=False))
 
 
-def _is_value(cell: str) -> bool:
+def is_value(cell: str) -> bool:
     if YEAR.fullmatch(cell):
         return False
     return bool(cell) and (DATE.fullmatch(cell) is not None or is_number(cell.split()[0]))
