@@ -92,9 +92,11 @@ class Catalogue:
 
     def _everywhere(self, term: str) -> bool:
         """A name in most documents and seldom in any: the company's own, which tells nothing apart."""
-        documents = {h.passage.document for h in self._searcher.lexical(term, 400)}
-        often = self._searcher.document_frequency(term) > 1.8 * len(documents)
-        return len(self.entries) > 2 and len(documents) >= 0.5 * len(self.entries) and not often
+        held, most = self._searcher.document_frequency(term), 400
+        if len(self.entries) <= 2 or min(held, most) < 0.5 * len(self.entries) or held > 1.8 * most:
+            return False  # whatever a search would find, which is far dearer than counting
+        documents = {h.passage.document for h in self._searcher.lexical(term, most)}
+        return len(documents) >= 0.5 * len(self.entries) and held <= 1.8 * len(documents)
 
 
 def _first(searcher: Searcher, document: str) -> Passage | None:
