@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import PurePosixPath
+from collections.abc import Iterator, Mapping
 
 import pypdfium2
 
 from modelyard.workloads.chatbot.limits import MEGABYTE, Limits, Unreadable
 from modelyard.workloads.chatbot.reading import furniture, naming, outline, quality
 from modelyard.workloads.chatbot.reading.compose import Composed, compose, vocabulary
+from modelyard.workloads.chatbot.reading.formats import Progress, Reading, format_of, reader_of
 from modelyard.workloads.chatbot.reading.grid import align
 from modelyard.workloads.chatbot.reading.layout import Line, lines_of
 from modelyard.workloads.chatbot.reading.pdf import Page, open_pdf
 from modelyard.workloads.chatbot.reading.rows import Row, arrow_stream
-from modelyard.workloads.chatbot.reading.text import Section, read_sections
+from modelyard.workloads.chatbot.reading.text import Section
 from modelyard.workloads.chatbot.reading.weight import content_weight
 
 BATCH_PAGES = 64
@@ -30,8 +30,6 @@ DRAWN = "the page is drawn as shapes without a text layer: it needs OCR"
 BROKEN = "the page shows nothing though it has content: it is damaged"
 GARBLED = "the page's characters cannot be told: its fonts do not say which letters they show"
 
-Progress = Callable[[int], None]
-
 
 def parse(
     content: bytes, *, document: str, sha256: str, skip: Mapping[str, str], limits: Limits, progress: Progress
@@ -41,10 +39,13 @@ def parse(
     skip: pages (as text) that are known to bring the parser down, with the reason. Raises Unreadable with the reason
     where the whole document cannot be read.
     """
-    if PurePosixPath(document).suffix.lower() == ".pdf":
+    kind = format_of(document)
+    if kind is None or not kind.reader:
         title, period, rows = _pdf(content, document, skip, limits, progress)
     else:
-        title, period, rows = _text(content, document, limits)
+        # Only pages of a PDF can be skipped: the signs of other readers name none.
+        reading = reader_of(kind)(content, document, limits, lambda _: progress(0))
+        title, period, rows = _sections(reading, document, limits)
     for at in range(0, len(rows), BATCH_PAGES):
         yield arrow_stream(rows[at : at + BATCH_PAGES], document, sha256, title, period)
 
@@ -167,17 +168,26 @@ def _refuse_empty(rows: list[Row]) -> None:
     raise Unreadable(f"none of its {len(rows):,} pages can be read: {'; '.join(reasons[:3])}")
 
 
-def _text(content: bytes, document: str, limits: Limits) -> tuple[str, str, list[Row]]:
-    markdown = PurePosixPath(document).suffix.lower() in (".md", ".markdown")
-    title, sections, certainty = read_sections(content, markdown, limits)
+def _sections(reading: Reading, document: str, limits: Limits) -> tuple[str, str, list[Row]]:
     path = outline.Path()
-    rows = []
-    for number, section in enumerate(sections, start=1):
-        row = Row(number, _composed(section), quality=quality.score(section.text) * certainty)
+    rows: list[Row] = []
+    total = 0
+    for number, page in enumerate(reading.pages, start=1):
+        row = Row(number)
+        if isinstance(page, Section):
+            row.content, row.quality = _composed(page), quality.score(page.text) * reading.certainty
+            total += len(page.text)
+        else:
+            row.refuse(page)
         _follow(row, path)
         rows.append(row)
-    title = title or naming.name_words(document)
-    opening = "\n".join(section.text for section in sections[:3])
+    if total > limits.max_characters:
+        raise Unreadable(f"its text is longer than the limit of {limits.max_characters:,} characters")
+    if len(rows) > limits.max_pages:
+        raise Unreadable(f"it has {len(rows):,} pages, more than the limit of {limits.max_pages:,}")
+    _refuse_empty(rows)
+    title = reading.title or naming.name_words(document)
+    opening = "\n".join(row.content.text for row in rows[:3])
     return title, naming.period_of(document, title, opening), rows
 
 
