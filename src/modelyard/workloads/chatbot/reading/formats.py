@@ -81,6 +81,9 @@ FORMATS: Mapping[str, Format] = {
     ".md": Format("plain:read_markdown", "section", TEXTUAL),
     ".markdown": Format("plain:read_markdown", "section", TEXTUAL),
     ".txt": Format("plain:read_plain", "section", TEXTUAL),
+    ".html": Format("html:read_html", "section", TEXTUAL),
+    ".htm": Format("html:read_html", "section", TEXTUAL),
+    ".xhtml": Format("html:read_html", "section", TEXTUAL),
 }
 SUPPORTED = tuple(FORMATS)
 SAVE_AS: Mapping[str, str] = {
