@@ -230,6 +230,29 @@ def test_damage_is_told_and_names_the_file(tmp_path: Path, name: str, harm: str)
                 index.open("s2")
 
 
+@pytest.mark.parametrize("name", ["snapshot.json", "segment.json", "rows.arrow", "vectors.bin", "postings.bin"])
+@pytest.mark.parametrize("harm", ["flipped", "cut", "missing"])
+@pytest.mark.parametrize("again", ["s2", "s3"])
+def test_a_write_mends_what_it_stands_on(tmp_path: Path, name: str, harm: str, again: str) -> None:
+    index = SegmentIndex(tmp_path / "store")
+    index.write("s2", chunks(range(50)), fetching())
+    before, told = {path: path.read_bytes() for path in files(tmp_path)}, answers(index.open("s2"))
+    path = next(path for path in before if path.name == name)
+    good = before[path]
+    path.unlink()
+    if harm != "missing":
+        middle = len(good) // 2
+        path.write_bytes(good[:-1] if harm == "cut" else good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :])
+    written = index.write(again, chunks(range(50)), fetching())
+    assert written.visible == 50
+    if name != "snapshot.json" or again == "s2":
+        assert (written.repaired > 0) == ((name, harm) != ("snapshot.json", "missing"))
+        assert {path: path.read_bytes() for path in files(tmp_path) if path in before} == before
+        assert answers(index.open("s2", verify=True)) == told
+    assert answers(index.open(again, verify=True)) == told
+    assert index.write(again, chunks(range(50)), fetching()).repaired == 0
+
+
 def test_collecting_removes_nothing_when_a_kept_snapshot_cannot_be_read(tmp_path: Path) -> None:
     index = _store(tmp_path)
     path = tmp_path / "store" / "snapshots" / "s2" / "snapshot.json"
