@@ -84,8 +84,11 @@ class Flow:
         self._captioned = True
         self._count(text)
 
-    def table(self, rows: Sequence[Sequence[Cell]], head_rows: int = 0) -> None:
+    def table(self, rows: Sequence[Sequence[Cell]], head_rows: int = 0, caption: str = "") -> None:
         """A table. head_rows: how many rows at the top are its head by the document's own word."""
+        if caption:
+            self._flush_caption()
+            self._caption = " ".join(safe(caption).split())
         grid = grid_of(rows, head_rows)
         if not grid.rows and not grid.head:
             return

@@ -77,10 +77,13 @@ class Format:
 
 
 FORMATS: Mapping[str, Format] = {
-    ".pdf": Format("", "page", frozenset({PDF}), "PDF"),
+    # What has no known mark may be a PDF all the same, behind other bytes or without its head: its reader tells.
+    ".pdf": Format("", "page", frozenset({PDF, "a PostScript file"})),
     ".md": Format("plain:read_markdown", "section", TEXTUAL),
     ".markdown": Format("plain:read_markdown", "section", TEXTUAL),
     ".txt": Format("plain:read_plain", "section", TEXTUAL),
+    ".docx": Format("docx:read_docx", "section", ARCHIVED, "Word document"),
+    ".docm": Format("docx:read_docx", "section", ARCHIVED, "Word document"),
     ".html": Format("html:read_html", "section", TEXTUAL),
     ".htm": Format("html:read_html", "section", TEXTUAL),
     ".xhtml": Format("html:read_html", "section", TEXTUAL),

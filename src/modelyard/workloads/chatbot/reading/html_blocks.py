@@ -241,9 +241,8 @@ class Writer:
             else:
                 table.caption.append(block)
         elif block.table is not None:
-            for above in block.table.caption:
-                self._flow.caption(above.text)
-            self._flow.table(block.table.cells(), block.table.heads())
+            caption = " ".join(above.text for above in block.table.caption)
+            self._flow.table(block.table.cells(), block.table.heads(), caption)
         elif block.kind == "heading":
             self._flow.heading(block.level, block.text)
         elif block.kind == "item":
