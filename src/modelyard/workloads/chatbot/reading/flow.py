@@ -31,10 +31,13 @@ class _Block:
 
 
 class Flow:
-    """What a reader finds, one thing after the other. Raises Unreadable past the limits on characters and pages."""
+    """What a reader finds, one thing after the other. Raises Unreadable past the limits on characters and pages.
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    whole: sections are never cut, as they are pages of the document's own.
+    """
+
+    def __init__(self, limits: Limits, whole: bool = False) -> None:
+        self._limits, self._whole = limits, whole
         self._sections: list[Section] = []
         self._heading: tuple[int, str] | None = None
         self._blocks: list[_Block] = []
@@ -61,6 +64,10 @@ class Flow:
         """An item of a list, with its mark."""
         self._add(text, "\n" if self._item else "\n\n")
         self._item = True
+
+    def end_list(self) -> None:
+        """The next item begins another list."""
+        self._item = False
 
     def line(self, text: str) -> None:
         """A line that belongs to the one above."""
@@ -139,7 +146,7 @@ class Flow:
     def _close(self) -> None:
         self._flush_caption()
         level, name = self._heading or (0, "")
-        parts = _parts(self._blocks)
+        parts = ["".join(_glued(self._blocks))] if self._whole and self._blocks else _parts(self._blocks)
         if name:
             first = f"{name}\n\n{parts[0]}" if parts else name
             self._sections.append(Section(first, level, len(name)))

@@ -84,6 +84,8 @@ FORMATS: Mapping[str, Format] = {
     ".txt": Format("plain:read_plain", "section", TEXTUAL),
     ".docx": Format("docx:read_docx", "section", ARCHIVED, "Word document"),
     ".docm": Format("docx:read_docx", "section", ARCHIVED, "Word document"),
+    ".pptx": Format("pptx:read_pptx", "slide", ARCHIVED, "presentation"),
+    ".pptm": Format("pptx:read_pptx", "slide", ARCHIVED, "presentation"),
     ".html": Format("html:read_html", "section", TEXTUAL),
     ".htm": Format("html:read_html", "section", TEXTUAL),
     ".xhtml": Format("html:read_html", "section", TEXTUAL),

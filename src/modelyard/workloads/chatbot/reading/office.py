@@ -16,6 +16,7 @@ from modelyard.workloads.chatbot.reading.archive import Archive
 from modelyard.workloads.chatbot.reading.naming import speaks
 
 DEEPEST = 256
+RELATION = ":id"
 OLE = b"\xd0\xcf\x11\xe0"
 OFF = frozenset(("0", "false", "off", "none"))
 KINDS = {"word": "a Word document", "ppt": "a presentation", "xl": "a spreadsheet", "visio": "a drawing"}
@@ -97,7 +98,7 @@ class _Builder:
             raise Unreadable(f"its elements are nested more than {DEEPEST} deep")
         local = name.rpartition(":")[2]
         if self._open or local in self._names:
-            node = Node(local, {key.rpartition(":")[2]: value for key, value in attributes.items()})
+            node = Node(local, _local(attributes))
             if self._open:
                 self._open[-1].children.append(node)
             self._open.append(node)
@@ -120,6 +121,19 @@ class _Builder:
     def take(self) -> list[Node]:
         done, self._done = self._done, []
         return done
+
+
+def _local(attributes: dict[str, str]) -> dict[str, str]:
+    """Attributes by their local names. Where an element has an id of its own and one of a relation, the latter is
+    `RELATION`."""
+    found: dict[str, str] = {}
+    for key, value in attributes.items():
+        prefix, _, name = key.rpartition(":")
+        if prefix and name == "id":
+            found[RELATION] = value
+        if not prefix or name not in attributes:
+            found[name] = value
+    return found
 
 
 def _refuse(*_: object) -> None:
