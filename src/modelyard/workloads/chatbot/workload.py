@@ -32,6 +32,9 @@ _ANSWERING = ("embedder", "index", "retrieval", "answer", "history_turns", "glos
 _CHAT = ("model", "max_tokens", "temperature", "top_p", "seed", "stop")
 """What of the chat model's settings changes answers. Anything else may be a URL or a key, and stays out."""
 
+_EMBEDDER = ("kind", "model", "dimension", "shorten", "max_characters")
+"""The same of a remote embedder's."""
+
 INDEX, EMBEDDER, PROMPT, SNAPSHOT = "index", "embedder", "prompt.txt", "snapshot.json"
 
 
@@ -63,6 +66,8 @@ class ChatbotWorkload(BaseWorkload):
     def settings(self, ctx: Context) -> Mapping[str, Any]:
         """Those that change answers; of the chat model its name and parameters, never where it is served."""
         found = {key: freeze(ctx.settings[key]) for key in _ANSWERING if key in ctx.settings}
+        if isinstance(embedder := found.get("embedder"), Mapping):
+            found["embedder"] = {key: embedder[key] for key in _EMBEDDER if key in embedder}
         chat = ctx.settings.get("chat")
         found["chat"] = None if chat is None else {key: freeze(chat[key]) for key in _CHAT if key in chat}
         return found
