@@ -25,6 +25,9 @@ class Limits:
     page_seconds: wall clock without a sign of progress; one sign is given per page.
     seconds: wall clock for the whole document.
     bad_pages: pages of one document that may crash or hang the parser before the whole document is given up.
+    ocr: languages by which pages that are pictures are read, as Tesseract names them ("eng+deu"); "off", or "missing"
+        where there is no Tesseract.
+    ocr_seconds: wall clock for reading one page by OCR; it does not count against the document's.
     """
 
     max_bytes: int = 200 * MEGABYTE
@@ -37,3 +40,5 @@ class Limits:
     page_seconds: float = 20.0
     seconds: float = 300.0
     bad_pages: int = 3
+    ocr: str = "off"
+    ocr_seconds: float = 60.0
