@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modelyard.errors import ModelyardError
-from modelyard.workloads.chatbot.limits import Limits
+from modelyard.workloads.chatbot.limits import Limits, looks
 
 FRAME = struct.Struct("!cQ")
 PROGRESS, ROWS, REFUSED, DONE = b"p", b"r", b"e", b"d"
@@ -123,7 +123,7 @@ class _Conversation:
         self._page: int | None = None
         self.begun = False
         # A page may first be read and then looked at.
-        self._patience = limits.page_seconds + (0.0 if limits.ocr in ("off", "missing") else limits.ocr_seconds + 5.0)
+        self._patience = limits.page_seconds + (limits.ocr_seconds + 5.0 if looks(limits.ocr) else 0.0)
         now = time.monotonic()
         self._silence = now + extra_seconds + limits.page_seconds
         self._end = now + extra_seconds + limits.seconds

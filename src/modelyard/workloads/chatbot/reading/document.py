@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import pypdfium2
 
-from modelyard.workloads.chatbot.limits import MEGABYTE, Limits, Unreadable
+from modelyard.workloads.chatbot.limits import MEGABYTE, NEEDS_OCR, Limits, Unreadable, looks
 from modelyard.workloads.chatbot.reading import footnotes, furniture, naming, outline, quality, second
 from modelyard.workloads.chatbot.reading.compose import Composed, compose, vocabulary
 from modelyard.workloads.chatbot.reading.formats import Reading, format_of, reader_of
 from modelyard.workloads.chatbot.reading.grid import align
 from modelyard.workloads.chatbot.reading.layout import Line, lines_of
-from modelyard.workloads.chatbot.reading.ocr import NEEDS, Signs, advice, read_page, works
+from modelyard.workloads.chatbot.reading.ocr import Signs, advice, read_page
 from modelyard.workloads.chatbot.reading.pdf import Drawn, Page, open_pdf, open_rebuilt
 from modelyard.workloads.chatbot.reading.rows import Row, arrow_stream
 from modelyard.workloads.chatbot.reading.text import Section
@@ -34,11 +34,11 @@ SHAPES = 50
 HEAVY = 100_000
 # A page that shows nothing at all: from how many bytes on something must have been meant to be seen.
 MEANT = 1_000
-PICTURE = f"the page is a picture without a text layer: {NEEDS}"
-DRAWN = f"the page is drawn as shapes without a text layer: {NEEDS}"
+PICTURE = f"the page is a picture without a text layer: {NEEDS_OCR}"
+DRAWN = f"the page is drawn as shapes without a text layer: {NEEDS_OCR}"
 DAMAGED = "the page is damaged"
 BROKEN = "the page shows nothing though it has content: it is damaged"
-GARBLED = f"the page's characters cannot be told: its fonts do not say which letters they show; {NEEDS}"
+GARBLED = f"the page's characters cannot be told: its fonts do not say which letters they show; {NEEDS_OCR}"
 
 
 def parse(
@@ -104,7 +104,7 @@ def _sheets(
     for index in range(len(pdf)):
         progress(index + 1)
         row, lines, picture = _page(pdf, index, skip.get(str(index + 1)), limits)
-        if works(limits.ocr) and _doubtful(row, lines, picture):
+        if looks(limits.ocr) and _doubtful(row, lines, picture):
             lines, picture = _looked_at(pdf, index, row, lines, limits, progress), False
         rows.append(row)
         pages.append(lines)
@@ -223,7 +223,7 @@ def _compose(rows: list[Row], pages: list[list[Line]], ocr_advice: str) -> None:
         if row.reason is None:
             row.content = compose(lines, words)
             row.quality *= quality.score(row.content.text)
-        elif NEEDS in row.reason:
+        elif NEEDS_OCR in row.reason:
             row.reason += ocr_advice
         _follow(row, path)
 

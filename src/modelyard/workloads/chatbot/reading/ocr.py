@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import shutil
 import subprocess
 import time
 from typing import Protocol
@@ -18,12 +17,8 @@ import numpy as np
 import pypdfium2
 from PIL import Image
 
-from modelyard.workloads.chatbot.limits import Limits, Unreadable
+from modelyard.workloads.chatbot.limits import MISSING, OCR, OFF, Limits, Unreadable
 from modelyard.workloads.chatbot.reading.pdf import Floats, Words
-
-PROGRAM = "tesseract"
-OFF, MISSING = "off", "missing"
-"""What `Limits.ocr` says instead of languages."""
 
 DOTS_PER_INCH = 300
 MOST_PIXELS = 30_000_000
@@ -32,7 +27,6 @@ LEAST = 30.0
 # A page read with less confidence than this may lie on its side.
 SURE = 75.0
 QUARTERS = (0, 1, 3, 2)
-NEEDS = "it needs OCR"
 
 
 class Signs(Protocol):
@@ -41,25 +35,18 @@ class Signs(Protocol):
     def __call__(self, page: int, spent: float = 0.0) -> None: ...
 
 
-def chosen(mode: str, languages: str) -> str:
-    """What `Limits.ocr` should say here: languages as Tesseract takes them ("eng+deu"), `off` or `missing`."""
-    if mode == OFF:
-        return OFF
-    return languages if shutil.which(PROGRAM) else MISSING
-
-
 def advice(ocr: str) -> str:
     """What a person can do so that a page that needs OCR is read; "" where nothing is left to do."""
     if ocr == OFF:
         return " (it is switched off: `chatbot.ocr` in modelyard.yml)"
-    if ocr == MISSING:
+    if ocr == f"{MISSING} {OCR}":
         return " (install Tesseract: `apt-get install tesseract-ocr` or `brew install tesseract`)"
+    if ocr.startswith(MISSING):
+        language = ocr.split()[-1]
+        return (
+            f" (Tesseract has no data for `{language}`: `apt-get install tesseract-ocr-{language.replace('_', '-')}`)"
+        )
     return ""
-
-
-def works(ocr: str) -> bool:
-    """Whether pages can be read by OCR at all."""
-    return ocr not in (OFF, MISSING)
 
 
 def read_page(pdf: pypdfium2.PdfDocument, index: int, limits: Limits, sign: Signs) -> tuple[Words, float]:
@@ -149,7 +136,7 @@ def _tesseract(picture: Image.Image, languages: str, seconds: float) -> str:
         return ""
     drawn = io.BytesIO()
     picture.save(drawn, "PPM")
-    command = [PROGRAM, "stdin", "stdout", "-l", languages, "--dpi", str(DOTS_PER_INCH), "--psm", "3", "tsv"]
+    command = [OCR, "stdin", "stdout", "-l", languages, "--dpi", str(DOTS_PER_INCH), "--psm", "3", "tsv"]
     try:
         done = subprocess.run(
             command,
