@@ -62,8 +62,11 @@ def read_page(pdf: pypdfium2.PdfDocument, index: int, limits: Limits, sign: Sign
         picture = sheet.render(scale=scale, grayscale=True).to_pil().convert("L")
         best: tuple[float, Words] | None = None
         for turn in QUARTERS:
-            left = limits.ocr_seconds - (time.monotonic() - began)
-            words, confidence = _look(picture, turn, scale, limits.ocr, left)
+            try:
+                left = limits.ocr_seconds - (time.monotonic() - began)
+                words, confidence = _look(picture, turn, scale, limits.ocr, left)
+            except subprocess.TimeoutExpired:
+                break
             total = confidence * sum(map(len, words.text))
             if best is None or total > best[0] * sum(map(len, best[1].text)):
                 best = confidence, words
@@ -75,7 +78,9 @@ def read_page(pdf: pypdfium2.PdfDocument, index: int, limits: Limits, sign: Sign
     finally:
         sheet.close()
         sign(index + 1, time.monotonic() - began)
-    if best is None or not best[1].text:
+    if best is None:
+        raise Unreadable(f"the page is a picture, and OCR did not finish it within {limits.ocr_seconds:g} seconds")
+    if not best[1].text:
         raise Unreadable("the page is a picture, and OCR finds no words on it")
     return best[1], best[0] / 100
 
@@ -132,8 +137,6 @@ def _turned_back(boxes: Floats, turn: int, size: tuple[int, int]) -> Floats:
 
 
 def _tesseract(picture: Image.Image, languages: str, seconds: float) -> str:
-    if seconds <= 0:
-        return ""
     drawn = io.BytesIO()
     picture.save(drawn, "PPM")
     command = [OCR, "stdin", "stdout", "-l", languages, "--dpi", str(DOTS_PER_INCH), "--psm", "3", "tsv"]
@@ -142,12 +145,10 @@ def _tesseract(picture: Image.Image, languages: str, seconds: float) -> str:
             command,
             input=drawn.getvalue(),
             capture_output=True,
-            timeout=seconds,
+            timeout=max(0.0, seconds),
             env={**os.environ, "OMP_THREAD_LIMIT": "1"},
             check=False,
         )
-    except subprocess.TimeoutExpired:
-        raise Unreadable(f"the page is a picture, and OCR did not finish it within {seconds:.0f} seconds") from None
     except OSError as error:
         raise Unreadable(f"the page is a picture, and OCR cannot be started ({error.strerror})") from None
     if done.returncode:
