@@ -143,6 +143,14 @@ def test_each_part_of_a_long_table_begins_with_its_head() -> None:
     assert body == [f"Town number {at}\t{at:,}" for at in range(2_000)]
 
 
+def test_a_long_table_without_a_head_is_cut_too() -> None:
+    row = "<w:tr><w:tc>{}</w:tc><w:tc>{}</w:tc></w:tr>"
+    rows = "".join(row.format(p(f"{at}"), p("7,500")) for at in range(3_000))
+    pages = texts("a.docx", word(f"<w:tbl>{rows}</w:tbl>"))
+    assert len(pages) > 3 and max(map(len, pages)) <= 6_100
+    assert "\n".join(pages).split("\n") == [f"{at}\t7,500" for at in range(3_000)]
+
+
 def test_bold_lines_are_headings_where_there_are_no_others() -> None:
     bold = "<w:p><w:r><w:rPr><w:b/></w:rPr><w:t>{}</w:t></w:r></w:p>"
     body = bold.format("Prices") + p("A night costs 45 euros.") + p("Dogs pay.") + bold.format("Keys") + p("At ten.")
