@@ -30,7 +30,7 @@ QUARTERS = (0, 1, 3, 2)
 
 
 class Signs(Protocol):
-    """Says which page is being read, and how many seconds went by that are not the parser's own."""
+    """Says which page is being read, and by how many seconds to put off the document's end."""
 
     def __call__(self, page: int, spent: float = 0.0) -> None: ...
 
@@ -56,6 +56,7 @@ def read_page(pdf: pypdfium2.PdfDocument, index: int, limits: Limits, sign: Sign
     """
     sheet = pdf[index]
     began = time.monotonic()
+    sign(index + 1, limits.ocr_seconds)
     try:
         width, height = sheet.get_size()
         scale = min(DOTS_PER_INCH / 72, (MOST_PIXELS / max(1.0, width * height)) ** 0.5)
@@ -77,7 +78,8 @@ def read_page(pdf: pypdfium2.PdfDocument, index: int, limits: Limits, sign: Sign
         raise Unreadable("the page is damaged") from None
     finally:
         sheet.close()
-        sign(index + 1, time.monotonic() - began)
+        # What was granted and not needed is given back.
+        sign(index + 1, min(0.0, time.monotonic() - began - limits.ocr_seconds))
     if best is None:
         raise Unreadable(f"the page is a picture, and OCR did not finish it within {limits.ocr_seconds:g} seconds")
     if not best[1].text:
