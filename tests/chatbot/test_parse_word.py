@@ -51,6 +51,13 @@ def test_sections_lists_and_tables_of_a_document_as_word_writes_it() -> None:
     assert {row["title"] for row in rows} == {"Handbook of the club"}
 
 
+def test_a_title_that_the_program_gave_is_none() -> None:
+    document = docx.Document()
+    document.core_properties.title = "Word Document"
+    document.add_heading("Rules of the lodge", 1)
+    assert [row["title"] for row in read({"a.docx": saved(document)})] == ["Rules of the lodge"]
+
+
 def test_changes_are_read_as_accepted() -> None:
     body = (
         '<w:p><w:r><w:t xml:space="preserve">The fee is </w:t></w:r><w:del><w:r><w:delText>40</w:delText></w:r></w:del>'
