@@ -32,6 +32,10 @@ _YEAR = re.compile(r"(?<![\d.,])(?:19|20)\d\d(?![\d,]|\.\d)")
 _UNTYPED = frozenset(["thing", "polar", "reason", "number"])
 """Kinds that do not tell one cell of a row from another."""
 _PHONE = re.compile(r"\+\d[\d ()/-]{6,}\d|0\d{2,}[ /-][\d /-]{4,}\d")
+_ROLE = re.compile(
+    r"\b(?:owner|owned|buyer|manager|responsible|contact|name|approv|who|whom|by|lead|head|person|team|department|sign|decid|role)",
+    re.I,
+)
 _SPAN = re.compile(r"\b(?:ms|s|sec|min|h|(?:second|minute|hour|day|week|month|year)s?)\b", re.I)
 _LEANS = re.compile(
     r"(?:it|its|they|their|them|this|these|those|that|he|she|both|such|the same|here|otherwise|then|also)\b", re.I
@@ -452,7 +456,10 @@ def _fit_cell(question: Question, table: Table, name: str, own: str, cell: str) 
     if question.kind == "person":
         if any(t in PLACES for t in analyse(cell)):
             return 0.0
-        return fits(question, cell) or 0.6 * (re.search(r"\d", cell) is None)
+        # A department may own or approve; what happens somewhere is nobody.
+        return fits(question, cell) or 0.8 * (
+            re.search(r"\d", cell) is None and _ROLE.search(own.split(":")[0]) is not None
+        )
     if question.kind == "duration" and is_value(cell) and _SPAN.search(f"{name} {own} {table.scale} {table.caption}"):
         return 1.0
     if question.kind in ("percent", "duration", "frequency"):
