@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -106,6 +106,20 @@ class Searcher(Protocol):
     def document_frequency(self, term: str) -> int:
         """Visible passages that hold the analysed `term` in header or text. Raises NotImplementedError without the
         capability "lexical"."""
+        ...
+
+
+@runtime_checkable
+class PageSearcher(Searcher, Protocol):
+    """A searcher that also knows whole pages and how terms are spread over documents: the capability "pages"."""
+
+    def lexical_pages(self, text: str, k: int, where: Where = Where()) -> Sequence[tuple[str, int, float]]:
+        """The `k` best pages as (document, page, BM25 over all that stands on the page, headers included), best
+        first; ties in the order of (document, page); collection statistics are those of the visible pages."""
+        ...
+
+    def spread(self, term: str | None = None) -> Mapping[str, int]:
+        """Visible passages of each document that hold the analysed `term`, where any does; of None, all passages."""
         ...
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from modelyard.adapters.index_segments import snapshot as snapshots
 from modelyard.adapters.index_segments import vectors
+from modelyard.adapters.index_segments.leaves import Leaves
 from modelyard.adapters.index_segments.segment import Segment
 from modelyard.calc import bm25
 from modelyard.calc.rank import top
@@ -20,7 +21,7 @@ from modelyard.calc.text import ANALYSER, analyse
 from modelyard.errors import Damaged, NotFound, RequestError
 from modelyard.ports.index import Hit, Passage, Where
 
-CAPABILITIES = frozenset({"dense", "lexical"})
+CAPABILITIES = frozenset({"dense", "lexical", "pages"})
 EXPORTED = "index"
 
 
@@ -145,6 +146,27 @@ class SegmentSearcher:
     def document_frequency(self, term: str) -> int:
         """See the port."""
         return self._showing([shelf.segment.postings.find(term)[0] for shelf in self._shelves])
+
+    def lexical_pages(self, text: str, k: int, where: Where = Where()) -> Sequence[tuple[str, int, float]]:
+        """See the port."""
+        asked = sorted(Counter(analyse(text)).items())
+        found = self._leaves.score(asked, [shelf.rows(where) for shelf in self._shelves])
+        return sorted(found, key=lambda hit: (-hit[2], hit[0], hit[1]))[: max(k, 0)]
+
+    @cached_property
+    def _leaves(self) -> Leaves:
+        return Leaves([(shelf.segment, shelf.visible) for shelf in self._shelves])
+
+    def spread(self, term: str | None = None) -> Mapping[str, int]:
+        """See the port."""
+        counts: Counter[str] = Counter()
+        for shelf in self._shelves:
+            rows = shelf.visible if term is None else shelf.segment.postings.find(term)[0]
+            if term is not None and shelf.shown is not None:
+                rows = rows[shelf.shown[rows]]
+            held = np.bincount(shelf.segment.document_of[rows], minlength=len(shelf.segment.documents))
+            counts.update({shelf.segment.documents[d]: int(held[d]) for d in np.flatnonzero(held).tolist()})
+        return dict(counts)
 
     def _showing(self, rows: Sequence[NDArray[np.uint32]]) -> int:
         return sum(shelf.showing(some) for shelf, some in zip(self._shelves, rows, strict=True))
