@@ -577,3 +577,48 @@ def test_a_searcher_stays_right_while_another_process_writes(adapter: Adapter, c
     assert sorted(found(later.dense(question(1), 999))) == chunks(*range(400, 800))
     right = nearest(corpus, chunks(*range(400, 800)), question(1), 20)
     assert [hit.score for hit in later.dense(question(1), 20)] == pytest.approx([s for _, s in right], abs=0.01)
+
+
+def documents_of(corpus: Corpus, numbers: Iterable[int]) -> frozenset[str]:
+    return frozenset(corpus.row(chunk)["document"] for chunk in chunks(*numbers))
+
+
+@pytest.mark.parametrize("name", sorted(ADAPTERS))
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    first=st.sets(st.integers(0, 60)),
+    shown=st.sets(st.integers(0, 60)),
+    allowed=st.sets(st.integers(0, 3)),
+    alone=st.sets(st.integers(0, 60)),
+)
+def test_restricted_is_as_if_there_were_nothing_else(
+    name: str, first: set[int], shown: set[int], allowed: set[int], alone: set[int]
+) -> None:
+    """Two stores that differ in nothing but what is not allowed show the same, bit for bit."""
+    corpus = Corpus()
+    mine = {n for n in shown if n % 4 in allowed}
+    documents = frozenset({f"d{n}/é {n}.pdf" for n in allowed} | {"not in the snapshot"})
+    with tempfile.TemporaryDirectory() as folder:
+        full, bare = Adapter(name, load(name), Path(folder) / "a"), Adapter(name, load(name), Path(folder) / "b")
+        index = full.new()
+        index.write("s0", chunks(*first), corpus.fetch)  # cut into segments otherwise
+        index.write("s1", chunks(*shown), corpus.fetch)
+        other = bare.new()
+        other.write("s0", chunks(*mine, *(n for n in alone if n % 4 not in allowed)), corpus.fetch)
+        other.write("s1", chunks(*mine), corpus.fetch)
+        searcher = index.open("s1").restricted(documents)
+        assert seen(searcher) == seen(other.open("s1")) == seen(other.open("s0").restricted(documents))
+        assert seen(searcher.restricted(frozenset()))[:2] == [0, {}]
+        assert len(index.open("s1")) == len(shown)  # what it was made of stays as it is
+
+
+def test_restricted_ands_with_a_filter_and_with_itself(index: Any, corpus: Corpus) -> None:
+    index.write("s1", chunks(*range(60)), corpus.fetch)
+    two = index.open("s1").restricted(documents_of(corpus, (0, 1)))
+    assert len(two) == 30 and set(two.documents()) == documents_of(corpus, (0, 1))
+    assert list(two.dense(question(0), 9, Where(documents_of(corpus, (2,))))) == []
+    assert {h.passage.document for h in two.dense(question(0), 99, Where(documents_of(corpus, (1, 2))))} == (
+        documents_of(corpus, (1,))
+    )
+    assert set(two.restricted(documents_of(corpus, (1, 2))).documents()) == documents_of(corpus, (1,))
+    assert list(two.page("d2/é 2.pdf", 1)) == []

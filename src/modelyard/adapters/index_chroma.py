@@ -119,7 +119,15 @@ class ChromaSearcher:
         self._chroma = chroma
         self._size: int = entry["visible"]
         self._dimension = dimension
-        self._shown = [{"valid_from": {"$lte": entry["number"]}}, {"valid_to": {"$gt": entry["number"]}}]
+        self._entry, self._part = entry, False
+        self._shown: list[Any] = [{"valid_from": {"$lte": entry["number"]}}, {"valid_to": {"$gt": entry["number"]}}]
+
+    def restricted(self, documents: frozenset[str]) -> ChromaSearcher:
+        """See the port. It looks at all its rows: which of some rows the graph finds depends on the others."""
+        made = ChromaSearcher(self._chroma, self.snapshot, self._entry, self._dimension)
+        made._part, made._shown = True, [*self._shown, {"document": {"$in": sorted(documents) or [""]}}]
+        made._size = len(made._get(None)["ids"])
+        return made
 
     def __len__(self) -> int:
         return self._size
@@ -130,19 +138,15 @@ class ChromaSearcher:
             raise RequestError(f"the question's vector has the shape {vector.shape}, the index has [{self._dimension}]")
         if not np.isfinite(vector).all():
             raise RequestError("the question's vector has values that are not numbers")
-        if k <= 0 or not self._size or (where.documents is not None and not where.documents):
+        if k <= 0 or not self._size or where.documents == frozenset():
             return []
-        if where.documents is not None or self._size <= 2 * k + _SPARE:
+        if where.documents is not None or self._part or self._size <= 2 * k + _SPARE:
             hits = self._scored(self._get(where.documents, "embeddings"), vector)[:k]
             return hits if where.documents is not None else self._enough(hits, k)
         with self._chroma.turn() as collection:
-            found = collection.query(
-                query_embeddings=vector.astype(np.float32)[None],
-                n_results=2 * k + _SPARE,
-                where={"$and": self._shown},
-                include=["embeddings", "metadatas", "documents"],
-            )
-        hits = self._scored({name: found[name][0] for name in ("embeddings", "metadatas", "documents")}, vector)
+            asked, wanted = vector.astype(np.float32)[None], ["embeddings", "metadatas", "documents"]
+            found = collection.query(asked, n_results=2 * k + _SPARE, where={"$and": self._shown}, include=wanted)
+        hits = self._scored({name: found[name][0] for name in wanted}, vector)
         if len(hits) < 2 * k + _SPARE or hits[-1].score >= hits[k - 1].score:
             # The graph did not reach enough of them, or ties go on beyond what was fetched: look at all.
             hits = self._scored(self._get(None, "embeddings"), vector)
@@ -172,7 +176,7 @@ class ChromaSearcher:
         return {name: len(pages[name]) for name in sorted(pages)}
 
     def _get(self, documents: frozenset[str] | None, *more: str, page: int | None = None) -> Any:
-        conditions: list[Any] = list(self._shown)
+        conditions = list(self._shown)
         if documents is not None:
             conditions.append({"document": {"$in": sorted(documents)}})
         if page is not None:
@@ -257,11 +261,8 @@ class ChromaIndex:
         state = self._load()
         if snapshot not in state.snapshots:
             raise NotFound(f"there is no snapshot {snapshot} in {self._root}")
-        entry = {
-            "store": str(self._root.absolute()),
-            "snapshot": snapshot,
-            "chunks": state.snapshots[snapshot]["chunks"],
-        }
+        chunks = state.snapshots[snapshot]["chunks"]
+        entry = {"store": str(self._root.absolute()), "snapshot": snapshot, "chunks": chunks}
         with _storing(folder):
             (folder / EXPORTED).parent.mkdir(parents=True, exist_ok=True)
             (folder / EXPORTED).write_bytes(ids.canonical(entry))

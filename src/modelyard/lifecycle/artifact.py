@@ -63,14 +63,17 @@ def _alive(pid: str) -> bool:
 
 def write_snapshot(folder: Path, snapshot: Snapshot) -> None:
     """The list of sources a release was built from, as a member of it."""
-    body = {"prepared": snapshot.prepared, "entries": [list(e) for e in sorted(snapshot.entries)]}
+    body: dict[str, Any] = {"prepared": snapshot.prepared, "entries": [list(e) for e in sorted(snapshot.entries)]}
+    if snapshot.access:
+        body["access"] = [[path, list(groups)] for path, groups in sorted(snapshot.access)]
     (folder / SNAPSHOT).write_bytes(canonical(body))
 
 
 def read_snapshot(folder: Path) -> Snapshot:
     """Raises Damaged."""
     value = _json(folder / SNAPSHOT)
-    return Snapshot(tuple((path, sha256) for path, sha256 in value["entries"]), value["prepared"])
+    access = tuple((path, tuple(groups)) for path, groups in value.get("access", ()))
+    return Snapshot(tuple((path, sha256) for path, sha256 in value["entries"]), value["prepared"], access)
 
 
 def members(folder: Path) -> dict[str, str]:

@@ -103,6 +103,13 @@ class Searcher(Protocol):
         """Visible documents and how many pages of each hold a visible passage."""
         ...
 
+    def restricted(self, documents: frozenset[str]) -> Searcher:
+        """The same snapshot as if it held nothing but `documents` (names it does not hold count for nothing):
+        searches, statistics, pages, counts and sizes are, bit for bit, those of a snapshot of these documents alone.
+        What a caller may not see is kept from them here, before anything is ranked. Costs in proportion to the
+        visible chunks; keep what it gives."""
+        ...
+
     def document_frequency(self, term: str) -> int:
         """Visible passages that hold the analysed `term` in header or text. Raises NotImplementedError without the
         capability "lexical"."""

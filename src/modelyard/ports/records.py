@@ -44,16 +44,26 @@ class Changes:
 class Snapshot:
     """The content a release is built from: (path, SHA-256 of the bytes) of every source, and how it was prepared.
 
-    `prepared` names what changes the rows made of the same bytes (parser, chunker). Never embeddings.
+    `prepared` names what changes the rows made of the same bytes (parser, chunker). Never embeddings. `access` names
+    the groups that may see a source, sorted; sources that are not in it are for everybody.
     """
 
     entries: tuple[tuple[str, str], ...]
     prepared: str
+    access: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def content(self) -> str:
+        """SHA-256 over the sorted entries and the prepare settings: alike in every target for the same content, and
+        whoever may see it."""
+        return digest({"entries": [list(e) for e in sorted(self.entries)], "prepared": self.prepared})
 
     @property
     def root(self) -> str:
-        """SHA-256 over the sorted entries and the prepare settings: alike in every target for the same content."""
-        return digest({"entries": [list(e) for e in sorted(self.entries)], "prepared": self.prepared})
+        """What a release is of: the content, and who may see which part of it where that is not everybody."""
+        if not self.access:
+            return self.content
+        return digest({"content": self.content, "access": [[path, list(g)] for path, g in sorted(self.access)]})
 
 
 @dataclass(frozen=True)

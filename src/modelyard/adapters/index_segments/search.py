@@ -47,6 +47,13 @@ class Shelf:
         rows = np.concatenate([np.empty(0, np.int64), *pieces])
         return rows if self.shown is None else rows[self.shown[rows]]
 
+    def among(self, documents: frozenset[str]) -> NDArray[np.bool_]:
+        """Which of the segment's rows [n] show, and are of `documents`."""
+        names = self.segment.documents
+        allowed = np.fromiter((name in documents for name in names), np.bool_, len(names))
+        rows: NDArray[np.bool_] = allowed[self.segment.document_of]
+        return rows if self.shown is None else rows & self.shown
+
     def bounds(self, document: str) -> tuple[int, int]:
         """First and last-but-one row of a document: its rows lie together."""
         names = self.segment.documents
@@ -142,6 +149,10 @@ class SegmentSearcher:
             for n, p in zip(number[turns].tolist(), page[turns].tolist(), strict=True):
                 pages.setdefault(shelf.segment.documents[n], set()).add(p)
         return {name: len(pages[name]) for name in sorted(pages)}
+
+    def restricted(self, documents: frozenset[str]) -> SegmentSearcher:
+        """See the port."""
+        return SegmentSearcher(self.snapshot, [(s.segment, s.among(documents)) for s in self._shelves])
 
     def document_frequency(self, term: str) -> int:
         """See the port."""
