@@ -7,6 +7,7 @@ of the corpus.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from pathlib import PurePosixPath
 
 from modelyard.calc.text import analyse, fold
 from modelyard.ports.index import PageSearcher, Passage, Searcher
+from modelyard.workloads.chatbot.evidence import Sheets
 from modelyard.workloads.chatbot.periods import Period, period_in, periods_of
 from modelyard.workloads.chatbot.question import Question, rarity_of
 
@@ -32,6 +34,8 @@ _TYPE = re.compile(
 _COVER = 1500
 NAMED_BY = 0.2
 """A document of which this share of passages holds a name is as good as named by it."""
+HINT = 0.4
+"""What a word that is not written as a name may take from the documents it does not name."""
 TOLD_APART = 0.4
 """The share of a name's passages that must lie in the documents called so; twice that for a word not written as a
 name, or a name of no title."""
@@ -61,7 +65,7 @@ class Entry:
 class Meant:
     """How well each document fits what the question says of documents, each part in 0..1 and 1 for the best.
 
-    name, time, kind: the parts. newer: for what a newer version replaces, that version. groups: documents of the
+    name, time, kind: the parts. newer: for what a newer version replaces, that version. timed: whether a time is named. groups: documents of the
     question's several names or times, where it compares.
     """
 
@@ -69,6 +73,7 @@ class Meant:
     time: Mapping[str, float]
     kind: Mapping[str, float]
     newer: Mapping[str, str]
+    timed: bool = False
     groups: tuple[frozenset[str], ...] = ()
 
     def of(self, document: str) -> float:
@@ -84,6 +89,8 @@ class Catalogue:
         self._pages = searcher if isinstance(searcher, PageSearcher) else None
         sizes = self._pages.spread() if self._pages else {}
         self.entries = {name: _entry(searcher, name, sizes.get(name, 1)) for name in searcher.documents()}
+        self.sheets = Sheets(searcher)
+        self.idf = lru_cache(maxsize=1 << 15)(self._idf)
         self.rarity = lru_cache(maxsize=1 << 15)(self._rarity)
         self.everywhere = lru_cache(maxsize=1 << 12)(self._everywhere)
         self._affinity = lru_cache(maxsize=1 << 12)(self._find_affinity)
@@ -93,7 +100,8 @@ class Catalogue:
         name, groups = self._by_name(question)
         time, apart = self._by_time(question, name)
         newer = self.superseded(question)
-        return Meant(name, time, self._by_kind(question), newer, groups or apart)
+        timed = bool(question.years or _FORMER.search(question.text))
+        return Meant(name, time, self._by_kind(question), newer, timed, groups or apart)
 
     def outdated(self, question: Question) -> frozenset[str]:
         """Documents that another version replaces for this question."""
@@ -123,9 +131,11 @@ class Catalogue:
         scores = dict.fromkeys(self.entries, 0.0)
         groups: list[frozenset[str]] = []
         found = []
+        start = question.text.split(" ", 1)[0]
         for term in question.terms:
             if term.kind not in ("year", "quarter", "number"):
-                written = term.kind == "name" or term.text[:1].isupper() or any(c.isdigit() for c in term.text)
+                capital = term.text[:1].isupper() and not start.startswith(term.text)
+                written = term.kind == "name" or capital or any(c.isdigit() for c in term.text)
                 found.append((written, *self._affinity(term.stem, written)))
         # What only stands in the text tells less than what documents are called.
         called = any(weight and named for _, weight, named, _ in found)
@@ -140,7 +150,9 @@ class Catalogue:
         most = max(scores.values(), default=0.0)
         if not most:
             return dict.fromkeys(self.entries, 1.0), ()
-        return {d: s / most for d, s in scores.items()}, tuple(groups) if len(groups) > 1 else ()
+        # A plain word of a title is a weak hint; a name that tells documents apart is a strong one.
+        sure = max(weight * (1.0 if written else HINT) for written, weight, _, _ in found)
+        return {d: 1 - sure * (1 - s / most) for d, s in scores.items()}, tuple(groups) if len(groups) > 1 else ()
 
     def _find_affinity(self, term: str, written: bool) -> tuple[float, bool, Mapping[str, float]]:
         """(how much the term tells documents apart, whether any is called so, {document: how much it is})."""
@@ -188,11 +200,28 @@ class Catalogue:
                 scores = {d: s if d in having else s * 0.5 for d, s in scores.items()}
         return scores
 
+    def newest(self, document: str) -> str | None:
+        """The newest version of a document, None where it is the newest itself."""
+        own = self.entries[document]
+        family = [e for e in self.entries.values() if e.family == own.family and e.family]
+        newest = max(family, key=lambda e: (e.year, e.document), default=own)
+        return newest.document if own.year and newest.year > own.year else None
+
+    def _idf(self, term: str) -> float:
+        if "lexical" not in self._searcher.capabilities:
+            return 1.0
+        holding = self._searcher.document_frequency(term)
+        return math.log(1 + (len(self._searcher) - holding + 0.5) / (holding + 0.5))
+
     def _rarity(self, term: str) -> float:
+        if "lexical" not in self._searcher.capabilities:
+            return 0.5
         return rarity_of(self._searcher.document_frequency(term), len(self._searcher))
 
     def _everywhere(self, term: str) -> bool:
         """A name in most documents and seldom in any: the company's own, which tells nothing apart."""
+        if "lexical" not in self._searcher.capabilities:
+            return False
         documents = {h.passage.document for h in self._searcher.lexical(term, 400)}
         often = self._searcher.document_frequency(term) > 1.8 * len(documents)
         return len(self.entries) > 2 and len(documents) >= 0.5 * len(self.entries) and not often
