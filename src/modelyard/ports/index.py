@@ -116,13 +116,32 @@ class Searcher(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class PageHit:
+    """A page and its score. start: where in its text the passage begins that has this score; -1 for the whole page."""
+
+    document: str
+    page: int
+    score: float
+    start: int = -1
+
+
 @runtime_checkable
 class PageSearcher(Searcher, Protocol):
-    """A searcher that also knows whole pages and how terms are spread over documents: the capability "pages"."""
+    """A searcher that ranks pages by itself, without passing every passage on, and knows how terms are spread over
+    documents: the capability "pages". All lists are best first, ties in the order of (document, page)."""
 
-    def lexical_pages(self, text: str, k: int, where: Where = Where()) -> Sequence[tuple[str, int, float]]:
-        """The `k` best pages as (document, page, BM25 over all that stands on the page, headers included), best
-        first; ties in the order of (document, page); collection statistics are those of the visible pages."""
+    def dense_pages(self, vector: NDArray[np.float32], k: int, where: Where = Where()) -> Sequence[PageHit]:
+        """The `k` pages with the nearest passages, each with the score `dense` gives its best one."""
+        ...
+
+    def lexical_pages(self, text: str, k: int, where: Where = Where()) -> Sequence[PageHit]:
+        """The `k` pages with the best passages, each with the score `lexical` gives its best one."""
+        ...
+
+    def whole_pages(self, text: str, k: int, where: Where = Where()) -> Sequence[PageHit]:
+        """The `k` best pages by BM25 over all that stands on the page, headers included; collection statistics are
+        those of the visible pages."""
         ...
 
     def spread(self, term: str | None = None) -> Mapping[str, int]:

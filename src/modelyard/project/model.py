@@ -77,7 +77,7 @@ class Chat(Section):
 
 
 class Retrieval(Section):
-    candidates: int = Field(40, ge=1, le=10_000, description="passages each arm of the search proposes")
+    candidates: int = Field(200, ge=1, le=10_000, description="pages each arm of the search proposes")
     passages: int = Field(10, ge=1, le=100, description="pages the answer is looked for on")
 
 

@@ -9,6 +9,12 @@ from numpy.typing import NDArray
 
 from modelyard.adapters.index_segments.segment import Segment
 from modelyard.calc import bm25
+from modelyard.calc.rank import top
+from modelyard.ports.index import PageHit
+
+
+Scored = tuple[NDArray[np.int64] | None, NDArray[np.float64]]
+"""Of one segment: the rows looked at, ascending (None: all), and the score of each."""
 
 
 class Leaves:
@@ -33,17 +39,32 @@ class Leaves:
         total = sum(int(some.sum()) for some in lengths)
         self._damping = [bm25.damping(some.astype(np.uint32), self._size, total) for some in lengths]
 
-    def score(
-        self, asked: Sequence[tuple[str, int]], allowed: Sequence[NDArray[np.int64] | None]
-    ) -> list[tuple[str, int, float]]:
-        """(document, page, score) of every page with a score above 0. asked: (term, how often); allowed: by segment
-        the rows whose pages may be found, None for all."""
+    def best(self, found: Sequence[Scored], k: int) -> list[PageHit]:
+        """The `k` pages with the best rows; a score of minus infinity is none."""
+        hits = []
+        for segment, page_of, (rows, scores) in zip(self._segments, self._page_of, found, strict=True):
+            pages = page_of if rows is None else page_of[rows]
+            turns = np.flatnonzero(np.diff(pages, prepend=-1) != 0)
+            if not len(turns):
+                continue
+            highest = np.maximum.reduceat(scores, turns)
+            stops = np.append(turns[1:], len(pages))
+            for at in top(highest, k).tolist():
+                place = int(turns[at]) + int(scores[turns[at] : stops[at]].argmax())
+                hits.append(self._hit(segment, place if rows is None else int(rows[place]), float(highest[at]), True))
+        return _first(hits, k)
+
+    def whole(
+        self, asked: Sequence[tuple[str, int]], allowed: Sequence[NDArray[np.int64] | None], k: int
+    ) -> list[PageHit]:
+        """The `k` best pages by all that stands on them. asked: (term, how often); allowed: by segment the rows whose
+        pages may be found, None for all."""
         held = [self._held(term) for term, _ in asked]
-        out: list[tuple[str, int, float]] = []
         weights = [
             bm25.weight(self._size, sum(len(pages) for pages, _ in lists), times)
             for lists, (_, times) in zip(held, asked, strict=True)
         ]
+        hits = []
         for s, segment in enumerate(self._segments):
             scores = np.zeros(len(self._first[s]))
             for lists, weight in zip(held, weights, strict=True):
@@ -54,11 +75,15 @@ class Leaves:
                 may = np.zeros(len(scores), np.bool_)
                 may[self._page_of[s][rows]] = True
                 scores[~may] = 0.0
-            for at in np.flatnonzero(scores).tolist():
-                row = int(self._first[s][at])
-                name = segment.documents[int(segment.document_of[row])]
-                out.append((name, int(segment.pages[row]), float(scores[at])))
-        return out
+            some = np.flatnonzero(scores)
+            for at in some[top(scores[some], k)].tolist():
+                hits.append(self._hit(segment, int(self._first[s][at]), float(scores[at]), False))
+        return _first(hits, k)
+
+    def _hit(self, segment: Segment, row: int, score: float, passage: bool) -> PageHit:
+        name = segment.documents[int(segment.document_of[row])]
+        start = segment.rows.column("start")[row].as_py() if passage else -1
+        return PageHit(name, int(segment.pages[row]), score, start)
 
     def _held(self, term: str) -> list[tuple[NDArray[np.int64], NDArray[np.uint16]]]:
         """By segment: the pages that hold `term`, and how often each does."""
@@ -71,3 +96,7 @@ class Leaves:
             sums = np.add.reduceat(counts[seen].astype(np.int64), start) if len(kept) else np.empty(0, np.int64)
             lists.append((kept, np.minimum(sums, 0xFFFF).astype(np.uint16)))
         return lists
+
+
+def _first(hits: list[PageHit], k: int) -> list[PageHit]:
+    return sorted(hits, key=lambda hit: (-hit.score, hit.document, hit.page))[: max(k, 0)]

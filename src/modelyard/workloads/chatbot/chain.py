@@ -25,7 +25,7 @@ from modelyard.workloads.chatbot.retrieve import Catalogue, Page, explained, fin
 DEFAULTS: Mapping[str, Any] = {
     "history_turns": 6,
     "pages": 10,
-    "depth": 100,
+    "depth": 200,
     "threshold": "0.5",
     "margin": "1.8",
     "max_words": 60,

@@ -6,6 +6,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 
 from modelyard.calc.text import analyse
@@ -21,13 +22,21 @@ Terms = frozenset[str]
 
 @dataclass(frozen=True)
 class Facts:
-    """A page, reduced to sets of terms. words: all it says, to tell copies from other pages; numbers: those in it."""
+    """A page, reduced to sets of terms."""
 
     headings: frozenset[Terms]
     labels: frozenset[Terms]
-    words: Terms
-    numbers: Terms
     passages: tuple[Passage, ...]
+
+    @cached_property
+    def words(self) -> Terms:
+        """All it says, as it says it: enough to tell copies from other pages."""
+        return frozenset("\n".join(p.text for p in self.passages).lower().split())
+
+    @cached_property
+    def numbers(self) -> Terms:
+        """Words with digits."""
+        return frozenset(w for w in self.words if _DIGIT.search(w))
 
 
 class Sheets:
@@ -56,22 +65,16 @@ class Sheets:
 def facts(passages: Iterable[Passage]) -> Facts:
     """The facts of a page's passages."""
     some = tuple(passages)
-    headings: set[Terms] = set()
     labels: set[Terms] = set()
-    words: set[str] = set()
+    said_above = {p.section.rpartition(" > ")[2] for p in some}
+    headings = {frozenset(analyse(heading)) for heading in said_above}
     for passage in some:
-        lines = passage.header.split("\n")
-        # The innermost of the headings stands in the header too, as the page itself may only continue it.
-        headings.add(frozenset(analyse(passage.section.rpartition(" > ")[2])))
-        headings.add(frozenset(analyse(lines[0].rpartition(" | ")[2])))
         for line in passage.text.split("\n"):
             label, tab, cells = line.partition("\t")
             if tab and _DIGIT.search(cells) and label.count(" ") < _LABEL:
                 labels.add(frozenset(analyse(label)))
-        words.update(analyse(passage.text))
-    numbers = frozenset(w for w in words if w[0].isdigit())
     empty: Terms = frozenset()
-    return Facts(frozenset(headings - {empty}), frozenset(labels - {empty}), frozenset(words), numbers, some)
+    return Facts(frozenset(headings - {empty}), frozenset(labels - {empty}), some)
 
 
 def said(phrases: Iterable[Terms], asked: Mapping[str, float], rarity: Callable[[str], float]) -> float:

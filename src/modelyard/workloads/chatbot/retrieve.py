@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.calc.text import analyse
-from modelyard.ports.index import PageSearcher, Passage, Searcher, Where
+from modelyard.ports.index import Hit, PageHit, PageSearcher, Passage, Searcher, Where
 from modelyard.workloads.chatbot.catalogue import Catalogue, Meant
 from modelyard.workloads.chatbot.evidence import alike, said
 from modelyard.workloads.chatbot.question import Question
@@ -63,18 +63,24 @@ class Page:
     also: tuple[Place, ...] = ()
 
 
-@dataclass
 class _Seen:
-    """What the arms have seen of one page."""
+    """What the arms have seen: of each page the score by arm, and where its best passage begins."""
 
-    passage: Passage | None = None
-    strength: float = -1.0
-    parts: dict[str, float] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.parts: dict[Place, dict[str, float]] = {}
+        self.starts: dict[Place, tuple[float, int]] = {}
+        self.floors: dict[str, float] = {}
 
-    def add(self, arm: str, score: float, passage: Passage | None = None) -> None:
-        self.parts[arm] = max(self.parts.get(arm, -1.0), score)
-        if passage is not None and score > self.strength:
-            self.passage, self.strength = passage, score
+    def add(self, arm: str, hits: Sequence[PageHit], scale: float = 1.0) -> None:
+        for hit in hits:
+            place = (hit.document, hit.page)
+            score = hit.score * scale
+            parts = self.parts.setdefault(place, {})
+            parts[arm] = max(parts.get(arm, score), score)
+            if hit.start >= 0 and score > self.starts.get(place, (-1.0, 0))[0]:
+                self.starts[place] = (score, hit.start)
+        # What an arm has not proposed lies below the last that it did. The first search is the deep one.
+        self.floors.setdefault(arm, hits[-1].score * scale if hits else 0.0)
 
 
 def find_pages(
@@ -94,24 +100,18 @@ def find_pages(
     vector: of the question. expansions: other words for what it asks (a glossary's); expanded: their vector.
     """
     meant = catalogue.meant(question)
-    seen: dict[Place, _Seen] = {}
-    floors: dict[str, float] = {}
+    seen = _Seen()
     for where, most in _wheres(meant, depth, weights):
-        _dense(searcher, "dense", vector, most, where, seen, floors)
-        if expanded is not None and weights.expansion:
-            _dense(searcher, "expansion", expanded, most, where, seen, floors)
-        if "lexical" in searcher.capabilities:
-            _lexical(searcher, catalogue, question, expansions, most, where, weights, seen, floors)
+        _propose(searcher, catalogue, question, vector, expansions, expanded, most, where, weights, seen)
     scored = []
-    for place, found in seen.items():
-        # What an arm has not proposed lies below the last that it did.
-        parts = {arm: getattr(weights, arm) * found.parts.get(arm, floor) for arm, floor in floors.items()}
+    for place, found in seen.parts.items():
+        parts = {arm: getattr(weights, arm) * found.get(arm, floor) for arm, floor in seen.floors.items()}
         parts["document"] = _document(meant, place[0], weights)
         scored.append((sum(parts.values()), place, parts))
     scored.sort(key=lambda each: (-each[0], each[1]))
-    scored = [*_rescored(catalogue, question, expansions, scored[: weights.rescored], weights), *scored[weights.rescored :]]
-    kept = _from_each(scored, meant.groups, pages)
-    return [_page(searcher, catalogue, meant, each, rank, seen) for rank, each in enumerate(kept)]
+    first = _rescored(catalogue, question, expansions, scored[: weights.rescored], weights)
+    kept = _from_each([*first, *scored[weights.rescored :]], meant.groups, pages)
+    return [_page(catalogue, meant, each, rank, seen) for rank, each in enumerate(kept)]
 
 
 def merge_copies(catalogue: Catalogue, pages: Sequence[Page], most: int) -> list[Page]:
@@ -157,47 +157,43 @@ def _wheres(meant: Meant, depth: int, weights: Weights) -> Iterable[tuple[Where,
     yield Where(), min(depth, _STRAY)
 
 
-def _dense(
-    searcher: Searcher,
-    arm: str,
-    vector: NDArray[np.float32],
-    depth: int,
-    where: Where,
-    seen: dict[Place, _Seen],
-    floors: dict[str, float],
-) -> None:
-    hits = searcher.dense(vector, depth, where)
-    for hit in hits:
-        seen.setdefault((hit.passage.document, hit.passage.page), _Seen()).add(arm, hit.score, hit.passage)
-    if hits:
-        floors[arm] = min(floors.get(arm, 1.0), hits[-1].score)
-
-
-def _lexical(
+def _propose(
     searcher: Searcher,
     catalogue: Catalogue,
     question: Question,
+    vector: NDArray[np.float32],
     expansions: Sequence[str],
+    expanded: NDArray[np.float32] | None,
     depth: int,
     where: Where,
     weights: Weights,
-    seen: dict[Place, _Seen],
-    floors: dict[str, float],
+    seen: _Seen,
 ) -> None:
+    whole = searcher if isinstance(searcher, PageSearcher) else None
+    seen.add("dense", whole.dense_pages(vector, depth, where) if whole else _by_page(searcher.dense(vector, depth, where)))
+    if expanded is not None and weights.expansion and whole:
+        seen.add("expansion", whole.dense_pages(expanded, depth, where))
+    if "lexical" not in searcher.capabilities:
+        return
     own = analyse(question.text)
     more = [t for t in dict.fromkeys(analyse(" ".join(expansions))) if t not in own]
-    best = _BEST * sum(catalogue.idf(t) for t in (*own, *more)) or 1.0
-    hits = searcher.lexical(" ".join((question.text, *more)), depth, where) if weights.lexical else ()
-    for hit in hits:
-        seen.setdefault((hit.passage.document, hit.passage.page), _Seen()).add("lexical", hit.score / best, hit.passage)
-    if hits:
-        floors["lexical"] = 0.0
-    if weights.page and isinstance(searcher, PageSearcher):
+    text = " ".join((question.text, *more))
+    if weights.lexical:
+        scale = 1 / (_BEST * sum(catalogue.idf(t) for t in (*own, *more)) or 1.0)
+        hits = whole.lexical_pages(text, depth, where) if whole else _by_page(searcher.lexical(text, depth, where))
+        seen.add("lexical", hits, scale)
+    if weights.page and whole:
         asked = _subject(question, expansions, catalogue.idf)
-        best = _BEST * sum(catalogue.idf(t) for t in asked) or 1.0
-        for document, page, score in searcher.lexical_pages(" ".join(asked), depth, where):
-            seen.setdefault((document, page), _Seen()).add("page", score / best)
-        floors["page"] = 0.0
+        seen.add("page", whole.whole_pages(" ".join(asked), depth, where), 1 / (_BEST * sum(asked.values()) or 1.0))
+
+
+def _by_page(hits: Sequence[Hit]) -> list[PageHit]:
+    best: dict[Place, PageHit] = {}
+    for hit in hits:
+        passage = hit.passage
+        found = PageHit(passage.document, passage.page, hit.score, passage.start)
+        best.setdefault((passage.document, passage.page), found)
+    return list(best.values())
 
 
 def _subject(question: Question, expansions: Sequence[str], idf: Callable[[str], float]) -> dict[str, float]:
@@ -246,17 +242,16 @@ def _from_each(scored: Sequence[Scored], groups: Sequence[frozenset[str]], most:
     return kept[:most]
 
 
-def _page(
-    searcher: Searcher, catalogue: Catalogue, meant: Meant, scored: Scored, rank: int, seen: Mapping[Place, _Seen]
-) -> Page:
+def _page(catalogue: Catalogue, meant: Meant, scored: Scored, rank: int, seen: _Seen) -> Page:
     total, (document, page), parts = scored
-    found = seen[document, page]
-    passage = found.passage or searcher.page(document, page)[0]
+    passages = catalogue.sheets.of(document, page).passages
+    start = seen.starts.get((document, page), (0.0, 0))[1]
+    passage = next((p for p in passages if p.start == start), passages[0])
     return Page(
         document,
         page,
         1 / (1 + rank / 20),
-        found.parts.get("dense", 0.0),
+        seen.parts[document, page].get("dense", 0.0),
         passage,
         total,
         parts,
