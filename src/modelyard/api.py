@@ -12,7 +12,7 @@ import importlib
 import json
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,36 +101,42 @@ class Project:
                 outcome = _heavy("run").run(world, options, found)
             return outcome
 
-    def ask(self, question: str, history: Sequence[Mapping[str, str]] = ()) -> dict[str, Any]:
+    def ask(
+        self, question: str, history: Sequence[Mapping[str, str]] = (), *, groups: Collection[str] = ()
+    ) -> dict[str, Any]:
         """One answer of the champion: its output ({answer, refused, citations, ...}) with `release` and `latency_ms`.
+        `groups`: asked as a caller of these would; without any, from what everybody may see.
 
-        Through the gateway where one serves this target; else the release is loaded here, and kept until `close`.
+        Through the gateway where one serves this target and no groups are named; else the release is loaded here, and
+        kept until `close`.
         Raises NotFound where nothing is deployed, RequestError.
         """
         request = {"messages": [*history, {"role": "user", "content": question}]}
         start = self.world.clock.monotonic()
-        gateway = alive(self.world.layout)
+        # A gateway takes nobody's word for a group: who may open the release's files asks them instead.
+        gateway = alive(self.world.layout) if not groups else None
         if gateway is not None:
             output = dict(ask_gateway(gateway, request))
         else:
             opened = self._champion()
-            call = _heavy("workload").Call(self.world.clock, key=uuid.uuid4().hex)
+            call = _heavy("workload").Call(self.world.clock, key=uuid.uuid4().hex, groups=frozenset(groups))
             output = {**_heavy("answer").answer(opened, request, call).output, "release": opened.id}
         output["latency_ms"] = round((self.world.clock.monotonic() - start) * 1000, 1)
         return output
 
-    def search(self, query: str, k: int = 10) -> list[dict[str, Any]]:
+    def search(self, query: str, k: int = 10, *, groups: Collection[str] = ()) -> list[dict[str, Any]]:
         """What retrieval alone finds: [{document, page, score, text}], best first. Of the champion, or of the newest
-        release where nothing is deployed. Raises RequestError where this kind of model has no search."""
+        release where nothing is deployed; of what a caller of `groups` may see. Raises RequestError where this kind of
+        model has no search."""
         if k < 1:
             raise RequestError(f"k is {k}: at least 1 is expected")
-        gateway = alive(self.world.layout)
+        gateway = alive(self.world.layout) if not groups else None
         if gateway is not None:
             return [dict(hit) for hit in search_gateway(gateway, query, k)]
         opened = self._champion(newest=True)
         if not isinstance(opened.predictor, _heavy("workload").CanSearch):
             raise RequestError(f"{self.name} carries a {opened.manifest.workload}, which has nothing to search")
-        return [dict(hit) for hit in opened.predictor.search(query, k)]
+        return [dict(hit) for hit in opened.predictor.search(query, k, frozenset(groups))]
 
     def serve(
         self,
@@ -152,6 +158,7 @@ class Project:
                 host=host if host is not None else config.host,
                 port=port if port is not None else config.port,
                 token=config.token.reveal(self.world.loaded.root) if config.token is not None else None,
+                groups=config.groups,
                 timeout=config.timeout,
                 on_listening=on_listening,
                 on_ready=on_ready,

@@ -132,7 +132,8 @@ class Server:
         else:
             cancelled = connection.under_way[number] = threading.Event()
             deadline = self._clock.monotonic() + frame["timeout"] if "timeout" in frame else None
-            call = Call(self._clock, str(frame.get("key", "")), deadline, cancelled.is_set)
+            groups = frozenset(frame.get("groups", ()))
+            call = Call(self._clock, str(frame.get("key", "")), deadline, cancelled.is_set, groups=groups)
             self._pool.submit(self._run, connection, frame, call)
 
     def _refusal(self) -> ModelyardError | None:
@@ -172,13 +173,13 @@ class Server:
                 call.check()
                 if not isinstance(predictor, CanSearch):
                     raise NotFound(f"release {short(self._opened.id)} cannot search")
-                found = [dict(one) for one in predictor.search(frame["query"], frame["k"])]
+                found = [dict(one) for one in predictor.search(frame["query"], frame["k"], call.groups)]
                 _reply(connection, {"id": number, "result": found})
             case "picture":
                 call.check()
                 if not isinstance(predictor, CanPicture):
                     raise NotFound(f"release {short(self._opened.id)} has no pictures of pages")
-                picture = predictor.page_picture(frame["document"], frame["page"], frame["quote"])
+                picture = predictor.page_picture(frame["document"], frame["page"], frame["quote"], call.groups)
                 _reply(connection, {"id": number, "result": base64.b64encode(picture).decode()})
             case other:
                 raise ModelyardError(f"a worker does not know how to {other!r}")

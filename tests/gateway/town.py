@@ -88,12 +88,17 @@ class Standing:
         citations = [{"document": "a folder/travel \\u2603.pdf", "page": 2, "quote": "145 euros"}]
         refused = word == "refuse"
         output = {"answer": text, "refused": refused, "citations": [] if refused else citations, "key": call.key}
+        if call.groups:
+            output["groups"] = sorted(call.groups)
         yield Response(text, output, {"prompt_tokens": len(question.split()), "completion_tokens": len(text.split())})
 
-    def search(self, query, k):
-        return [{"document": "a.pdf", "page": i + 1, "score": 1.0 / (i + 1), "text": query} for i in range(k)]
+    def search(self, query, k, groups=frozenset()):
+        text = " ".join([query, *sorted(groups)])
+        return [{"document": "a.pdf", "page": i + 1, "score": 1.0 / (i + 1), "text": text} for i in range(k)]
 
-    def page_picture(self, document, page, quote):
+    def page_picture(self, document, page, quote, groups=frozenset()):
+        if document.startswith("hr/") and "hr" not in groups:
+            raise NotFound(f"{document!r} is not in this release")
         if page > 9 or document.startswith("nothing"):
             raise NotFound(f"{document} has no page {page}")
         return png(60, 80) + f"{document}|{page}|{quote}".encode()

@@ -37,13 +37,13 @@ class Scripted:
 
 
 class Searching(Scripted):
-    def search(self, query: str, k: int) -> Sequence[Mapping[str, Any]]:
+    def search(self, query: str, k: int, groups: frozenset[str] | None = frozenset()) -> Sequence[Mapping[str, Any]]:
         return [{"document": "d", "page": 1, "score": 1.0, "text": query}] * k
 
 
 class Picturing(Scripted):
-    def page_picture(self, document: str, page: int, quote: str) -> bytes:
-        return f"{document} {page} {quote}".encode()
+    def page_picture(self, document: str, page: int, quote: str, groups: frozenset[str] | None = frozenset()) -> bytes:
+        return f"{document} {page} {quote}{sorted(groups or ()) or ''}".encode()
 
 
 class Both(Searching, Picturing):

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from modelyard import api
-from modelyard.cli.options import json_option, print_json, print_line, project_options
+from modelyard.cli.options import group_option, json_option, print_json, print_line, project_options
 from modelyard.errors import NotFound, RequestError, UserError
 from modelyard.ids import short
 
@@ -19,14 +19,17 @@ from modelyard.ids import short
 @click.argument("question", required=False)
 @project_options
 @click.option("--file", "path", type=click.Path(path_type=Path), help='Many at once: one {"question": ...} a line.')
+@group_option
 @json_option
-def ask(question: str | None, folder: Path, target: str, path: Path | None, as_json: bool) -> None:
+def ask(
+    question: str | None, folder: Path, target: str, path: Path | None, groups: tuple[str, ...], as_json: bool
+) -> None:
     """Answer QUESTION from the documents, with page citations; or say that they do not answer it."""
     with api.open(folder, target=target) as project:
         if path is not None:
-            _each(_questions(path, question), lambda text, history: brief(project.ask(text, history)))
+            _each(_questions(path, question), lambda text, history: brief(project.ask(text, history, groups=groups)))
             return
-        answer = project.ask(_given(question))
+        answer = project.ask(_given(question), groups=groups)
     if as_json:
         print_json(brief(answer))
         return
@@ -41,25 +44,39 @@ def ask(question: str | None, folder: Path, target: str, path: Path | None, as_j
 @click.option("-k", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many pages.")
 @project_options
 @click.option("--file", "path", type=click.Path(path_type=Path), help='Many at once: one {"question": ...} a line.')
+@group_option
 @json_option
 @click.option("--why", is_flag=True, help="What each score is made of.")
-def search(query: str | None, k: int, folder: Path, target: str, path: Path | None, as_json: bool, why: bool) -> None:
+def search(
+    query: str | None,
+    k: int,
+    folder: Path,
+    target: str,
+    path: Path | None,
+    groups: tuple[str, ...],
+    as_json: bool,
+    why: bool,
+) -> None:
     """What retrieval alone finds for QUERY, best first."""
     with api.open(folder, target=target) as project:
+
+        def found(text: str) -> list[dict[str, Any]]:
+            return [_hit(hit, why) for hit in project.search(text, k, groups=groups)]
+
         if path is not None:
-            _each(_questions(path, query), lambda text, _: [_hit(hit, why) for hit in project.search(text, k)])
+            _each(_questions(path, query), lambda text, _: found(text))
             return
-        hits = project.search(_given(query), k)
+        hits = found(_given(query))
     if as_json:
-        print_json([_hit(hit, why) for hit in hits])
+        print_json(hits)
         return
     for hit in hits:
         click.echo(f"{hit['score']:.4f}  {hit['document']}, page {hit['page']}")
-        for copy in hit.get("also", []):
+        for copy in hit["also"]:
             click.echo(f"        also {copy['document']}, page {copy['page']}")
         click.echo(f"        {_one_line(hit['text'])[:160]}")
         if why:
-            for line in _reasons(hit.get("why", {})):
+            for line in _reasons(hit["why"]):
                 click.echo(f"        {line}")
 
 

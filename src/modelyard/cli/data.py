@@ -23,12 +23,15 @@ def status(folder: Path, target: str, as_json: bool) -> None:
     with api.open(folder, target=target) as project:
         rows = project.documents()
     if as_json:
-        print_json([{k: r[k] for k in ("document", "state", "pages", "chunks", "words")} for r in rows])
+        keys = ("document", "state", "pages", "chunks", "words")
+        print_json([{**{k: r[k] for k in keys}, "groups": r.get("groups")} for r in rows])
         return
-    table(
-        [[_shown(r["document"]), r["state"], str(r["pages"]), str(r["chunks"]), str(r["words"])] for r in rows],
-        ["DOCUMENT", "STATE", "PAGES", "CHUNKS", "WORDS"],
-    )
+    lines = [[_shown(r["document"]), r["state"], str(r["pages"]), str(r["chunks"]), str(r["words"])] for r in rows]
+    head = ["DOCUMENT", "STATE", "PAGES", "CHUNKS", "WORDS"]
+    if any(r.get("groups") is not None for r in rows):
+        lines = [[*line, _seen_by(r.get("groups"))] for line, r in zip(lines, rows, strict=True)]
+        head.append("GROUPS")
+    table(lines, head)
 
 
 @data.command()
@@ -45,6 +48,12 @@ def quarantine(folder: Path, target: str, as_json: bool) -> None:
         click.echo(f"{_shown(row['document'])}: {row['reason']}")
     if not rows:
         click.echo("everything was read")
+
+
+def _seen_by(groups: list[str] | None) -> str:
+    if groups is None:
+        return "everybody"
+    return ", ".join(groups) or "nobody"
 
 
 def _shown(name: str) -> str:

@@ -27,6 +27,17 @@ def project_options(command: F) -> F:
     )(command)
 
 
+def group_option(command: F) -> F:
+    """--group: as whom to ask."""
+    return click.option(
+        "--group",
+        "groups",
+        multiple=True,
+        metavar="GROUP",
+        help="Ask as a member of this group; may be given several times. Default: of no group.",
+    )(command)
+
+
 def json_option(command: F) -> F:
     """--json: the whole result for programs."""
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)

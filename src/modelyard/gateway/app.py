@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -17,8 +19,9 @@ from modelyard.gateway.replies import internal, mlflow_error, openai_error, refu
 from modelyard.gateway.service import Service
 
 
-def build(service: Service, secrets: tuple[str, ...] = ()) -> ASGIApp:
-    """The gateway's application. `secrets` are the bearer tokens let in; with none it must be on loopback only."""
+def build(service: Service, bearers: Mapping[str, frozenset[str]] | None = None) -> ASGIApp:
+    """The gateway's application. `bearers` are the tokens let in, and the groups of who has one; with none it must be
+    on loopback only."""
     routes = [
         Route("/", pages.chat_page),
         Route("/favicon.ico", pages.favicon),
@@ -35,7 +38,7 @@ def build(service: Service, secrets: tuple[str, ...] = ()) -> ASGIApp:
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Auth, secrets)],
+        middleware=[Middleware(Auth, bearers or {})],
         exception_handlers={HTTPException: _http, Exception: _bug},
     )
     app.router.redirect_slashes = False

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from modelyard.errors import Cancelled, ModelyardError, NotFound, RequestError
 from modelyard.gateway.body import read_json
 from modelyard.gateway.replies import citing, log, openai_error, released, replying
-from modelyard.gateway.service import Service, gone, idempotency_key, service
+from modelyard.gateway.service import Service, idempotency_key, service
 from modelyard.ids import short
 from modelyard.serving.exchange import Exchange
 from modelyard.serving.wire import Frame
@@ -50,7 +50,7 @@ async def completions(request: Request) -> ASGIApp:
     if accepts and "messages" not in accepts:
         raise RequestError(f"{here.endpoint} is no chat model: it takes {', '.join(sorted(accepts))} at /invocations")
     job = {"do": "predict", "request": {"messages": asked.messages}, "stream": asked.stream}
-    exchange = here.exchange(gone(request), {**job, "key": idempotency_key(request)})
+    exchange = here.exchange(request, {**job, "key": idempotency_key(request)})
     reply = _Reply(here, asked, exchange)
     if asked.stream:
         try:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from modelyard.errors import RequestError
 from modelyard.gateway.body import read_json
 from modelyard.gateway.replies import mlflow_error, released, replying
-from modelyard.gateway.service import Service, gone, idempotency_key, service
+from modelyard.gateway.service import Service, gone, groups_of, idempotency_key, service
 from modelyard.serving.answer import prediction
 
 MOST_ROWS = 256
@@ -55,7 +55,8 @@ async def invocations(request: Request) -> Response:
     rows, bare = requests(body, here.accepts())
     key = idempotency_key(request)
     left = gone(request)
-    found = [await _one(here, left, rows[0], key)] if len(rows) == 1 else await _all(here, left, rows, key)
+    jobs = [{"do": "predict", "request": row, "stream": False, "groups": groups_of(request)} for row in rows]
+    found = [await _one(here, left, jobs[0], key)] if len(jobs) == 1 else await _all(here, left, jobs, key)
     predictions = [answer for answer, _ in found]
     return released(predictions if bare else {"predictions": predictions}, found[-1][1])
 
@@ -113,17 +114,17 @@ def _known(request: dict[str, Any], accepts: frozenset[str], where: str) -> None
 
 
 async def _all(
-    here: Service, end: Awaitable[None], rows: list[dict[str, Any]], key: str
+    here: Service, end: Awaitable[None], jobs: list[dict[str, Any]], key: str
 ) -> list[tuple[dict[str, Any], str]]:
-    """Answers and releases, in the order of the rows; the first failure ends them all."""
+    """Answers and releases, in the order of the jobs; the first failure ends them all."""
     left = asyncio.ensure_future(end)
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def one(row: dict[str, Any], number: int) -> tuple[dict[str, Any], str]:
+    async def one(job: dict[str, Any], number: int) -> tuple[dict[str, Any], str]:
         async with gate:
-            return await _one(here, asyncio.shield(left), row, f"{key}-{number}")
+            return await _one(here, asyncio.shield(left), job, f"{key}-{number}")
 
-    tasks = [asyncio.ensure_future(one(row, number)) for number, row in enumerate(rows)]
+    tasks = [asyncio.ensure_future(one(job, number)) for number, job in enumerate(jobs)]
     try:
         return list(await asyncio.gather(*tasks))
     finally:
@@ -131,7 +132,7 @@ async def _all(
             task.cancel()
 
 
-async def _one(here: Service, end: Awaitable[None], row: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
-    with here.exchange(end, {"do": "predict", "request": row, "stream": False, "key": key}) as exchange:
+async def _one(here: Service, end: Awaitable[None], job: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    with here.asked(end, {**job, "key": key}) as exchange:
         response = await exchange.result()
         return prediction(exchange.release, response["text"], response["output"]), exchange.release

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from modelyard.errors import RequestError
 from modelyard.gateway.body import read_json
 from modelyard.gateway.replies import openai_error, released, replying
-from modelyard.gateway.service import gone, service
+from modelyard.gateway.service import service
 
 MOST_HITS = 1000
 
@@ -61,5 +61,5 @@ async def search(request: Request) -> Response:
         raise RequestError("query: a text that is not empty is expected")
     if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= MOST_HITS:
         raise RequestError(f"k: a whole number from 1 to {MOST_HITS} is expected")
-    with service(request).exchange(gone(request), {"do": "search", "query": query, "k": k}) as exchange:
+    with service(request).exchange(request, {"do": "search", "query": query, "k": k}) as exchange:
         return released({"results": await exchange.result(), "release": exchange.release}, exchange.release)

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import uvicorn
@@ -28,6 +28,7 @@ from modelyard.serving.process import Command, worker_command
 from modelyard.serving.route import GatewayInfo, holding, publish
 from modelyard.serving.supervise import Fleet
 
+Bearers = Mapping[str, frozenset[str]]
 TOKEN_VARIABLE = "MODELYARD_TOKEN"
 DRAIN_SECONDS = 30
 KEEP_ALIVE_SECONDS = 75
@@ -43,8 +44,9 @@ class ServeConfig:
     """What a gateway serves, and where.
 
     `port` 0 is any free one. `token` is the secret itself; where it is None the environment's MODELYARD_TOKEN counts.
-    `timeout` in seconds bounds a request. `on_listening(url)` is called once connections are taken, `on_ready(url)`
-    once the first answer could be given. `stop`, when set, ends it, as SIGTERM does. `command` starts workers.
+    `groups` are those of who has the token. `timeout` in seconds bounds a request. `on_listening(url)` is called once
+    connections are taken, `on_ready(url)` once the first answer could be given. `stop`, when set, ends it, as SIGTERM
+    does. `command` starts workers.
     """
 
     endpoint: str
@@ -53,6 +55,7 @@ class ServeConfig:
     host: str = "127.0.0.1"
     port: int = 8080
     token: str | None = field(default=None, repr=False)
+    groups: Sequence[str] = ()
     timeout: float = 60.0
     on_listening: Callable[[str], None] = _quiet
     on_ready: Callable[[str], None] = _quiet
@@ -69,6 +72,11 @@ def serve(config: ServeConfig) -> int:
     token = config.token or os.environ.get(TOKEN_VARIABLE) or None
     if token is not None and (not token.isascii() or not token.isprintable() or " " in token):
         raise UserError("the token may hold printable ASCII characters without spaces only")
+    if config.groups and token is None:
+        raise RefusedByPolicy(
+            f"serve.groups are those of who has the token, and there is none: set it ({TOKEN_VARIABLE}, or serve.token "
+            "in modelyard.yml)"
+        )
     with holding(config.layout), contextlib.closing(_bind(config.host, config.port)) as sock:
         host, port = sock.getsockname()[:2]
         if token is None and not is_loopback(host):
@@ -79,7 +87,8 @@ def serve(config: ServeConfig) -> int:
         sock.listen(512)
         url = f"http://{_shown(config.host, host)}:{port}"
         info = GatewayInfo(uuid.uuid4().hex, url, os.getpid(), secrets.token_urlsafe(32))
-        bearers = (token, info.secret) if token is not None else ()
+        # What is asked for on this machine without the token is asked for without groups.
+        bearers = {token: frozenset(config.groups), info.secret: frozenset[str]()} if token is not None else {}
         with _signals_ignored_afterwards():
             asyncio.run(_main(config, sock, info, bearers))
     return 0
@@ -117,7 +126,7 @@ def _shown(asked: str, bound: str) -> str:
     return f"[{bound}]" if ":" in bound else bound
 
 
-async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, bearers: tuple[str, ...]) -> None:
+async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, bearers: Bearers) -> None:
     layout = config.layout
     command = config.command or worker_command(sys.executable, layout.releases, layout.root, layout.target)
     fleet = Fleet(config.endpoint, info.gateway_id, config.ledger, command)

@@ -30,10 +30,14 @@ class Service:
     def endpoint(self) -> str:
         return self.fleet.endpoint
 
-    def exchange(self, gone: Awaitable[None], job: Frame, release: str | None = None) -> Exchange:
-        """`job` on its way to a worker; cancelled as soon as `gone` is there. Close it."""
+    def exchange(self, request: Request, job: Frame, release: str | None = None) -> Exchange:
+        """`job`, asked for by `request`, on its way to a worker; cancelled as soon as its client goes. Close it."""
+        return self.asked(gone(request), {**job, "groups": groups_of(request)}, release)
+
+    def asked(self, end: Awaitable[None], job: Frame, release: str | None = None) -> Exchange:
+        """`job`, groups and all, on its way to a worker; cancelled as soon as `end` is there. Close it."""
         exchange = Exchange(self.fleet, job, self.timeout, release)
-        exchange.until(gone)
+        exchange.until(end)
         return exchange
 
     def accepts(self) -> frozenset[str]:
@@ -45,6 +49,12 @@ class Service:
 def service(request: Request) -> Service:
     """The service behind a route."""
     return cast(Service, request.app.state.service)
+
+
+def groups_of(request: Request) -> list[str]:
+    """The groups of the caller, as the authentication found them: nothing that a client sends can add one."""
+    groups: frozenset[str] = request.scope["modelyard.groups"]
+    return sorted(groups)
 
 
 async def gone(request: Request) -> None:

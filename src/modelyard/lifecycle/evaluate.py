@@ -83,7 +83,7 @@ def sit(world: World, release: Release, sheet: Sheet, label: str, *, again: bool
 
 
 def _sit_one(world: World, opened: OpenedRelease, case: Case) -> tuple[Row, float]:
-    call = Call(world.clock, key=f"exam-{case.id}", effects="exam")
+    call = Call(world.clock, key=f"exam-{case.id}", effects="exam", groups=case.groups)
     start = world.clock.monotonic()
     try:
         response = answer(opened, case.request, call)

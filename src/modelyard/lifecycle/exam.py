@@ -106,6 +106,8 @@ def set_exam(world: World) -> Sheet:
 
 def _case_digest(case: Case) -> str:
     body = {"request": case.request, "expected": case.expected, "evidence": list(case.evidence)}
+    if case.groups is not None:
+        body["groups"] = sorted(case.groups)
     return digest_bytes(json.dumps(body, sort_keys=True, ensure_ascii=False).encode())
 
 

@@ -15,6 +15,7 @@ from modelyard.errors import ProjectError, RefusedByPolicy
 from modelyard.ids import digest_file
 from modelyard.lifecycle.journal import IN_DOUBT, UNKNOWN, Stat
 from modelyard.ports.records import Changes, Source
+from modelyard.project.access import is_sidecar
 
 _IGNORED = {"Thumbs.db", "desktop.ini"}
 
@@ -35,8 +36,8 @@ class Scan:
 def walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     """(path relative to `folder` with forward slashes, stat) of every file, sorted within a folder.
 
-    Hidden files are left out. A link to a folder is not followed (it may lead round in a circle): it is given as it is,
-    like one that leads nowhere.
+    Hidden files are left out, but for those that say who may see the others. A link to a folder is not followed (it
+    may lead round in a circle): it is given as it is, like one that leads nowhere.
     Raises ProjectError for a folder that is not there or cannot be listed.
     """
     if not folder.is_dir():
@@ -50,9 +51,11 @@ def _walk(folder: str, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
     except OSError as e:
         raise ProjectError(f"the folder {folder} cannot be listed: {e.strerror}") from None
     for entry in entries:
-        if entry.name.startswith(".") or entry.name in _IGNORED:
+        if (entry.name.startswith(".") and not is_sidecar(entry.name)) or entry.name in _IGNORED:
             continue
         if entry.is_dir(follow_symlinks=False):
+            if entry.name.startswith("."):
+                continue
             yield from _walk(entry.path, f"{prefix}{entry.name}/")
             continue
         if entry.is_symlink() and entry.is_dir():
@@ -68,7 +71,8 @@ def _walk(folder: str, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
 
 def scan(folder: Path, seen: Mapping[str, tuple[Stat, str]], max_file: int) -> Scan:
     """Compare `folder` with what was `seen`. Files over `max_file` bytes are not read: they are unreadable, with the
-    reason."""
+    reason. Files that say who may see others are looked at, and are no documents: they are never `changed`, and
+    whoever reads them says what is wrong with one."""
     touched: list[tuple[Source, int]] = []
     changed: list[Source] = []
     unreadable: dict[str, str] = {}
@@ -88,6 +92,9 @@ def scan(folder: Path, seen: Mapping[str, tuple[Stat, str]], max_file: int) -> S
             except OSError as e:
                 reason = f"cannot be read: {(e.strerror or str(e)).lower()}"
         source = Source(name, sha256, found.st_size, found.st_mtime_ns)
+        if is_sidecar(name):
+            touched.append((source, found.st_ino if reason is None else -1))
+            continue
         doubted = before is not None and before[0][2] == IN_DOUBT
         if reason is None:
             touched.append((source, found.st_ino))
@@ -99,9 +106,15 @@ def scan(folder: Path, seen: Mapping[str, tuple[Stat, str]], max_file: int) -> S
             unreadable[name] = reason
             lost += before is not None and _known(before[1])
     removed = tuple(sorted(set(seen) - present))
-    readable = sum(_known(sha256) for _, sha256 in seen.values())
-    lost += sum(_known(seen[path][1]) for path in removed)
-    return Scan(frozenset(present), readable, lost, Changes(tuple(changed), removed, unreadable), tuple(touched))
+    readable = sum(_known(sha256) for path, (_, sha256) in seen.items() if not is_sidecar(path))
+    lost += sum(_known(seen[path][1]) for path in removed if not is_sidecar(path))
+    return Scan(
+        frozenset(path for path in present if not is_sidecar(path)),
+        readable,
+        lost,
+        Changes(tuple(changed), removed, unreadable),
+        tuple(touched),
+    )
 
 
 def _known(sha256: str) -> bool:

@@ -118,12 +118,12 @@ class Searcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PageHit:
-    """A page and its score. start: where in its text the passage begins that has this score; -1 for the whole page."""
+    """A page and its score. start: where in its text the passage begins that has this score."""
 
     document: str
     page: int
     score: float
-    start: int = -1
+    start: int
 
 
 @runtime_checkable
@@ -137,11 +137,6 @@ class PageSearcher(Searcher, Protocol):
 
     def lexical_pages(self, text: str, k: int, where: Where = Where()) -> Sequence[PageHit]:
         """The `k` pages with the best passages, each with the score `lexical` gives its best one."""
-        ...
-
-    def whole_pages(self, text: str, k: int, where: Where = Where()) -> Sequence[PageHit]:
-        """The `k` best pages by BM25 over all that stands on the page, headers included; collection statistics are
-        those of the visible pages."""
         ...
 
     def spread(self, term: str | None = None) -> Mapping[str, int]:

@@ -36,6 +36,8 @@ class Call:
 
     `deadline` is in seconds of `clock.monotonic()`. `key` is the idempotency key: the same request run again has the
     same key. `effects` names where side effects go ("live", "exam", "shadow"), so an exam or a retry disturbs nothing.
+    `groups` are those of the caller, as whoever admitted them says, and never as they say themselves; nobody's is what
+    everybody may see, and None (the project's own exam) sees everything.
     """
 
     clock: Clock
@@ -43,6 +45,7 @@ class Call:
     deadline: float | None = None
     cancelled: Callable[[], bool] = lambda: False
     effects: str = "live"
+    groups: frozenset[str] | None = frozenset()
 
     def check(self) -> None:
         """Polled between stages and tokens. Raises Cancelled, DeadlineExceeded."""
@@ -121,6 +124,8 @@ class Case:
     cluster: str = ""
     bound_to: Mapping[str, str] = field(default_factory=dict)
     origin: str = "human"
+    groups: frozenset[str] | None = None
+    """The groups it is asked with; None: it sees everything."""
 
 
 @dataclass(frozen=True)
@@ -260,8 +265,8 @@ class Workload(Protocol):
 class CanSearch(Protocol):
     """Capability of a predictor: what retrieval alone finds."""
 
-    def search(self, query: str, k: int) -> Sequence[Mapping[str, Any]]:
-        """[{document, page, score, text}], best first."""
+    def search(self, query: str, k: int, groups: frozenset[str] | None = frozenset()) -> Sequence[Mapping[str, Any]]:
+        """[{document, page, score, text}], best first, of what callers of `groups` may see (see Call)."""
         ...
 
 
@@ -269,8 +274,9 @@ class CanSearch(Protocol):
 class CanPicture(Protocol):
     """Capability of a predictor: a PNG of a page, with what is quoted marked."""
 
-    def page_picture(self, document: str, page: int, quote: str) -> bytes:
-        """Raises NotFound for a page outside the release's snapshot."""
+    def page_picture(self, document: str, page: int, quote: str, groups: frozenset[str] | None = frozenset()) -> bytes:
+        """Raises NotFound for a page outside the release's snapshot, and, in the same words, for one that callers of
+        `groups` may not see."""
         ...
 
 
@@ -279,5 +285,6 @@ class HasCorpus(Protocol):
     """Capability of a workload: what became of each document."""
 
     def corpus_status(self, ctx: Context) -> Sequence[Mapping[str, Any]]:
-        """[{document, state, pages, chunks, words, reason}], by document."""
+        """[{document, state, pages, chunks, words, reason, groups}], by document; `groups` (who may see it, null for
+        everybody) where the workload has them."""
         ...

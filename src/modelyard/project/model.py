@@ -4,11 +4,11 @@ name: handbook               the endpoint, the registered model and the OpenAI `
 workload: chatbot
 documents: documents         the folder of the user's data
 exam: evaluation.jsonl
-chatbot: {embedder, index, chat, retrieval, answer, history_turns, glossary, limits}
+chatbot: {embedder, index, chat, retrieval, answer, history_turns, glossary, access, limits}
 gate: {floors, margins, min_cases, max_unscored, min_human, confidence, admit_unproven}
 ingest: {max_file, max_removals}
 settings: {...}              of a workload of your own (`workload: module:Class`)
-serve: {host, port, token}
+serve: {host, port, token, groups, timeout}
 mlflow: {tracking_uri}
 targets: {test: {...}, staging: {...}, prod: {...}}      the same keys again, overriding
 """
@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator
 
+from modelyard.project.access import PUBLIC, read_folder, read_groups, rules_of
 from modelyard.project.secrets import Secret, masked
 from modelyard.units import parse_duration, parse_size
 
@@ -35,6 +36,15 @@ def _secret(value: Any) -> Any:
     return Secret(value) if isinstance(value, str) else value
 
 
+def _groups(value: Any) -> Any:
+    found = read_groups(value)
+    return PUBLIC if found is None else list(found)
+
+
+def _rules(value: Any) -> Any:
+    return {"rules": value} if isinstance(value, list) else value
+
+
 def _size(value: Any) -> Any:
     return parse_size(value) if isinstance(value, str) else value
 
@@ -47,6 +57,7 @@ Uri = Annotated[str, PlainSerializer(masked)]
 SecretField = Annotated[Secret, BeforeValidator(_secret), PlainSerializer(str)]
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
+GroupsField = Annotated[list[str] | str, BeforeValidator(_groups)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -79,6 +90,9 @@ class Chat(Section):
 class Retrieval(Section):
     candidates: int = Field(200, ge=1, le=10_000, description="pages each arm of the search proposes")
     passages: int = Field(10, ge=1, le=100, description="pages the answer is looked for on")
+    exact_up_to: int = Field(
+        250_000, ge=0, description="passages up to which every vector is compared; beyond, those nearest by their signs"
+    )
 
 
 class Answer(Section):
@@ -96,6 +110,32 @@ class Limits(Section):
     pages: int = Field(5_000, gt=0)
 
 
+class AccessRule(Section):
+    """Who may see the documents below a folder, or the one document of that path."""
+
+    folder: str
+    groups: GroupsField
+
+    @field_validator("folder")
+    @classmethod
+    def _folder(cls, value: str) -> str:
+        read_folder(value)
+        return value
+
+
+class Access(Section):
+    """Who may see which document, where no file beside the documents says otherwise. See docs/access.md."""
+
+    default: GroupsField = Field(PUBLIC, description="of documents that nothing else is said of: public, or groups")
+    rules: list[AccessRule] = Field([], description="the rule of the longest folder decides")
+
+    @field_validator("rules")
+    @classmethod
+    def _once(cls, value: list[AccessRule]) -> list[AccessRule]:
+        rules_of({"rules": [rule.model_dump() for rule in value]})
+        return value
+
+
 class Chatbot(Section):
     embedder: str = "minilm"
     index: str = "segments"
@@ -104,6 +144,7 @@ class Chatbot(Section):
     answer: Answer = Answer()
     history_turns: int = Field(6, ge=0, le=50)
     glossary: dict[str, list[str]] = Field({}, description="terms of the users' field: word -> words that stand for it")
+    access: Annotated[Access, BeforeValidator(_rules)] = Access()
     limits: Limits = Limits()
 
 
@@ -130,7 +171,13 @@ class Serve(Section):
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
     token: SecretField | None = None
+    groups: list[str] = Field([], description="those of who has the token: they may see what is for one of them")
     timeout: Seconds = 60.0
+
+    @field_validator("groups")
+    @classmethod
+    def _named(cls, value: list[str]) -> list[str]:
+        return list(read_groups(value) or ())
 
 
 class Mlflow(Section):

@@ -53,19 +53,19 @@ class _Guarded:
 
 
 class _Searching(_Guarded):
-    def search(self, query: str, k: int) -> Sequence[Mapping[str, Any]]:
+    def search(self, query: str, k: int, groups: frozenset[str] | None = frozenset()) -> Sequence[Mapping[str, Any]]:
         request = {"query": query, "k": k}
         self._admit(request)
-        found: Sequence[Mapping[str, Any]] = self._predictor.search(query, k)
+        found: Sequence[Mapping[str, Any]] = self._predictor.search(query, k, groups)
         text = "\n".join(str(one.get("text", "")) for one in found)
         self._release(request, Response(text, {"results": list(found)}))
         return found
 
 
 class _Picturing(_Guarded):
-    def page_picture(self, document: str, page: int, quote: str) -> bytes:
+    def page_picture(self, document: str, page: int, quote: str, groups: frozenset[str] | None = frozenset()) -> bytes:
         self._admit({"document": document, "page": page, "quote": quote})
-        picture: bytes = self._predictor.page_picture(document, page, quote)
+        picture: bytes = self._predictor.page_picture(document, page, quote, groups)
         return picture
 
 

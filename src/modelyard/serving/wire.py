@@ -3,6 +3,7 @@
 To the worker:    {"id", "do": "predict", "request", "key", "timeout" in seconds, "stream"}
                   {"id", "do": "search", "query", "k"}   {"id", "do": "picture", "document", "page", "quote"}
                   {"id", "do": "ping"}                   {"id", "do": "cancel"} ends the request of that id
+                  The first three may have "groups": those of the caller, as the gateway admitted them.
 From the worker:  {"id", "delta"} any number of times, then one of
                   {"id", "response": {"text", "output", "usage"}}   {"id", "result"}   {"id", "error": {...}}
 Many requests share a connection; the frames of different ids come in any order. Both ends are of one version.

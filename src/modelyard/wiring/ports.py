@@ -106,7 +106,11 @@ def _embedder(settings: Mapping[str, Any], folder: Path | None) -> Embedder:
 
 
 def _searcher(settings: Mapping[str, Any], folder: Path) -> Searcher:
-    searcher: Searcher = adapter("searcher", str(settings.get("index", "segments")))(folder)
+    kind = str(settings.get("index", "segments"))
+    limit = (settings.get("retrieval") or {}).get("exact_up_to")
+    # How far a search is exact is a matter of our own index; other stores have their own way.
+    options = {"exact_up_to": limit} if kind == "segments" and limit is not None else {}
+    searcher: Searcher = adapter("searcher", kind)(folder, **options)
     return searcher
 
 

@@ -15,7 +15,7 @@ from modelyard import ids
 from modelyard.adapters.index_segments import disk, plan, segment, snapshot
 from modelyard.adapters.index_segments.plan import Cover
 from modelyard.adapters.index_segments.postings import plain
-from modelyard.adapters.index_segments.search import CAPABILITIES, EXPORTED, SegmentSearcher, open_snapshot
+from modelyard.adapters.index_segments.search import CAPABILITIES, EXACT_UP_TO, EXPORTED, SegmentSearcher, open_snapshot
 from modelyard.adapters.index_segments.segment import Part, Segment
 from modelyard.adapters.index_segments.snapshot import Snapshot
 from modelyard.calc.text import ANALYSER
@@ -31,9 +31,10 @@ class SegmentIndex:
 
     capabilities = CAPABILITIES
 
-    def __init__(self, root: Path) -> None:
-        """`root` is made on the first write."""
+    def __init__(self, root: Path, *, exact_up_to: int = EXACT_UP_TO) -> None:
+        """`root` is made on the first write. `exact_up_to`: see `SegmentSearcher.dense`."""
         self._root = root
+        self._exact_up_to = exact_up_to
 
     def write(
         self, snapshot: str, visible: Sequence[str], fetch: Fetch, *, progress: Progress | None = None
@@ -76,7 +77,7 @@ class SegmentIndex:
         """See the port. Sizes of files are always checked; `verify` reads all of them and checks their digests."""
         folder = self._folder(snapshot)
         try:
-            return open_snapshot(folder, self._root / "segments", verify=verify)
+            return open_snapshot(folder, self._root / "segments", verify=verify, exact_up_to=self._exact_up_to)
         except FileNotFoundError as error:
             raise self._unknown(snapshot) from error
         except Damaged:

@@ -28,7 +28,8 @@ _FORMER = re.compile(
     re.I,
 )
 _TYPE = re.compile(
-    r"\b(?:[a-z]+ )?[a-z]+ (?:report|release|statement|letter|policy|handbook|manual|guide|agreement|contract|minutes)\b"
+    r"\b(?:[a-z]+ )?[a-z]+ "
+    r"(?:report|release|statement|letter|policy|handbook|manual|guide|agreement|contract|minutes)\b"
     r"|\b\d{1,3}-?[a-z]{1,2}\b"
 )
 _COVER = 1500
@@ -65,8 +66,8 @@ class Entry:
 class Meant:
     """How well each document fits what the question says of documents, each part in 0..1 and 1 for the best.
 
-    name, time, kind: the parts. newer: for what a newer version replaces, that version. timed: whether a time is named. groups: documents of the
-    question's several names or times, where it compares.
+    name, time, kind: the parts. newer: for what a newer version replaces, that version. timed: whether a time is
+    named. groups: documents of the question's several names or times, where it compares.
     """
 
     name: Mapping[str, float]
@@ -179,7 +180,7 @@ class Catalogue:
         # The nearest there is, among the documents that are meant by name.
         most = max((s for d, s in scores.items() if name[d] >= 0.5), default=0.0)
         scores = {d: min(1.0, s / most) if most else 1.0 for d, s in scores.items()}
-        groups = []
+        groups: list[frozenset[str]] = []
         for year in sorted(asked.years, reverse=True) if len(asked.years) > 1 else ():
             one = replace(asked, years=frozenset({year}))
             of_year = {
@@ -222,9 +223,11 @@ class Catalogue:
         """A name in most documents and seldom in any: the company's own, which tells nothing apart."""
         if "lexical" not in self._searcher.capabilities:
             return False
-        documents = {h.passage.document for h in self._searcher.lexical(term, 400)}
-        often = self._searcher.document_frequency(term) > 1.8 * len(documents)
-        return len(self.entries) > 2 and len(documents) >= 0.5 * len(self.entries) and not often
+        held, most = self._searcher.document_frequency(term), 400
+        if len(self.entries) <= 2 or min(held, most) < 0.5 * len(self.entries) or held > 1.8 * most:
+            return False  # whatever a search would find, which is far dearer than counting
+        documents = {h.passage.document for h in self._searcher.lexical(term, most)}
+        return len(documents) >= 0.5 * len(self.entries) and held <= 1.8 * len(documents)
 
 
 def _entry(searcher: Searcher, document: str, passages: int) -> Entry:

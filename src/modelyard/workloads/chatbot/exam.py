@@ -1,4 +1,7 @@
-"""Exam rows to cases: `{id, question, history, answers, evidence: [{document, page}], unanswerable, tags}`."""
+"""Exam rows to cases: `{id, question, history, answers, evidence: [{document, page}], unanswerable, tags, groups}`.
+
+A case that names `groups` is asked as a caller of these would ask; one that does not is asked of all documents.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from modelyard.ports.tables import Tables
 from modelyard.ports.workload import MISSING, Case, Exam
 from modelyard.workloads.chatbot import corpus
 
-KEYS = ("id", "question", "history", "answers", "evidence", "unanswerable", "tags")
+KEYS = ("id", "question", "history", "answers", "evidence", "unanswerable", "tags", "groups")
 
 
 def cases(tables: Tables, exam: Exam) -> Iterator[Case]:
@@ -47,6 +50,7 @@ def _case(row: Mapping[str, Any], origin: str, digests: Mapping[str, str]) -> Ca
         cluster=pages[0] if pages else row["id"],
         bound_to={page: digests.get(page, MISSING) for page in pages},
         origin=origin,
+        groups=frozenset(row["groups"]) if "groups" in row else None,
     )
 
 
@@ -74,7 +78,7 @@ def check_row(row: Mapping[str, Any], line: int) -> None:
             raise UserError(f"exam, line {line}: {key} must be a text that is not empty")
     if not isinstance(row.get("unanswerable", False), bool):
         raise UserError(f"exam, line {line}: unanswerable must be true or false")
-    for key in ("answers", "tags"):
+    for key in ("answers", "tags", "groups"):
         if not all(isinstance(item, str) and item.strip() for item in _list(row, key, line)):
             raise UserError(f"exam, line {line}: {key} must be a list of texts, none of them empty")
     _check_evidence(_list(row, "evidence", line), line)

@@ -1,7 +1,7 @@
-"""Finding the pages that may answer: several kinds of evidence for a page, added up, and the documents a question means.
+"""Finding the pages that may answer: kinds of evidence for a page, added up, and the documents a question means.
 
-Each arm proposes passages or pages; what they propose is judged by page: nearest passage by meaning, best passage and
-whole page by words, headings and row labels that the question says, and how well the document is the one that is
+Each arm proposes passages or pages; what they propose is judged by page: nearest passage by meaning, best passage by
+words, headings and row labels that the question says, and how well the document is the one that is
 meant. Every part is kept, so that a result explains itself.
 """
 
@@ -33,12 +33,11 @@ _STRAY = 10
 
 @dataclass(frozen=True)
 class Weights:
-    """What each kind of evidence counts. 0 leaves it out. See docs/retrieval.md for what each was measured to be worth."""
+    """What each kind of evidence counts; 0 leaves it out. docs/retrieval.md says what each was measured to be worth."""
 
     dense: float = 1.0
     lexical: float = 0.5
     expansion: float = 0.3
-    page: float = 0.2
     heading: float = 0.35
     row: float = 0.35
     document: float = 0.2
@@ -77,7 +76,7 @@ class _Seen:
             score = hit.score * scale
             parts = self.parts.setdefault(place, {})
             parts[arm] = max(parts.get(arm, score), score)
-            if hit.start >= 0 and score > self.starts.get(place, (-1.0, 0))[0]:
+            if score > self.starts.get(place, (-1.0, 0))[0]:
                 self.starts[place] = (score, hit.start)
         # What an arm has not proposed lies below the last that it did. The first search is the deep one.
         self.floors.setdefault(arm, hits[-1].score * scale if hits else 0.0)
@@ -170,7 +169,9 @@ def _propose(
     seen: _Seen,
 ) -> None:
     whole = searcher if isinstance(searcher, PageSearcher) else None
-    seen.add("dense", whole.dense_pages(vector, depth, where) if whole else _by_page(searcher.dense(vector, depth, where)))
+    seen.add(
+        "dense", whole.dense_pages(vector, depth, where) if whole else _by_page(searcher.dense(vector, depth, where))
+    )
     if expanded is not None and weights.expansion and whole:
         seen.add("expansion", whole.dense_pages(expanded, depth, where))
     if "lexical" not in searcher.capabilities:
@@ -182,9 +183,6 @@ def _propose(
         scale = 1 / (_BEST * sum(catalogue.idf(t) for t in (*own, *more)) or 1.0)
         hits = whole.lexical_pages(text, depth, where) if whole else _by_page(searcher.lexical(text, depth, where))
         seen.add("lexical", hits, scale)
-    if weights.page and whole:
-        asked = _subject(question, expansions, catalogue.idf)
-        seen.add("page", whole.whole_pages(" ".join(asked), depth, where), 1 / (_BEST * sum(asked.values()) or 1.0))
 
 
 def _by_page(hits: Sequence[Hit]) -> list[PageHit]:

@@ -12,8 +12,10 @@ from typing import Any
 from modelyard.errors import Damaged, UserError
 from modelyard.ids import canonical, digest
 from modelyard.ports.embedder import Embedder
+from modelyard.ports.index import Searcher
 from modelyard.ports.records import Changes, Snapshot
 from modelyard.ports.workload import Case, Context, Exam, Metric, Predictor, Response, Row
+from modelyard.project import access
 from modelyard.workloads.base import BaseWorkload, freeze
 from modelyard.workloads.chatbot import corpus
 from modelyard.workloads.chatbot.chain import Chatbot
@@ -51,6 +53,9 @@ class ChatbotWorkload(BaseWorkload):
     }
     min_cases: Mapping[str, int] = {"answerable": 30, "unanswerable": 10}
 
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
     def prepared(self, ctx: Context) -> str:
         """Parser, chunker and embedder."""
         return f"{prepare_version}+embed-{ctx.ports.embedder().digest}"
@@ -66,14 +71,26 @@ class ChatbotWorkload(BaseWorkload):
         ingest(ctx, changes)
 
     def snapshot(self, ctx: Context) -> Snapshot:
-        """The documents that are ready."""
+        """The documents that are ready, and who may see them. Raises UserError for a file that should say so and
+        cannot be understood."""
         rows = corpus.current(ctx.ports.tables).values()
         entries = sorted((row.document, row.sha256) for row in rows if row.state == corpus.READY)
-        return Snapshot(tuple(entries), prepare_version)
+        found = _access(ctx, ctx.sources, [row.document for row in rows])
+        for idle in found.idle:
+            if idle.where not in self._told:
+                self._told.add(idle.where)
+                ctx.progress.say(f"{idle.where} says who may see {idle.path or 'everything'!r}: no document is there")
+        ready = {name for name, _ in entries}
+        shown = sorted((name, groups) for name, groups in found.access.items() if name in ready)
+        return Snapshot(tuple(entries), prepare_version, tuple(shown))
 
     def corpus_status(self, ctx: Context) -> Sequence[Mapping[str, Any]]:
-        """[{document, state, pages, chunks, words, reason, title}], by document."""
-        return corpus.status(ctx.ports.tables)
+        """[{document, state, pages, chunks, words, reason, title, groups}], by document; `groups` is null where
+        everybody may see it."""
+        rows = corpus.status(ctx.ports.tables)
+        there = ctx.sources if ctx.sources is not None and ctx.sources.is_dir() else None
+        found = _access(ctx, there, [row["document"] for row in rows]).access
+        return [{**row, "groups": list(found[row["document"]]) if row["document"] in found else None} for row in rows]
 
     def build(self, ctx: Context, snapshot: Snapshot, out_dir: Path) -> None:
         """Raises UserError where no document is ready, Damaged where the tables do not hold the snapshot."""
@@ -100,19 +117,28 @@ class ChatbotWorkload(BaseWorkload):
         chat = ctx.settings.get("chat")
         if chat is not None:
             (out_dir / PROMPT).write_bytes(str(chat.get("prompt") or DEFAULT_PROMPT).encode())
-        entries = [list(entry) for entry in sorted(snapshot.entries)]
-        (out_dir / SNAPSHOT).write_bytes(canonical({"prepared": snapshot.prepared, "entries": entries}))
+        body: dict[str, Any] = {
+            "prepared": snapshot.prepared,
+            "entries": [list(entry) for entry in sorted(snapshot.entries)],
+        }
+        if snapshot.access:
+            body["access"] = [[name, list(groups)] for name, groups in sorted(snapshot.access)]
+        (out_dir / SNAPSHOT).write_bytes(canonical(body))
 
     def load(self, ctx: Context, artifact_dir: Path) -> Predictor:
         """Raises Damaged where a member cannot be read, UserError where the chat model is nowhere to be found."""
-        entries = _entries(artifact_dir / SNAPSHOT)
+        entries, closed = _entries(artifact_dir / SNAPSHOT)
         folder, prompt = artifact_dir / EMBEDDER, artifact_dir / PROMPT
         embedder = ctx.ports.embedder(folder if folder.is_dir() else None)
         chat = ctx.ports.chat() if ctx.settings.get("chat") is not None else None
         words = prompt.read_text(encoding="utf-8") if prompt.is_file() else DEFAULT_PROMPT
         searcher = ctx.ports.searcher(artifact_dir / INDEX)
-        chain = Chatbot(searcher, embedder, chat, chain_settings(ctx.settings), words)
-        return ChatbotRelease(chain, searcher, entries, ctx.ports.source)
+        settings = chain_settings(ctx.settings)
+
+        def chain(searcher: Searcher) -> Chatbot:
+            return Chatbot(searcher, embedder, chat, settings, words)
+
+        return ChatbotRelease(chain, searcher, entries, closed, ctx.ports.source)
 
     def cases(self, ctx: Context, exam: Exam) -> Iterator[Case]:
         return cases(ctx.ports.tables, exam)
@@ -132,9 +158,9 @@ class ChatbotWorkload(BaseWorkload):
 
 
 def index_name(snapshot: Snapshot, embedder: Embedder) -> str:
-    """What the index calls a snapshot: its root and the embedder, since the same documents embedded otherwise are
-    another thing to search."""
-    return digest({"snapshot": snapshot.root, "embedder": embedder.digest})
+    """What the index calls a snapshot: its content and the embedder, since the same documents embedded otherwise are
+    another thing to search, and whoever may see them the same."""
+    return digest({"snapshot": snapshot.content, "embedder": embedder.digest})
 
 
 def chain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,10 +187,18 @@ def _nothing_to_build(ctx: Context) -> str:
     return f"there are no documents yet: put files ({kinds}) into {where} and run again"
 
 
-def _entries(path: Path) -> dict[str, str]:
+def _access(ctx: Context, folder: Path | None, documents: Sequence[str]) -> access.Resolved:
+    """Who may see which of `documents`, by the rules in the settings and the files in `folder`, which must be there."""
+    default, rules = access.rules_of(ctx.settings.get("access") or {})
+    return access.resolve(documents, default, rules, access.beside(folder) if folder is not None else [])
+
+
+def _entries(path: Path) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    """The documents of a release with their digests, and which groups may see those that not everybody may."""
     try:
         found = json.loads(path.read_bytes())
-        return {str(name): str(sha256) for name, sha256 in found["entries"]}
+        closed = {str(name): tuple(map(str, groups)) for name, groups in found.get("access", ())}
+        return {str(name): str(sha256) for name, sha256 in found["entries"]}, closed
     except (OSError, ValueError, KeyError, TypeError):
         raise Damaged(f"{path.name} of the release is missing or altered") from None
 

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from typing import Any, Literal
 
 from modelyard.workloads.chatbot.limits import Limits, Unreadable
-from modelyard.workloads.chatbot.reading.sheet_pages import Pages, clean, head_rows, line_of
+from modelyard.workloads.chatbot.reading.sheet_pages import Pages, clean, head_of, line_of
 from modelyard.workloads.chatbot.reading.text import Section, decode
 
 # The order in which they are believed where they fit alike: a comma stands in numbers and sentences too.
@@ -100,21 +100,15 @@ def _reader(text: str, delimiter: str, quoted: bool) -> Any:
 def _pages(rows: Iterator[Numbered], limits: Limits, progress: Progress) -> list[Section]:
     first = list(islice(rows, SAMPLE_ROWS))
     width = _width([cells for _, cells in first])
-    head = head_rows([cells for _, cells in first[:SEEN]])
+    lead, end = head_of([cells for _, cells in first[:SEEN]])
     pages = Pages("", limits)
-    pages.table([_line(cells, width, head=True) for _, cells in first[:head]])
-    for at, (number, cells) in enumerate(chain(first[head:], rows)):
+    words = [next(filter(None, cells)) for _, cells in first[:lead]]
+    pages.table(words, [line_of(cells, width, head=True) for _, cells in first[lead:end]])
+    for at, (number, cells) in enumerate(chain(first[end:], rows)):
         if at % SIGN_EVERY == 0:
             progress(0)
-        pages.row(number, _line(cells, width))
+        pages.row(number, line_of(cells, width))
     return pages.sections()
-
-
-def _line(cells: Sequence[str], width: int, head: bool = False) -> str:
-    # Words over the table stand alone; a row that has only its label is a row all the same.
-    if head and sum(map(bool, cells)) == 1:
-        return next(filter(None, cells))
-    return line_of(cells, width, head)
 
 
 def _width(rows: Sequence[Sequence[str]]) -> int:

@@ -20,7 +20,7 @@ PAGE_CHARACTERS = 24_000
 BETWEEN_TABLES = ("", "", "")
 EMPTY = "–"
 LONGEST_LABEL = 80
-HEAD_LINES = 4
+HEAD_LINES = 3
 DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[ T]\d{1,2}:\d\d.*)?|\d{1,2}:\d\d(?::\d\d)?")
 
 
@@ -38,14 +38,21 @@ class Pages:
         self._size = self._total = self._count = 0
         self._first = self._last = 0
 
-    def table(self, head: Sequence[str], apart: bool = True) -> None:
-        """A table begins. head: the lines that each page of it repeats. apart: it is not the one before, going on."""
+    def table(self, lead: Sequence[str], head: Sequence[str]) -> None:
+        """A table begins. lead: the words above it. head: the labels of its columns, which each page of it repeats."""
         if self._count >= PAGE_ROWS:
             self._flush()
         if self._lines:
-            self._lines += BETWEEN_TABLES if apart else ("",)
-        self._lines += head
-        self._head = head
+            self._lines += BETWEEN_TABLES
+        self._lines += [*lead, *head]
+        self._size += sum(map(len, lead))
+        caption = lead[-1:] if lead and len(lead[-1]) <= LONGEST_LABEL else ()
+        self._head = (*caption, *head)
+
+    def gap(self) -> None:
+        """An empty row within the table."""
+        if self._count:
+            self._lines.append("")
 
     def row(self, number: int, line: str) -> None:
         """The next row. number: as the sheet counts its rows, from 1."""
@@ -104,30 +111,30 @@ def line_of(cells: Sequence[str], width: int, head: bool = False) -> str:
     return "\t".join(padded)
 
 
-def head_rows(rows: Sequence[Sequence[str]]) -> int:
-    """How many rows at the top are words over the table and the labels of its columns; 0 where the first row is
-    already data. rows: the first of the table; some twenty will do."""
+def head_of(rows: Sequence[Sequence[str]]) -> tuple[int, int]:
+    """(how many rows at the top are words over the table, up to which row the labels of its columns go); where the
+    first row is already data, both are 0. rows: the first of the table; some twenty will do."""
     width = max((sum(map(bool, row)) for row in rows), default=0)
     if width < 2:
-        return 0
+        return 0, 0
     at = 0
-    while at < min(len(rows) - 1, HEAD_LINES) and sum(map(bool, rows[at])) == 1:
+    while at < len(rows) - 1 and sum(map(bool, rows[at])) == 1:
         at += 1
     if not _labels(rows[at]) or at + 1 >= len(rows):
-        return at
+        return at, at
     below = rows[at + 1 :]
-    typed = any(_is_value(cell) for row in below for cell in row)
+    typed = any(is_value(cell) for row in below for cell in row)
     if not typed and not _distinct(rows[at], below, width):
-        return at
+        return at, at
     end = at + 1
     # Labels that span columns stand over others.
-    while end < min(len(rows) - 1, at + HEAD_LINES - 1) and _spans(rows[end - 1]) and typed and _labels(rows[end]):
+    while end < min(len(rows) - 1, at + HEAD_LINES) and _spans(rows[end - 1]) and typed and _labels(rows[end]):
         end += 1
-    return end
+    return at, end
 
 
 def _labels(row: Sequence[str]) -> bool:
-    return sum(map(bool, row)) >= 2 and not any(_is_value(cell) or len(cell) > LONGEST_LABEL for cell in row)
+    return sum(map(bool, row)) >= 2 and not any(is_value(cell) or len(cell) > LONGEST_LABEL for cell in row)
 
 
 def _spans(row: Sequence[str]) -> bool:
@@ -143,7 +150,7 @@ def _distinct(head: Sequence[str], below: Iterable[Sequence[str]], width: int) -
     return not any(a and a == b for row in below for a, b in zip(head, row, strict=False))
 
 
-def _is_value(cell: str) -> bool:
+def is_value(cell: str) -> bool:
     if YEAR.fullmatch(cell):
         return False
     return bool(cell) and (DATE.fullmatch(cell) is not None or is_number(cell.split()[0]))
