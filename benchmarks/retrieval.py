@@ -3,11 +3,12 @@
     python benchmarks/retrieval.py QUESTIONS.jsonl --documents FOLDER [--glossary benchmarks/glossaries/finance.yml]
                                    [--keep FOLDER] [--only NAME] [--misses]
 
-A line of QUESTIONS holds {"question", "document", "evidence": [{"document", "page"}]}. All documents lie in one store, and
-a hit is an evidence page of the right document; one page is one entry of the list. Intervals are of 95 %, by bootstrap
-over companies (the words of a file's name before its year), as questions on one company stand or fall together.
-`fitted` learns the weights on the other companies and is measured on the one left out. `ms_cpu` is CPU a question
-with embedding, on a second pass; `ms_cpu_cold` on the first. `--keep` keeps the indexes: a later run takes seconds.
+A line of QUESTIONS holds {"question", "document", "evidence": [{"document", "page"}]}. All documents lie in one store,
+and a hit is an evidence page of the right document; one page is one entry of the list. Intervals are of 95 %, by
+bootstrap over companies (the words of a file's name before its year), as questions on one company stand or fall
+together. `fitted` learns the weights on the other companies and is measured on the one left out. `ms_cpu` is CPU a
+question with embedding, on a second pass; `ms_cpu_cold` on the first. `--keep` keeps the indexes: a later run takes
+seconds.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ Scored = tuple[NDArray[np.int64] | None, NDArray[np.float64]]
 
 
 class Leaves:
-    """Pages of the visible rows of each segment. A page lies in one segment, as a version of a document does."""
+    """Pages of the visible rows of each segment."""
 
     def __init__(self, shelves: Sequence[tuple[Segment, NDArray[np.int64]]]) -> None:
         self._segments = [segment for segment, _ in shelves]
@@ -46,4 +46,9 @@ class Leaves:
                 name = segment.documents[int(segment.document_of[row])]
                 start = segment.rows.column("start")[row].as_py()
                 hits.append(PageHit(name, int(segment.pages[row]), float(highest[at]), start))
-        return sorted(hits, key=lambda hit: (-hit.score, hit.document, hit.page))[: max(k, 0)]
+        hits.sort(key=lambda hit: (-hit.score, hit.document, hit.page, hit.start))
+        # A page lies in one segment, as a version of a document does; where it does not, it is still one page.
+        best: dict[tuple[str, int], PageHit] = {}
+        for hit in hits:
+            best.setdefault((hit.document, hit.page), hit)
+        return list(best.values())[: max(k, 0)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -66,7 +66,7 @@ class Entry:
 class Meant:
     """How well each document fits what the question says of documents, each part in 0..1 and 1 for the best.
 
-    name, time, kind: the parts. newer: for what a newer version replaces, that version. timed: whether a time is
+    name, time, kind: the parts. newer: for what a newer version replaces, that version. timed: whether a year is
     named. groups: documents of the question's several names or times, where it compares.
     """
 
@@ -90,6 +90,14 @@ class Catalogue:
         self._pages = searcher if isinstance(searcher, PageSearcher) else None
         sizes = self._pages.spread() if self._pages else {}
         self.entries = {name: _entry(searcher, name, sizes.get(name, 1)) for name in searcher.documents()}
+        self._families = _families(self.entries.values())
+        self._newest = {
+            e.document: newest.document
+            for family in self._families
+            for newest in [max(family, key=_age)]
+            for e in family
+            if e.year < newest.year
+        }
         self.sheets = Sheets(searcher)
         self.idf = lru_cache(maxsize=1 << 15)(self._idf)
         self.rarity = lru_cache(maxsize=1 << 15)(self._rarity)
@@ -101,7 +109,7 @@ class Catalogue:
         name, groups = self._by_name(question)
         time, apart = self._by_time(question, name)
         newer = self.superseded(question)
-        timed = bool(question.years or _FORMER.search(question.text))
+        timed = bool(period_in(question.text).years)
         return Meant(name, time, self._by_kind(question), newer, timed, groups or apart)
 
     def outdated(self, question: Question) -> frozenset[str]:
@@ -111,16 +119,10 @@ class Catalogue:
     def superseded(self, question: Question) -> dict[str, str]:
         """{document: the version that is meant instead}: the newest of its title, unless the question names the year
         of another or asks for what was before."""
-        families: dict[str, list[Entry]] = {}
-        for entry in self.entries.values():
-            if entry.family and entry.year:
-                families.setdefault(entry.family, []).append(entry)
         out: dict[str, str] = {}
         former = _FORMER.search(question.text) is not None
-        for family in families.values():
-            if len(family) < 2:
-                continue
-            chosen = (min if former else max)(family, key=lambda e: (e.year, e.document))
+        for family in self._families:
+            chosen = (min if former else max)(family, key=_age)
             named = {e.year for e in family if str(e.year) in question.years}
             for e in family:
                 if (e.year != chosen.year and e.year not in named) or (named and e.year not in named):
@@ -203,10 +205,7 @@ class Catalogue:
 
     def newest(self, document: str) -> str | None:
         """The newest version of a document, None where it is the newest itself."""
-        own = self.entries[document]
-        family = [e for e in self.entries.values() if e.family == own.family and e.family]
-        newest = max(family, key=lambda e: (e.year, e.document), default=own)
-        return newest.document if own.year and newest.year > own.year else None
+        return self._newest.get(document)
 
     def _idf(self, term: str) -> float:
         if "lexical" not in self._searcher.capabilities:
@@ -228,6 +227,19 @@ class Catalogue:
             return False  # whatever a search would find, which is far dearer than counting
         documents = {h.passage.document for h in self._searcher.lexical(term, most)}
         return len(documents) >= 0.5 * len(self.entries) and held <= 1.8 * len(documents)
+
+
+def _families(entries: Iterable[Entry]) -> list[list[Entry]]:
+    """The versions of what there are several of."""
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.family and entry.year:
+            found.setdefault(entry.family, []).append(entry)
+    return [family for family in found.values() if len(family) > 1]
+
+
+def _age(entry: Entry) -> tuple[int, str]:
+    return (entry.year, entry.document)
 
 
 def _entry(searcher: Searcher, document: str, passages: int) -> Entry:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from modelyard.workloads.chatbot.reading.naming import MONTH, ORDINALS
 
-_YEAR = re.compile(r"(?<!\d)((?:19|20)\d\d)(?=q[1-4](?!\d)|(?![\d]|[.,]\d))", re.I)
+_YEAR = re.compile(r"(?<!\d)((?:19|20)\d\d)(?=q[1-4](?!\d)|(?![a-z\d]|[.,]\d))", re.I)
 _SHORT = re.compile(r"\b(?:fy|cy)\s?['\u2019]?(\d\d)\b|\b[1-4]q(\d\d)\b|\bq[1-4]['\u2019]?(\d\d)\b", re.I)
 _SPAN = re.compile(r"((?:19|20)\d\d)\s*(?:-|\u2013|to|through|until)\s*(?:fy|cy|fiscal year)?\s*((?:19|20)\d\d)", re.I)
 _QUARTER = re.compile(

@@ -149,7 +149,7 @@ def _wheres(meant: Meant, depth: int, weights: Weights) -> Iterable[tuple[Where,
     """Where to search and how deep: in the documents that are meant, and a little everywhere, as names mislead."""
     fits = {d: meant.of(d) for d in meant.name}
     near = frozenset(d for d, fit in fits.items() if fit >= _NARROW)
-    if not weights.document or not near or len(near) == len(fits):
+    if not weights.document or not near or 2 * len(near) > len(fits):
         yield Where(), depth
         return
     yield Where(near), depth
@@ -235,8 +235,9 @@ def _from_each(scored: Sequence[Scored], groups: Sequence[frozenset[str]], most:
         at = next((i for i, (_, place, _) in enumerate(kept) if place[0] in group), None)
         room = 2 + number
         if at is not None and at > room:
-            total = min(kept[at][0], kept[room][0])
-            kept.insert(room, (total, *kept.pop(at)[1:]))
+            ahead = kept[room][0]
+            total, place, parts = kept.pop(at)
+            kept.insert(room, (ahead, place, parts | {"compared": ahead - total}))
     return kept[:most]
 
 
