@@ -146,10 +146,40 @@ def test_merging_leaves_few_segments_and_none_that_is_mostly_unseen(sizes: list[
     again = plan.merge(parts, added)
     rest = [part for i, part in enumerate(parts) if i not in again]
     assert len(again) == len(set(again))
-    assert len(rest) + (added > 0 or bool(again)) <= plan.MOST
+    small = [part for part in rest if part[0] < plan.BIG]
+    assert len(small) + (added > 0 or bool(again)) <= plan.MOST
+    assert all(parts[i][0] < plan.BIG or parts[i][1] * 2 < parts[i][0] for i in again)
     assert all(shown * 2 >= rows for rows, shown in rest)
     if len(parts) < plan.MOST:
         assert all(shown * 2 < rows for rows, shown in (parts[i] for i in again))
+
+
+def test_what_is_put_down_on_the_way_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "BIG", 100)
+    index, asked = SegmentIndex(tmp_path / "parts"), []
+
+    def cut_short(ids: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        asked.append(len(ids))
+        for i, batch in enumerate(fetching(40)(ids)):
+            if len(asked) == 1 and i == 8:
+                raise KeyboardInterrupt
+            yield batch
+
+    with pytest.raises(KeyboardInterrupt):
+        index.write("s", chunks(range(450)), cut_short)
+    assert index.snapshots() == []
+    assert index.write("s", chunks(range(450)), cut_short).visible == 450
+    assert asked == [450, 450 - 240]
+    whole = SegmentIndex(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(plan, "BIG", 10_000)
+        whole.write("s", chunks(range(450)), fetching())
+    assert answers(index.open("s")) == answers(whole.open("s"))
+    # Many that are small become few that are not, and never one of everything.
+    for n in range(450, 600, 10):
+        index.write(f"s{n}", chunks(range(n)), fetching())
+    sizes = [len(opened) for opened, _ in _shelves(index.open("s590"))]
+    assert len(sizes) <= plan.MOST + 6 and max(sizes) < 2 * plan.BIG + 40
 
 
 @pytest.mark.parametrize(("start", "step", "times"), [(200_000, 2_000, 300), (200_000, 100, 500), (0, 1, 5_000)])
@@ -228,6 +258,29 @@ def test_damage_is_told_and_names_the_file(tmp_path: Path, name: str, harm: str)
         if not (harm == "flipped" and name.endswith((".arrow", ".bin"))):
             with pytest.raises(Damaged, match=name):
                 index.open("s2")
+
+
+@pytest.mark.parametrize("name", ["snapshot.json", "segment.json", "rows.arrow", "vectors.bin", "postings.bin"])
+@pytest.mark.parametrize("harm", ["flipped", "cut", "missing"])
+@pytest.mark.parametrize("again", ["s2", "s3"])
+def test_a_write_mends_what_it_stands_on(tmp_path: Path, name: str, harm: str, again: str) -> None:
+    index = SegmentIndex(tmp_path / "store")
+    index.write("s2", chunks(range(50)), fetching())
+    before, told = {path: path.read_bytes() for path in files(tmp_path)}, answers(index.open("s2"))
+    path = next(path for path in before if path.name == name)
+    good = before[path]
+    path.unlink()
+    if harm != "missing":
+        middle = len(good) // 2
+        path.write_bytes(good[:-1] if harm == "cut" else good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :])
+    written = index.write(again, chunks(range(50)), fetching())
+    assert written.visible == 50
+    if name != "snapshot.json" or again == "s2":
+        assert (written.repaired > 0) == ((name, harm) != ("snapshot.json", "missing"))
+        assert {path: path.read_bytes() for path in files(tmp_path) if path in before} == before
+        assert answers(index.open("s2", verify=True)) == told
+    assert answers(index.open(again, verify=True)) == told
+    assert index.write(again, chunks(range(50)), fetching()).repaired == 0
 
 
 def test_collecting_removes_nothing_when_a_kept_snapshot_cannot_be_read(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ VENDORS = {
     },
     "calc": {"numpy", "pyarrow", "scipy"},
     "workloads": {"numpy", "pyarrow", "scipy"},
-    "workloads/chatbot": {"PIL", "pypdfium2", "pypdfium2_raw"},
+    "workloads/chatbot": {"PIL", "pypdfium2", "pypdfium2_raw", "selectolax"},
     "project": {"pydantic", "yaml"},
     "gateway": {"starlette", "uvicorn"},
     "cli": {"click", "rich"},

@@ -156,6 +156,16 @@ def test_a_snapshot_embedded_otherwise_is_another_one_to_search(yard: Yard) -> N
     assert before.exists()
 
 
+@pytest.mark.parametrize("other", [Renamed(), HashEmbedder(64)], ids=["model", "dimension"])
+def test_a_release_is_not_searched_by_another_embedder(yard: Yard, other: Embedder) -> None:
+    release = yard.build()
+    yard.load(release)
+    yard.ports.embed = other
+    with pytest.raises(UserError, match="made by another embedder than") as told:
+        yard.load(release)
+    assert "\n" not in str(told.value) and "run --from prepare" in str(told.value)
+
+
 def test_a_prompt_is_part_of_a_release_only_with_a_chat_model(yard: Yard) -> None:
     assert not (yard.build() / "prompt.txt").exists()
     chat = {"model": "small", "max_tokens": 200, "prompt": "Be brief."}

@@ -30,7 +30,9 @@ def test_the_first_release_is_admitted_unproven_and_answers_with_a_page(house: S
     refused = house("ask", "What is the hotel limit per night in Japan?", "--json").json
     assert refused["refused"] and not refused["citations"]
     hits = house("search", "hotel limit", "-k", "2", "--json").json
-    assert len(hits) == 2 and set(hits[0]) == {"document", "page", "score", "text"}
+    assert len(hits) == 2 and set(hits[0]) == {"document", "page", "score", "text", "also"}
+    why = house("search", "hotel limit", "-k", "2", "--json", "--why").json[0]["why"]
+    assert set(why) == {"parts", "document", "superseded_by"} and why["parts"]["dense"] > 0
     assert (hits[0]["document"], hits[0]["page"]) == ("travel.md", 3)
 
 
@@ -291,6 +293,45 @@ def test_a_damaged_release_is_mended_by_building_it_again(house: Story) -> None:
     house("ask", LEAVE_QUESTION, code=9)
     house("run")
     assert house.answers(LEAVE_QUESTION) == before
+
+
+@pytest.mark.parametrize("harm", ["altered", "cut"])
+def test_a_damaged_segment_is_refused_and_the_next_run_mends_it_everywhere(
+    fresh: Callable[[], Story], harm: str
+) -> None:
+    house = fresh()
+    house("run")
+    before = house.answers(LEAVE_QUESTION)
+    home = house.root / ".modelyard"
+    victim = next((home / "store" / "index" / "segments").rglob("postings.bin"))
+    good, inode = victim.read_bytes(), victim.stat().st_ino
+    twins = [path for path in home.rglob("*") if path.is_file() and path.stat().st_ino == inode]
+    assert len(twins) == 4, "store, release, objects and MLflow hold one file"
+    victim.chmod(0o644)
+    with victim.open("r+b") as file:  # the bytes on disk change, under every name they have
+        file.seek(len(good) // 2)
+        file.write(bytes([good[len(good) // 2] ^ 1]))
+        if harm == "cut":
+            file.truncate(len(good) - 1)
+    refused = house("ask", LEAVE_QUESTION, code=9).err
+    assert "postings.bin is not what its digest says" in refused and "`modelyard run`" in refused
+    assert len(refused.strip().splitlines()) == 1
+    told = house("run").err
+    assert told.count("the index was damaged on disk: what was, is written again from the tables") == 1
+    assert all(path.read_bytes() == good for path in twins)
+    assert house.answers(LEAVE_QUESTION) == before
+    assert "damaged" not in house("run").err
+
+
+def test_a_damaged_segment_gets_into_no_later_release(house: Story) -> None:
+    victim = next((house.root / ".modelyard" / "store" / "index" / "segments").rglob("vectors.bin"))
+    good = victim.read_bytes()
+    victim.chmod(0o644)
+    victim.write_bytes(good[:-9] + bytes(9))
+    (house.documents / "note.md").write_text("# Canteen\n\nLunch is served from noon to two.\n")
+    assert "damaged" in house("run").err
+    release = Path(house("release", "show", "champion", "--json").json["folder"])
+    assert all(path.read_bytes() != good[:-9] + bytes(9) for path in release.rglob("vectors.bin"))
 
 
 def test_an_exam_without_cases_is_too_little_evidence_not_a_failure(house: Story) -> None:

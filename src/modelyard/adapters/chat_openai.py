@@ -9,18 +9,17 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
 
+from modelyard.adapters.openai_refusal import LONGEST_WAIT, Again, pause, refusal
 from modelyard.clock import Clock, SystemClock
-from modelyard.errors import AdapterError, DeadlineExceeded, RefusedByPolicy, RequestError, Unauthorized, Unavailable
+from modelyard.errors import AdapterError, DeadlineExceeded, RefusedByPolicy, Unavailable
 from modelyard.ports.chat import ChatChunk
 
 _ROUTE = "/chat/completions"
-_LONGEST_WAIT = 30.0
-_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+_ENDPOINT = "the chat endpoint"
 
 
 class OpenAIChat:
@@ -83,10 +82,10 @@ class OpenAIChat:
                     said = said or bool(chunk.text)
                     yield chunk
                 return
-            except _Again as again:
-                wait = again.wait if again.wait is not None else min(0.5 * 2**attempt, 8.0)
+            except Again as again:
+                wait = pause(again, attempt)
                 left = until - self._clock.monotonic()
-                if said or attempt == self._retries or wait > _LONGEST_WAIT or wait >= left:
+                if said or attempt == self._retries or wait > LONGEST_WAIT or wait >= left:
                     raise Unavailable(f"{self.name}: {again}") from None
                 self._clock.sleep(wait)
 
@@ -108,7 +107,7 @@ class OpenAIChat:
             with self._client.stream("POST", self._url, json=body, headers=self._headers, timeout=limits) as response:
                 if response.status_code != 200:
                     response.read()
-                    raise _refusal(self.name, response)
+                    raise refusal(self.name, _ENDPOINT, response)
                 for chunk in _chunks(self.name, response):
                     if self._clock.monotonic() >= until:
                         raise DeadlineExceeded(f"{self.name} took longer than its deadline allows")
@@ -119,22 +118,14 @@ class OpenAIChat:
         except httpx.TimeoutException:
             if self._clock.monotonic() >= until - 0.1:
                 raise DeadlineExceeded(f"{self.name} took longer than its deadline allows") from None
-            raise _Again("no connection in time") from None
+            raise Again("no connection in time") from None
         except httpx.TransportError as error:
-            raise _Again(f"the connection failed ({type(error).__name__})") from None
+            raise Again(f"the connection failed ({type(error).__name__})") from None
         except httpx.InvalidURL:
             raise AdapterError(f"{self.name}: the configured URL is not one") from None
         finally:
             with self._lock:
                 self._tokens += sum(seen.counts().values())
-
-
-class _Again(Exception):
-    """Something that may pass. `wait`: seconds the server asked for."""
-
-    def __init__(self, message: str, wait: float | None = None) -> None:
-        super().__init__(message)
-        self.wait = wait
 
 
 class _Usage:
@@ -165,50 +156,6 @@ def _route(url: str) -> str:
     return path + mark + query
 
 
-def _refusal(name: str, response: httpx.Response) -> Exception:
-    status = response.status_code
-    if status in (401, 403):
-        return Unauthorized(f"{name}: the chat endpoint refuses the key (HTTP {status})")
-    if status in _AGAIN:
-        return _Again(f"the chat endpoint answers HTTP {status}", _retry_after(response))
-    if status in (400, 413, 422):
-        return RequestError(
-            f"{name}: the chat endpoint does not accept the request (HTTP {status}): {_reason(response)}"
-        )
-    return AdapterError(f"{name}: the chat endpoint answers HTTP {status}")
-
-
-def _reason(response: httpx.Response) -> str:
-    """The server's own word, without what it may quote of our headers."""
-    try:
-        error = response.json().get("error", {})
-        text = error.get("message") or error.get("code") if isinstance(error, dict) else error
-    except (ValueError, AttributeError):
-        text = None
-    authorization = response.request.headers.get("authorization", "").removeprefix("Bearer ")
-    text = str(text or "no reason given").splitlines()[0][:300]
-    for secret in (authorization, response.request.headers.get("api-key", "")):
-        if secret:
-            text = text.replace(secret, "***")
-    return text
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds, from the header's two forms (RFC 9110, section 10.2.3); None where there is none."""
-    value = response.headers.get("retry-after", "").strip()
-    if not value:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        sent = parsedate_to_datetime(response.headers.get("date", ""))
-        return max(0.0, (parsedate_to_datetime(value) - sent).total_seconds())
-    except (ValueError, TypeError):
-        return None
-
-
 def _chunks(name: str, response: httpx.Response) -> Iterator[ChatChunk]:
     """The reply's pieces. A server that does not stream answers with one JSON object."""
     if "text/event-stream" not in response.headers.get("content-type", ""):
@@ -225,12 +172,12 @@ def _chunks(name: str, response: httpx.Response) -> Iterator[ChatChunk]:
             break
         event = _parse(name, data)
         if "error" in event:
-            raise _Again("the chat endpoint broke off with an error")
+            raise Again("the chat endpoint broke off with an error")
         chunk = _piece(event)
         ended = ended or chunk.finish is not None
         yield chunk
     if not ended:
-        raise _Again("the reply broke off")
+        raise Again("the reply broke off")
 
 
 def _whole(name: str, response: httpx.Response) -> Iterator[ChatChunk]:

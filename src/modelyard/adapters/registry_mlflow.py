@@ -10,6 +10,7 @@ import filecmp
 import logging
 import os
 import re
+import shutil
 import sqlite3
 import tempfile
 import urllib.parse
@@ -105,6 +106,8 @@ class MlflowRegistry:
     ) -> Logged:
         client, experiment = self._connect()
         if (found := self.find(model, release)) is not None:
+            with self._translated():
+                self._mend(client, model, found, folder)
             return found
         with self._translated():
             logged = client.create_logged_model(experiment, name="model", source_run_id=run.id)
@@ -126,6 +129,23 @@ class MlflowRegistry:
             client.log_outputs(run.id, [LoggedModelOutput(logged.model_id, 0)])
             version = self._register(client, model, logged, run.id, {RELEASE_TAG: release, **tags})
         return _logged(version)
+
+    def _mend(self, client: MlflowClient, model: str, found: Logged, folder: Path) -> None:
+        """A local store's files of a release are what the release has, also after it was damaged and built again."""
+        source = client.get_model_version(model, str(found.version)).source
+        local = _local(source) if self._db is not None and source else None
+        home = local / "artifacts" / folder.name if local is not None else None
+        if home is None or not home.is_dir():
+            return
+        for ours in folder.rglob("*"):
+            copy = home / ours.relative_to(folder)
+            if ours.is_file() and copy.is_file() and not (copy.samefile(ours) or filecmp.cmp(ours, copy)):
+                spare = copy.with_name(f".{uuid.uuid4().hex}")
+                try:
+                    os.link(ours, spare)
+                except OSError:
+                    shutil.copyfile(ours, spare)
+                spare.replace(copy)
 
     def find(self, model: str, release: str) -> Logged | None:
         client, _ = self._connect()

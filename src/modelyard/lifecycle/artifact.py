@@ -24,6 +24,7 @@ from modelyard.ports.records import FORMAT, Manifest, Snapshot
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 MANIFEST = "manifest.json"
 SNAPSHOT = "snapshot.json"
+_MENDS = "; `modelyard run` builds the release of today's documents again"
 
 
 @contextlib.contextmanager
@@ -177,11 +178,14 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def complete(folder: Path) -> bool:
-    """Whether the release in `folder` has all its files; their bytes are not looked at."""
+    """Whether the release in `folder` has all its files. Their bytes are only looked at where one was written to after
+    the release was sealed, so that a run with nothing to do stays cheap."""
     try:
-        return all((folder / name).is_file() for name in read_manifest(folder).members)
-    except (NotFound, Damaged, UserError):
+        sealed = (folder / MANIFEST).stat().st_mtime_ns
+        times = [(folder / name).stat().st_mtime_ns for name in read_manifest(folder).members]
+    except (OSError, NotFound, Damaged, UserError):
         return False
+    return max(times, default=0) <= sealed or intact(folder, folder.name)
 
 
 def intact(folder: Path, release: str) -> bool:
@@ -213,9 +217,11 @@ def verify(folder: Path, expected: str | None = None) -> Manifest:
     for name, digest in manifest.members.items():
         path = folder / name
         if not path.is_file():
-            raise Damaged(f"release {short(manifest.id)}: its member {name} is missing from {folder}")
+            raise Damaged(f"release {short(manifest.id)}: its member {name} is missing from {folder}{_MENDS}")
         if digest_file(path) != digest:
-            raise Damaged(f"release {short(manifest.id)}: its member {name} is not what its digest says ({folder})")
+            raise Damaged(
+                f"release {short(manifest.id)}: its member {name} is not what its digest says ({folder}){_MENDS}"
+            )
     return manifest
 
 

@@ -57,6 +57,8 @@ def promote(world: World, name: str, *, by_person: bool, why: str) -> Moved:
     to = Pointers(champion=release.id, previous=before.champion or before.previous)
     done = world.ledger.move(world.endpoint, standing.generation, to, world.who, why, admission.id)
     warnings = tuple(admission.reasons) if unproven else ()
+    # A run applies the rules as they stand; a person may not think of what they were.
+    warnings += _wider(world, before.champion, release.id) if by_person else ()
     return Moved(world.ledger.release(release.id), before.champion, done.generation, unproven, warnings)
 
 
@@ -102,7 +104,27 @@ def rollback(world: World, to: str | None, why: str) -> Moved:
         standing = _warmed(world, before, release, why, None)
     to_pointers = Pointers(champion=release.id, previous=before.champion)
     done = world.ledger.move(world.endpoint, standing.generation, to_pointers, world.who, why, None)
-    return Moved(release, before.champion, done.generation, release.state == "unproven")
+    wider = _wider(world, before.champion, release.id)
+    return Moved(release, before.champion, done.generation, release.state == "unproven", wider)
+
+
+def _wider(world: World, old: str | None, new: str) -> tuple[str, ...]:
+    """A warning where `new` shows documents to callers that `old` keeps them from: a release has the rules of access
+    that it was built with."""
+    releases = world.layout.releases
+    if old is None or not artifact.complete(releases / old):
+        return ()
+    before, after = artifact.read_snapshot(releases / old), artifact.read_snapshot(releases / new)
+    closed, now = dict(before.access), dict(after.access)
+    names = [name for name, _ in after.entries if name in closed and not set(now.get(name, ("",))) <= {*closed[name]}]
+    if not names:
+        return ()
+    some = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+    return (
+        f"release {short(new)} shows {len(names)} document{'s' * (len(names) > 1)} ({some}) to callers that "
+        f"{short(old)} kept {'them' if len(names) > 1 else 'it'} from: its rules of access are those of its build, and "
+        "`modelyard run` brings in those of now",
+    )
 
 
 def moved_away(world: World, release: str) -> bool:

@@ -58,6 +58,10 @@ class _Loop:
     def go(self) -> Outcome:
         world, registry = self.world, self.world.heavy.registry
         registry.check()
+        if self.look.touched or self.look.changes:
+            # Cut short from here on, the next run must not take the one before for its own: by then the files look
+            # as they were last seen.
+            world.journal.finish("run", "", {})
         self.out.warnings += pointer.moved_by_hand(world)
         with registry.run(f"run {world.loaded.target}") as record:
             snapshot = self._prepare(record)

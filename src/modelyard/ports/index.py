@@ -69,10 +69,12 @@ class Hit:
 
 @dataclass(frozen=True)
 class Written:
-    """What making a snapshot searchable cost."""
+    """What making a snapshot searchable cost. `repaired`: parts of the store that were found damaged, and were written
+    again."""
 
     visible: int
     added: int
+    repaired: int = 0
 
 
 class Searcher(Protocol):
@@ -159,7 +161,8 @@ class Index(Protocol):
     ) -> Written:
         """Make `snapshot` searchable: exactly the chunks `visible` (chunk ids). Rows this store has not seen yet are
         asked for by `fetch`, in batches of schema ROWS; the cost is in proportion to these. Writing a snapshot again
-        changes nothing. Interrupted, it leaves no half snapshot behind. Raises Damaged (also where `fetch` leaves
+        changes nothing. Interrupted, it leaves no half snapshot behind. A store that can tell mends what it finds
+        damaged, from rows that it asks for again. Raises Damaged (also where `fetch` leaves
         rows out), StorageError, RequestError for the same snapshot with other chunks, or mixed dimensions."""
         ...
 

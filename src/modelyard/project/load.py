@@ -199,11 +199,13 @@ def _validate(values: Mapping[str, Any], path: Path, lines: Mapping[str, int], t
         return Project.model_validate(values)
     except ValidationError as e:
         error = e.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in error["loc"])
+        # What stands in brackets names one of several forms that a value may have: no key of the file.
+        loc = tuple(part for part in error["loc"] if not str(part).startswith("("))
+        where = ".".join(str(part) for part in loc)
         line = lines.get(f"targets.{target}.{where}") or lines.get(where)
         place = f"{path}:{line}" if line else f"{path}"
         if error["type"] == "extra_forbidden":
-            raise ProjectError(f"{place}: unknown key {where}{_nearest(error['loc'])}") from None
+            raise ProjectError(f"{place}: unknown key {where}{_nearest(loc)}") from None
         if error["type"] == "missing":
             raise ProjectError(f"{place}: {where} is missing") from None
         raise ProjectError(f"{place}: {where}: {_plain(error)}") from None

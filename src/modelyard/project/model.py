@@ -16,9 +16,9 @@ targets: {test: {...}, staging: {...}, prod: {...}}      the same keys again, ov
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainSerializer, Tag, field_validator
 
 from modelyard.project.access import PUBLIC, read_folder, read_groups, rules_of
 from modelyard.project.secrets import Secret, masked
@@ -43,6 +43,12 @@ def _groups(value: Any) -> Any:
 
 def _rules(value: Any) -> Any:
     return {"rules": value} if isinstance(value, list) else value
+
+
+def _http(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("a URL that begins with http:// or https:// is expected")
+    return value
 
 
 def _size(value: Any) -> Any:
@@ -82,9 +88,39 @@ class Chat(Section):
     @field_validator("url")
     @classmethod
     def _http(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
-            raise ValueError("a URL that begins with http:// or https:// is expected")
-        return value
+        return _http(value)
+
+
+class RemoteEmbedder(Section):
+    """An OpenAI-compatible embedding model. Its name and parameters enter a release; the URL and the key never do."""
+
+    kind: Literal["openai"]
+    url: str = Field(description="base URL up to and including /v1, or the full URL of an embeddings route")
+    model: str
+    dimension: int = Field(gt=0, le=16_384, description="length of its vectors; another one is an error")
+    key: SecretField | None = None
+    headers: dict[str, SecretField] = {}
+    shorten: bool = Field(False, description="ask for vectors of that length, of a model that can")
+    encoding: Literal["float", "base64"] = Field("float", description="how vectors travel")
+    max_characters: int = Field(24_000, ge=1_000, description="of a text; what is over is not sent")
+    batch: int = Field(64, ge=1, le=2_048, description="texts a request")
+    parallel: int = Field(4, ge=1, le=64, description="requests at a time")
+    timeout: Seconds = 60.0
+    retries: int = Field(5, ge=0, le=20)
+
+    @field_validator("url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        return _http(value)
+
+
+def _which(value: Any) -> str:
+    return "(name)" if isinstance(value, str) else "(section)"
+
+
+EmbedderField = Annotated[
+    Annotated[str, Tag("(name)")] | Annotated[RemoteEmbedder, Tag("(section)")], Discriminator(_which)
+]
 
 
 class Retrieval(Section):
@@ -137,7 +173,7 @@ class Access(Section):
 
 
 class Chatbot(Section):
-    embedder: str = "minilm"
+    embedder: EmbedderField = "minilm"
     index: str = "segments"
     chat: Chat | None = None
     retrieval: Retrieval = Retrieval()

@@ -12,6 +12,7 @@ ADAPTERS: Mapping[str, Mapping[str, tuple[str, str | None]]] = {
     "embedder": {
         "minilm": ("modelyard.adapters.embed_minilm:MiniLM", None),
         "hash": ("modelyard.adapters.embed_hash:HashEmbedder", None),
+        "openai": ("modelyard.adapters.embed_openai:OpenAIEmbedder", None),
     },
     "index": {
         "segments": ("modelyard.adapters.index_segments:SegmentIndex", None),

@@ -47,11 +47,11 @@ def open_release(folder: Path, *, project: Path | None = None, target: str | Non
 
 def _served_from(project: Path, target: str, manifest: Manifest) -> Loaded | None:
     """The project as the target sees it. What serves must start again whatever became of the project file since: only a
-    chat model has its URL and key there."""
+    remote model has its URL and key there."""
     try:
         return load(project, target)
     except (ProjectError, NotFound) as e:
-        if manifest.settings.get("chat") is not None:
+        if manifest.settings.get("chat") is not None or not isinstance(manifest.settings.get("embedder", ""), str):
             raise
         sys.stderr.write(f"modelyard: {e}; release {short(manifest.id)} needs nothing of it to answer, and goes on\n")
         return None

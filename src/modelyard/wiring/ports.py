@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from modelyard.ports.index import Index, Searcher
     from modelyard.ports.tables import Tables
 
+_SERVING_TIMEOUT, _SERVING_RETRIES = 10.0, 1
+
 
 class ProjectPorts:
     """The ports of a project's target, each opened when first asked for."""
@@ -47,10 +49,10 @@ class ProjectPorts:
 
     @cached_property
     def _embedder(self) -> Embedder:
-        return _embedder(self._settings, None)
+        return _embedder(self._settings, None, self._loaded, serving=False)
 
     def embedder(self, folder: Path | None = None) -> Embedder:
-        return self._embedder if folder is None else _embedder(self._settings, folder)
+        return self._embedder if folder is None else _embedder(self._settings, folder, self._loaded, serving=False)
 
     def chat(self) -> Chat | None:
         return _chat(self._settings, self._loaded)
@@ -81,7 +83,7 @@ class ReleasePorts:
         raise RuntimeError("a loaded release has a searcher of its own, no index")
 
     def embedder(self, folder: Path | None = None) -> Embedder:
-        return _embedder(self._settings, folder)
+        return _embedder(self._settings, folder, self._loaded, serving=True)
 
     def chat(self) -> Chat | None:
         return _chat(self._settings, self._loaded)
@@ -93,8 +95,11 @@ class ReleasePorts:
         return _searcher(self._settings, folder)
 
 
-def _embedder(settings: Mapping[str, Any], folder: Path | None) -> Embedder:
-    name = str(settings.get("embedder", "minilm"))
+def _embedder(settings: Mapping[str, Any], folder: Path | None, loaded: Loaded | None, *, serving: bool) -> Embedder:
+    wanted = settings.get("embedder", "minilm")
+    if isinstance(wanted, Mapping):
+        return _remote_embedder(wanted, loaded, serving)
+    name = str(wanted)
     made = adapter("embedder", name)
     if name == "hash":
         opened: Embedder = made()
@@ -103,6 +108,34 @@ def _embedder(settings: Mapping[str, Any], folder: Path | None) -> Embedder:
         folder = importlib.import_module(made.__module__).packaged()
     opened = made(folder)
     return opened
+
+
+def _remote_embedder(wanted: Mapping[str, Any], loaded: Loaded | None, serving: bool) -> Embedder:
+    """The embedding model that the settings name. Where it is comes from the project, else from MODELYARD_EMBED_URL
+    and MODELYARD_EMBED_KEY: a release never holds a URL or a key. Who waits for an answer is not kept waiting as long
+    as a build is."""
+    options: dict[str, Any] = {key: wanted[key] for key in ("dimension", "shorten", "max_characters")}
+    configured = getattr(loaded.section, "embedder", None) if loaded else None
+    if loaded is not None and configured is not None and not isinstance(configured, str):
+        options |= {key: getattr(configured, key) for key in ("encoding", "batch", "parallel", "timeout", "retries")}
+        options |= {
+            "url": configured.url,
+            "key": configured.key.reveal(loaded.root) if configured.key else None,
+            "headers": {name: secret.reveal(loaded.root) for name, secret in configured.headers.items()},
+        }
+    else:
+        url = os.environ.get("MODELYARD_EMBED_URL")
+        if not url:
+            raise UserError(
+                f"this release embeds questions with the model {wanted['model']!r}: set MODELYARD_EMBED_URL (and "
+                "MODELYARD_EMBED_KEY) to where it is served"
+            )
+        options |= {"url": url, "key": os.environ.get("MODELYARD_EMBED_KEY")}
+    if serving:
+        options["timeout"] = min(options.get("timeout", _SERVING_TIMEOUT), _SERVING_TIMEOUT)
+        options["retries"] = min(options.get("retries", _SERVING_RETRIES), _SERVING_RETRIES)
+    embedder: Embedder = adapter("embedder", str(wanted["kind"]))(name=wanted["model"], **options)
+    return embedder
 
 
 def _searcher(settings: Mapping[str, Any], folder: Path) -> Searcher:

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 MOST = 8
 """More segments than this in one snapshot are merged: each costs every search a little."""
+BIG = 100_000
+"""Segments of so many rows are not merged any more, and more are not held in memory at once: what a build takes does
+not grow with the corpus."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def merge(sizes: Sequence[tuple[int, int]], added: int) -> list[int]:
     in proportion to what changed.
     """
     again = [i for i, (rows, shown) in enumerate(sizes) if shown * 2 < rows]
-    rest = sorted((i for i in range(len(sizes)) if i not in again), key=lambda i: sizes[i][1])
+    rest = sorted((i for i in range(len(sizes)) if i not in again and sizes[i][0] < BIG), key=lambda i: sizes[i][1])
     pool = added + sum(sizes[i][1] for i in again)
     if len(rest) + (pool > 0) <= MOST:
         return again
@@ -59,3 +62,17 @@ def merge(sizes: Sequence[tuple[int, int]], added: int) -> list[int]:
         pool += sizes[rest[taken]][1]
         taken += 1
     return again + rest[:taken]
+
+
+def groups(sizes: Sequence[int]) -> list[list[int]]:
+    """Positions of the parts that make up each new segment, given how many rows they bring: no more parts than it takes
+    to be BIG."""
+    made: list[list[int]] = []
+    room = 0
+    for i, size in enumerate(sizes):
+        if room <= 0:
+            made.append([])
+            room = BIG
+        made[-1].append(i)
+        room -= size
+    return made

@@ -27,7 +27,7 @@ CAPABILITIES = frozenset({"dense", "lexical", "pages"})
 EXPORTED = "index"
 EXACT_UP_TO = 250_000
 """Above this many rows that a search may find, only the twentieth nearest by sign is compared in full."""
-MOST_TERMS = 256
+MOST_TERMS = 128
 """A question's distinct terms beyond these, in the order in which it says them, are left out of a lexical search."""
 ROWS_A_PAGE = 4
 _SHARE, _DEPTH = 20, 100  # of all rows, and at least so many times k
@@ -51,6 +51,8 @@ class Shelf:
         """The rows a search may find, ascending; None means every row of the segment."""
         if where.documents is None:
             return None if self.shown is None else self.visible
+        if len(where.documents) * 8 > len(self.segment.documents):
+            return np.flatnonzero(self.among(where.documents))
         pieces = [np.arange(*self.bounds(name), dtype=np.int64) for name in sorted(where.documents)]
         rows = np.concatenate([np.empty(0, np.int64), *pieces])
         return rows if self.shown is None else rows[self.shown[rows]]
@@ -68,8 +70,7 @@ class Shelf:
         at = bisect_left(names, document)
         if at == len(names) or names[at] != document:
             return (0, 0)
-        start, stop = np.searchsorted(self.segment.document_of, [at, at + 1]).tolist()
-        return (start, stop)
+        return (int(self.segment.firsts[at]), int(self.segment.firsts[at + 1]))
 
     @cached_property
     def hidden(self) -> NDArray[np.uint32]:

@@ -82,6 +82,11 @@ class Segment:
         return _integers(self.rows.column("document").indices)
 
     @cached_property
+    def firsts(self) -> NDArray[np.int64]:
+        """The first row of each document, and after the last the number of rows: a document's rows lie together."""
+        return np.searchsorted(self.document_of, np.arange(len(self.documents) + 1, dtype=np.int32))
+
+    @cached_property
     def pages(self) -> NDArray[np.int32]:
         """The page of each row [n]."""
         return _integers(self.rows.column("page"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,28 +42,32 @@ class SegmentIndex:
     ) -> Written:
         """See the port. Also raises RequestError when the snapshot exists with other chunks, or rows cannot be used.
 
-        Rows wait in memory until all have come: at most about 5 kB a new chunk.
+        Rows wait in memory, at most about 5 kB each, until `plan.BIG` have come: then they are put down, and a write
+        that is cut short finds them again. What the snapshot stands on is read
+        and its digests compared, and what is damaged leaves the store: its rows are asked for like new ones.
         """
         wanted = pa.array(list(visible), pa.string()).unique()
         wanted = wanted.take(pc.sort_indices(wanted))
         chunks = ids.digest_bytes(*(part.astype(part.dtype.newbyteorder("<")).tobytes() for part in plain(wanted)))
-        incoming = _Incoming()
+        incoming, repair = _Incoming(self._root), _Repair(self._root)
         with disk.storing(self._root):
             disk.prepare(self._root)
         while True:
             # Fetching may take minutes and holds nothing; what is there is looked up again afterwards.
             with disk.storing(self._root), disk.held(self._root):
-                there = self._written(snapshot, chunks)
+                there = self._written(snapshot, chunks, repair)
                 if there is not None:
                     return Written(there, 0)
-                segments = self._segments()
+                segments = repair.whole(disk.folders(self._root / "segments"))
                 cover = _cover(segments, wanted)
+                if not all(repair.sound(segments[s].folder) for s, _ in cover.chosen):
+                    continue
                 lacking = incoming.lacking(wanted.take(pa.array(cover.missing)))
                 if not lacking:
                     new = incoming.part(wanted.take(pa.array(cover.missing)))
                     shown = self._build([(segments[s], rows) for s, rows in cover.chosen], new)
                     if self._publish(Snapshot(snapshot, chunks, shown)):
-                        return Written(len(wanted), len(cover.missing))
+                        return Written(len(wanted), incoming.taken, repair.dropped)
                     continue  # another process was faster
             incoming.take(lacking, fetch(lacking), progress)
 
@@ -111,29 +116,27 @@ class SegmentIndex:
                 for folder in [f for f in folders if f not in kept] + segments:
                     disk.retire(folder, self._root)
 
-    def _segments(self) -> list[Segment]:
-        """All segments that this version can read; rows of others are fetched again."""
-        found = []
-        for folder in disk.folders(self._root / "segments"):
-            with contextlib.suppress(NotFound):
-                found.append(Segment(folder))
-        return found
-
     def _folder(self, name: str) -> Path:
         return self._root / "snapshots" / snapshot.folder_of(name)
 
     def _unknown(self, name: str) -> NotFound:
         return NotFound(f"there is no snapshot {name} in {self._root}")
 
-    def _written(self, name: str, chunks: str) -> int | None:
-        """How many chunks a snapshot shows that is there already."""
+    def _written(self, name: str, chunks: str, repair: _Repair) -> int | None:
+        """How many chunks a snapshot shows that is there already, and whole."""
         try:
             there = snapshot.read(self._folder(name))
         except FileNotFoundError:
             return None
+        except Damaged:
+            repair.drop(self._folder(name))
+            return None
         if there.chunks != chunks:
             raise RequestError(f"snapshot {name} exists, with other chunks: a snapshot never changes")
-        return len(there)
+        if all(repair.sound(self._root / "segments" / digest) for digest, _ in there.shown):
+            return len(there)
+        repair.drop(self._folder(name))
+        return None
 
     def _build(
         self, chosen: Sequence[tuple[Segment, NDArray[np.bool_]]], new: Part | None
@@ -147,11 +150,18 @@ class SegmentIndex:
         sizes = [(len(opened), int(shown.sum())) for opened, shown in chosen]
         again = {i for i, (opened, _) in enumerate(chosen) if opened.analyser != ANALYSER}
         again |= set(plan.merge(sizes, len(new.keep) if new else 0))
-        parts = [opened.part(shown) for i, (opened, shown) in enumerate(chosen) if i in again] + ([new] if new else [])
         shelves = [(opened.digest, shown) for i, (opened, shown) in enumerate(chosen) if i not in again]
-        if parts:
-            digest = segment.write(parts, self._root)
-            shelves.append((digest, np.ones(sum(int(part.keep.sum()) for part in parts), np.bool_)))
+        # Segments become parts only now, a few at a time: that is when they take memory.
+        makers: list[Callable[[], Part]] = [
+            partial(opened.part, shown) for i, (opened, shown) in enumerate(chosen) if i in again
+        ]
+        counts = [int(shown.sum()) for i, (_, shown) in enumerate(chosen) if i in again]
+        if new:
+            makers.append(lambda: new)
+            counts.append(len(new.keep))
+        for group in plan.groups(counts):
+            digest = segment.write([makers[i]() for i in group], self._root)
+            shelves.append((digest, np.ones(sum(counts[i] for i in group), np.bool_)))
         return sorted(shelves, key=lambda shelf: shelf[0])
 
     def _publish(self, made: Snapshot) -> bool:
@@ -171,10 +181,54 @@ class SegmentIndex:
         return names
 
 
-class _Incoming:
-    """Rows that were fetched and are not yet in a segment; embeddings are packed as they arrive."""
+class _Repair:
+    """What a write takes out of the store because its bytes are not what was written. `dropped`: how much so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
+        self._root, self._sound = root, set[Path]()
+        self.dropped = 0
+
+    def whole(self, folders: Iterable[Path]) -> list[Segment]:
+        """The segments that this version can read and that have all their files; rows of others are fetched again."""
+        found = []
+        for folder in folders:
+            try:
+                found.append(Segment(folder))
+            except NotFound:
+                continue
+            except Damaged:
+                self.drop(folder)
+        return found
+
+    def sound(self, folder: Path) -> bool:
+        """Whether every byte of a segment is what was written; else it is dropped."""
+        if folder not in self._sound:
+            try:
+                Segment(folder, verify=True)
+            except NotFound:
+                pass  # of another format: nothing is known to be wrong with it
+            except Damaged:
+                self.drop(folder)
+                return False
+            self._sound.add(folder)
+        return True
+
+    def drop(self, folder: Path) -> None:
+        # Another process may be faster. Who has it open keeps it.
+        with contextlib.suppress(FileNotFoundError):
+            disk.retire(folder, self._root)
+        self.dropped += 1
+
+
+class _Incoming:
+    """Rows that were fetched and are not yet in a segment; embeddings are packed as they arrive. `taken`: how many."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.taken = 0
+        self._clear()
+
+    def _clear(self) -> None:
         self._batches: list[pa.RecordBatch] = []
         self._packed: list[NDArray[np.int8]] = []
         self._inverse: list[NDArray[np.float32]] = []
@@ -200,8 +254,11 @@ class _Incoming:
                 self._batches.append(rows)
                 self._packed.append(packed)
                 self._inverse.append(inverse)
+                self.taken += len(rows)
             if progress is not None:
                 progress(len(asked) - len(waiting), len(asked))
+            if len(self._seen) >= plan.BIG:
+                self._put_down()
         if waiting:
             raise Damaged(f"{len(waiting)} of {len(asked)} chunks have no rows, among them {min(waiting)!r}")
 
@@ -215,6 +272,16 @@ class _Incoming:
         if not keep.all():  # another process was faster with some
             table, packed, inverse = table.filter(pa.array(keep)), packed[keep], inverse[keep]
         return segment.fresh(table, packed, inverse)
+
+    def _put_down(self) -> None:
+        """Make a segment of what is there. No snapshot shows it yet; should it be collected, its rows are asked for
+        again."""
+        every = pa.array(sorted(self._seen), pa.string())
+        with disk.storing(self._root), disk.held(self._root):
+            new = self.part(every)
+            if new is not None:
+                segment.write([new], self._root)
+        self._clear()
 
 
 def _cover(segments: Sequence[Segment], wanted: pa.Array) -> Cover:

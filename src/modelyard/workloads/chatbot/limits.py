@@ -19,7 +19,8 @@ class Limits:
     max_pages: pages of one document.
     max_glyphs: characters drawn on one page.
     max_characters: characters of text in one document.
-    max_decoded: bytes one compressed stream of a document may unfold to.
+    max_decoded: bytes one compressed stream of a document may unfold to; for an archive, all that is read of it.
+    max_members: files in one archive (an Office document is one).
     memory_bytes: address space the parser may take beyond what it starts with and the file itself (weak on macOS).
     page_seconds: wall clock without a sign of progress; one sign is given per page.
     seconds: wall clock for the whole document.
@@ -31,6 +32,7 @@ class Limits:
     max_glyphs: int = 200_000
     max_characters: int = 50_000_000
     max_decoded: int = 256 * MEGABYTE
+    max_members: int = 10_000
     memory_bytes: int = 1_000 * MEGABYTE
     page_seconds: float = 20.0
     seconds: float = 300.0

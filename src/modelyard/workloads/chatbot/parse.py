@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 
 import pyarrow as pa
 
 from modelyard.workloads.chatbot.limits import MEGABYTE, Limits
+from modelyard.workloads.chatbot.reading.formats import SUPPORTED, unsupported, wrong_type
 from modelyard.workloads.chatbot.sandbox import Died, Refused, Sandbox
 from modelyard.workloads.chatbot.schemas import PAGES
 
-SUPPORTED = (".pdf", ".md", ".markdown", ".txt")
-SIGNATURES = (
-    (b"%PDF-", "a PDF"),
-    (b"\x89PNG", "a PNG picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
-    (b"GIF8", "a GIF picture"),
-    (b"II*\x00", "a TIFF picture"),
-    (b"MM\x00*", "a TIFF picture"),
-    (b"PK\x03\x04", "a ZIP archive or an Office document"),
-    (b"\xd0\xcf\x11\xe0", "an old Office document"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"{\\rtf", "an RTF document"),
-    (b"%!PS", "a PostScript file"),
-    (b"\x7fELF", "a program"),
-    (b"<!doctype html", "an HTML page"),
-    (b"<html", "an HTML page"),
-    (b"<?xml", "an XML document"),
-)
+__all__ = ["SUPPORTED", "read_documents", "refusal", "unreadable"]
 
 
 def read_documents(batches: Iterator[pa.RecordBatch], limits: Limits) -> Iterator[pa.RecordBatch]:
@@ -48,10 +31,8 @@ def read_documents(batches: Iterator[pa.RecordBatch], limits: Limits) -> Iterato
 
 def refusal(document: str, size: int, limits: Limits) -> str | None:
     """Why a file of this name and size (bytes) is not even read; None where it may be."""
-    suffix = PurePosixPath(document).suffix.lower()
-    if suffix not in SUPPORTED:
-        kind = f"files ending in {suffix}" if suffix else "files without an ending"
-        return f"{kind} are not supported; supported are {', '.join(SUPPORTED)}"
+    if (why := unsupported(document)) is not None:
+        return why
     if size == 0:
         return "the file is empty (zero bytes)"
     if size > limits.max_bytes:
@@ -85,7 +66,7 @@ def _read(
     size = content.size if content is not None else limits.max_bytes + 1
     reason = refusal(document, size, limits)
     if reason is None and content is not None:
-        reason = _wrong_type(document, bytes(content[:1024]))
+        reason = wrong_type(document, bytes(content[:1024]))
     if reason is not None or content is None:
         yield unreadable(document, sha256, reason or "the file was not read")
         return
@@ -107,15 +88,3 @@ def _read(
             skip[str(died.page)] = str(died)
     for stream in streams:
         yield from pa.ipc.open_stream(stream)
-
-
-def _wrong_type(document: str, head: bytes) -> str | None:
-    suffix = PurePosixPath(document).suffix.lower()
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    kind = next((name for mark, name in SIGNATURES if start.startswith(mark.lower()) or head.startswith(mark)), None)
-    if suffix == ".pdf":
-        # Readers accept a PDF that begins within the first kilobyte.
-        return None if b"%PDF-" in head else f"it is named {suffix} but holds {kind or 'no PDF'}"
-    if kind is not None and kind not in ("an HTML page", "an XML document"):
-        return f"it is named {suffix} but holds {kind}"
-    return None

@@ -32,6 +32,9 @@ _ANSWERING = ("embedder", "index", "retrieval", "answer", "history_turns", "glos
 _CHAT = ("model", "max_tokens", "temperature", "top_p", "seed", "stop")
 """What of the chat model's settings changes answers. Anything else may be a URL or a key, and stays out."""
 
+_EMBEDDER = ("kind", "model", "dimension", "shorten", "max_characters")
+"""The same of a remote embedder's."""
+
 INDEX, EMBEDDER, PROMPT, SNAPSHOT = "index", "embedder", "prompt.txt", "snapshot.json"
 
 
@@ -63,6 +66,8 @@ class ChatbotWorkload(BaseWorkload):
     def settings(self, ctx: Context) -> Mapping[str, Any]:
         """Those that change answers; of the chat model its name and parameters, never where it is served."""
         found = {key: freeze(ctx.settings[key]) for key in _ANSWERING if key in ctx.settings}
+        if isinstance(embedder := found.get("embedder"), Mapping):
+            found["embedder"] = {key: embedder[key] for key in _EMBEDDER if key in embedder}
         chat = ctx.settings.get("chat")
         found["chat"] = None if chat is None else {key: freeze(chat[key]) for key in _CHAT if key in chat}
         return found
@@ -110,7 +115,9 @@ class ChatbotWorkload(BaseWorkload):
                 bar.advance(now - done)
                 done = now
 
-            ctx.ports.index.write(name, sorted(shown), fetch, progress=progress)
+            written = ctx.ports.index.write(name, sorted(shown), fetch, progress=progress)
+        if written.repaired:
+            ctx.progress.say("the index was damaged on disk: what was, is written again from the tables")
         ctx.ports.index.export(name, out_dir / INDEX)
         for member, path in embedder.members().items():
             _link(path, out_dir / EMBEDDER / member)
@@ -126,19 +133,26 @@ class ChatbotWorkload(BaseWorkload):
         (out_dir / SNAPSHOT).write_bytes(canonical(body))
 
     def load(self, ctx: Context, artifact_dir: Path) -> Predictor:
-        """Raises Damaged where a member cannot be read, UserError where the chat model is nowhere to be found."""
-        entries, closed = _entries(artifact_dir / SNAPSHOT)
+        """Raises Damaged where a member cannot be read, UserError where the chat model is nowhere to be found or the
+        index is of another embedder than the one at hand."""
+        snapshot = _snapshot(artifact_dir / SNAPSHOT)
         folder, prompt = artifact_dir / EMBEDDER, artifact_dir / PROMPT
         embedder = ctx.ports.embedder(folder if folder.is_dir() else None)
         chat = ctx.ports.chat() if ctx.settings.get("chat") is not None else None
         words = prompt.read_text(encoding="utf-8") if prompt.is_file() else DEFAULT_PROMPT
         searcher = ctx.ports.searcher(artifact_dir / INDEX)
+        if searcher.snapshot != index_name(snapshot, embedder):
+            raise UserError(
+                f"the index of this release was made by another embedder than {embedder.name} as it is here (digest "
+                f"{embedder.digest[:12]}): vectors of two embedders cannot be compared; `modelyard run --from prepare` "
+                "makes one by this"
+            )
         settings = chain_settings(ctx.settings)
 
         def chain(searcher: Searcher) -> Chatbot:
             return Chatbot(searcher, embedder, chat, settings, words)
 
-        return ChatbotRelease(chain, searcher, entries, closed, ctx.ports.source)
+        return ChatbotRelease(chain, searcher, dict(snapshot.entries), dict(snapshot.access), ctx.ports.source)
 
     def cases(self, ctx: Context, exam: Exam) -> Iterator[Case]:
         return cases(ctx.ports.tables, exam)
@@ -193,12 +207,13 @@ def _access(ctx: Context, folder: Path | None, documents: Sequence[str]) -> acce
     return access.resolve(documents, default, rules, access.beside(folder) if folder is not None else [])
 
 
-def _entries(path: Path) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
-    """The documents of a release with their digests, and which groups may see those that not everybody may."""
+def _snapshot(path: Path) -> Snapshot:
+    """What a release was made from: its documents with their digests, and which groups may see those not for all."""
     try:
         found = json.loads(path.read_bytes())
-        closed = {str(name): tuple(map(str, groups)) for name, groups in found.get("access", ())}
-        return {str(name): str(sha256) for name, sha256 in found["entries"]}, closed
+        entries = tuple((str(name), str(sha256)) for name, sha256 in found["entries"])
+        access = tuple((str(name), tuple(map(str, groups))) for name, groups in found.get("access", ()))
+        return Snapshot(entries, str(found["prepared"]), access)
     except (OSError, ValueError, KeyError, TypeError):
         raise Damaged(f"{path.name} of the release is missing or altered") from None
 

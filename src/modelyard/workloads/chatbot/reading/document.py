@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import PurePosixPath
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import pypdfium2
 
 from modelyard.workloads.chatbot.limits import MEGABYTE, Limits, Unreadable
-from modelyard.workloads.chatbot.reading import furniture, naming, outline, quality
+from modelyard.workloads.chatbot.reading import furniture, naming, outline, quality, second
 from modelyard.workloads.chatbot.reading.compose import Composed, compose, vocabulary
+from modelyard.workloads.chatbot.reading.formats import Progress, Reading, format_of, reader_of
 from modelyard.workloads.chatbot.reading.grid import align
 from modelyard.workloads.chatbot.reading.layout import Line, lines_of
-from modelyard.workloads.chatbot.reading.pdf import Page, open_pdf
+from modelyard.workloads.chatbot.reading.pdf import Drawn, Page, open_pdf, open_rebuilt
 from modelyard.workloads.chatbot.reading.rows import Row, arrow_stream
-from modelyard.workloads.chatbot.reading.text import Section, read_sections
-from modelyard.workloads.chatbot.reading.weight import content_weight
+from modelyard.workloads.chatbot.reading.text import Section
+from modelyard.workloads.chatbot.reading.weight import any_torn, content_weight, torn_page
 
 BATCH_PAGES = 64
 # A page under a picture is a scan; what it says may be in the picture alone.
 SCANNED = 0.5
+# Fewer words than this, and it is asked what else a page shows; from how many pieces of text on, most of which say
+# nothing, its letters cannot be told.
+FEW_WORDS = 40
+MUTE = 5
 # A page without text: from how many shapes on it is a drawing of letters, from how many bytes on it is no blank page.
 SHAPES = 50
 HEAVY = 100_000
@@ -27,10 +32,9 @@ HEAVY = 100_000
 MEANT = 1_000
 PICTURE = "the page is a picture without a text layer: it needs OCR"
 DRAWN = "the page is drawn as shapes without a text layer: it needs OCR"
+DAMAGED = "the page is damaged"
 BROKEN = "the page shows nothing though it has content: it is damaged"
 GARBLED = "the page's characters cannot be told: its fonts do not say which letters they show"
-
-Progress = Callable[[int], None]
 
 
 def parse(
@@ -41,10 +45,13 @@ def parse(
     skip: pages (as text) that are known to bring the parser down, with the reason. Raises Unreadable with the reason
     where the whole document cannot be read.
     """
-    if PurePosixPath(document).suffix.lower() == ".pdf":
+    kind = format_of(document)
+    if kind is None or not kind.reader:
         title, period, rows = _pdf(content, document, skip, limits, progress)
     else:
-        title, period, rows = _text(content, document, limits)
+        # Only pages of a PDF can be skipped: the signs of other readers name none.
+        reading = reader_of(kind)(content, document, limits, lambda _: progress(0))
+        title, period, rows = _sections(reading, document, limits)
     for at in range(0, len(rows), BATCH_PAGES):
         yield arrow_stream(rows[at : at + BATCH_PAGES], document, sha256, title, period)
 
@@ -53,6 +60,39 @@ def _pdf(
     content: bytes, document: str, skip: Mapping[str, str], limits: Limits, progress: Progress
 ) -> tuple[str, str, list[Row]]:
     pdf = open_pdf(content, limits)
+    sheets = _sheets(pdf, document, skip, limits, progress)
+    if sheets.lost():
+        # What pdfium cannot show may be found when the file is put together anew.
+        for again in open_rebuilt(content, limits):
+            other = _sheets(again, document, skip, limits, progress)
+            sheets = other if other.characters() > sheets.characters() else sheets
+    if second.cut_short(content) and not sheets.characters():
+        raise Unreadable("it is truncated: its end is missing")
+    _refuse_empty(sheets.rows)
+    opening = "\n".join(row.content.text for row in sheets.rows[:2])
+    rows = [*sheets.rows, *_told(content, pdf, sheets, limits)]
+    return sheets.title, naming.period_of(document, sheets.title, opening), rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Sheets:
+    """The pages of a PDF, read in one way."""
+
+    title: str
+    rows: list[Row]
+
+    def characters(self) -> int:
+        return sum(len(row.content.text.strip()) for row in self.rows)
+
+    def lost(self) -> bool:
+        """Whether pages are damaged, or nothing was found at all and nothing else explains it."""
+        damaged = any(row.reason in (DAMAGED, BROKEN) for row in self.rows)
+        return damaged or not (self.characters() or any(row.reason for row in self.rows))
+
+
+def _sheets(
+    pdf: pypdfium2.PdfDocument, document: str, skip: Mapping[str, str], limits: Limits, progress: Progress
+) -> _Sheets:
     rows: list[Row] = []
     pages: list[list[Line]] = []
     scanned: list[bool] = []
@@ -72,10 +112,25 @@ def _pdf(
     kept = _without_furniture(rows, pages, scanned)
     outline.mark_headings(kept)
     _compose(rows, kept)
-    _refuse_empty(rows)
     title = outline.title_of(document, kept[0], outline.body_size(kept), pdf.get_metadata_value("Title"))
-    opening = "\n".join(row.content.text for row in rows[:2])
-    return title, naming.period_of(document, title, opening), rows
+    return _Sheets(title, rows)
+
+
+def _told(content: bytes, pdf: pypdfium2.PdfDocument, sheets: _Sheets, limits: Limits) -> list[Row]:
+    """Rows after the last page that say what of the text is lost though no page is."""
+    said: list[str] = []
+    if any_torn(content, limits.max_decoded):
+        pages = [row for row in sheets.rows if row.content.text and row.page <= len(pdf)]
+        torn = [str(row.page) for row in pages if torn_page(pdf, row.page - 1, limits.max_decoded)]
+        if torn:
+            named = f"page{'s' if len(torn) > 1 else ''} {', '.join(torn[:10])}{' ...' if len(torn) > 10 else ''}"
+            said.append(f"a part of {named} is lost: the content there is damaged")
+    if second.cut_short(content):
+        said.append(f"the file's end is missing: what may have come after page {len(sheets.rows)} is lost")
+    rows = [Row(len(sheets.rows) + at) for at in range(1, len(said) + 1)]
+    for row, reason in zip(rows, said, strict=True):
+        row.refuse(reason)
+    return rows
 
 
 def _page(pdf: pypdfium2.PdfDocument, index: int, known: str | None, limits: Limits) -> tuple[Row, list[Line], bool]:
@@ -95,29 +150,30 @@ def _page(pdf: pypdfium2.PdfDocument, index: int, known: str | None, limits: Lim
         row.quality = 1.0 - page.unmapped(words)
         lines = align(lines_of(words))
         outline.mark_bold(lines, page.bold)
-        drawn = page.drawn() if len(words.text) < 40 else (0.0, 0, 0)
+        drawn = page.drawn() if len(words.text) < FEW_WORDS else Drawn()
     except Unreadable as reason:
         row.refuse(str(reason))
         return row, [], False
     finally:
         page.close()
-    if not lines and (why := _why_empty(pdf, index, drawn, limits)):
+    if drawn.silent > MUTE and drawn.silent > 0.5 * drawn.texts:
+        row.refuse(GARBLED)
+    elif not lines and (why := _why_empty(pdf, index, drawn, limits)):
         row.refuse(why)
-    return row, lines, drawn[0] > SCANNED
+    return row, lines if row.reason is None else [], drawn.images > SCANNED
 
 
-def _why_empty(pdf: pypdfium2.PdfDocument, index: int, drawn: tuple[float, int, int], limits: Limits) -> str | None:
+def _why_empty(pdf: pypdfium2.PdfDocument, index: int, drawn: Drawn, limits: Limits) -> str | None:
     """Why a page without text cannot be read; None for one that is blank."""
-    images, shapes, objects = drawn
-    if images > 0.05:
+    if drawn.images > 0.05:
         return PICTURE
-    if shapes > SHAPES:
+    if drawn.shapes > SHAPES:
         return DRAWN
     weight = content_weight(pdf, index, limits.max_decoded)
     if weight > HEAVY:
         more = "more than " if weight >= limits.max_decoded else ""
         return f"the page has no text though its content is large ({more}{weight / MEGABYTE:,.1f} MB unfolded)"
-    return BROKEN if weight > MEANT and not objects else None
+    return BROKEN if weight > MEANT and not drawn.objects else None
 
 
 def _without_furniture(rows: list[Row], pages: list[list[Line]], scanned: list[bool]) -> list[list[Line]]:
@@ -167,17 +223,26 @@ def _refuse_empty(rows: list[Row]) -> None:
     raise Unreadable(f"none of its {len(rows):,} pages can be read: {'; '.join(reasons[:3])}")
 
 
-def _text(content: bytes, document: str, limits: Limits) -> tuple[str, str, list[Row]]:
-    markdown = PurePosixPath(document).suffix.lower() in (".md", ".markdown")
-    title, sections, certainty = read_sections(content, markdown, limits)
+def _sections(reading: Reading, document: str, limits: Limits) -> tuple[str, str, list[Row]]:
     path = outline.Path()
-    rows = []
-    for number, section in enumerate(sections, start=1):
-        row = Row(number, _composed(section), quality=quality.score(section.text) * certainty)
+    rows: list[Row] = []
+    total = 0
+    for number, page in enumerate(reading.pages, start=1):
+        row = Row(number)
+        if isinstance(page, Section):
+            row.content, row.quality = _composed(page), quality.score(page.text) * reading.certainty
+            total += len(page.text)
+        else:
+            row.refuse(page)
         _follow(row, path)
         rows.append(row)
-    title = title or naming.name_words(document)
-    opening = "\n".join(section.text for section in sections[:3])
+    if total > limits.max_characters:
+        raise Unreadable(f"its text is longer than the limit of {limits.max_characters:,} characters")
+    if len(rows) > limits.max_pages:
+        raise Unreadable(f"it has {len(rows):,} pages, more than the limit of {limits.max_pages:,}")
+    _refuse_empty(rows)
+    title = reading.title or naming.name_words(document)
+    opening = "\n".join(row.content.text for row in rows[:3])
     return title, naming.period_of(document, title, opening), rows
 
 

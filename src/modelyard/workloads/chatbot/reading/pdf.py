@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
@@ -15,6 +15,8 @@ import pypdfium2
 import pypdfium2.raw as pdfium
 
 from modelyard.workloads.chatbot.limits import Limits, Unreadable
+from modelyard.workloads.chatbot.reading import second
+from modelyard.workloads.chatbot.reading.notes import drawn_over
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -66,38 +68,69 @@ class Words:
     attached: npt.NDArray[np.bool_]
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """images: share of the page under them, from 0 to 1; forms count as images. shapes, objects: how many. texts: pieces
+    of text; silent: those of them whose letters nothing tells."""
+
+    images: float = 0.0
+    shapes: int = 0
+    objects: int = 0
+    texts: int = 0
+    silent: int = 0
+
+
 def open_pdf(content: bytes, limits: Limits) -> pypdfium2.PdfDocument:
-    """Raises Unreadable with the reason."""
+    """Raises Unreadable with the reason. A file whose structure is damaged is put together anew from its objects."""
+    content = second.normal(content)
     try:
-        document = pypdfium2.PdfDocument(content)
-        pages = len(document)
+        document = _opened(content)
+        if len(document):
+            return _within(document, limits)
+        document.close()
     except pypdfium2.PdfiumError as error:
         code = getattr(error, "err_code", None)
-        if code not in (pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY) and _cut_short(content):
-            raise Unreadable("it is truncated: its end is missing") from None
         if code == pdfium.FPDF_ERR_PASSWORD:
             raise Unreadable("it is encrypted and needs a password") from None
         if code == pdfium.FPDF_ERR_SECURITY:
             raise Unreadable("it is encrypted in a way that is not supported") from None
-        raise Unreadable("its structure is damaged: no pages can be found in it") from None
-    if _cut_short(content):
-        raise Unreadable("it is truncated: its end is missing")
-    if pages == 0:
-        raise Unreadable("it has no pages")
-    if pages > limits.max_pages:
-        raise Unreadable(f"it has {pages:,} pages, more than the limit of {limits.max_pages:,}")
+    for document in open_rebuilt(content, limits):
+        return document
+    if not second.holds_objects(content):
+        raise Unreadable("it is named .pdf but holds no PDF")
+    if second.cut_short(content):
+        raise Unreadable("it is truncated: its end is missing, and what is left holds no whole page")
+    raise Unreadable("its structure is damaged: no pages can be found in it")
+
+
+def open_rebuilt(content: bytes, limits: Limits) -> Iterator[pypdfium2.PdfDocument]:
+    """What can be put together from the objects of a damaged file, the likeliest first. Raises Unreadable."""
+    for made in second.rebuilt(second.normal(content), limits):
+        try:
+            document = _opened(made)
+            if len(document):
+                yield _within(document, limits)
+        except pypdfium2.PdfiumError:
+            continue
+
+
+def _opened(content: bytes) -> pypdfium2.PdfDocument:
+    document = pypdfium2.PdfDocument(content)
+    # What was filled into a form is drawn only where the form is known before the pages.
+    if document.get_formtype() != pdfium.FORMTYPE_NONE:
+        document.init_forms()
+    return document
+
+
+def _within(document: pypdfium2.PdfDocument, limits: Limits) -> pypdfium2.PdfDocument:
+    if len(document) > limits.max_pages:
+        raise Unreadable(f"it has {len(document):,} pages, more than the limit of {limits.max_pages:,}")
     return document
 
 
 # The share by which letters of one word may differ in height.
 RESIZED = 0.12
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def _cut_short(content: bytes) -> bool:
-    """Whether the marks at the end of a PDF are missing. pdfium would show what is left as if it were all."""
-    tail = content[-65_536:]
-    return b"%%EOF" not in tail and b"startxref" not in tail
 
 
 class Page:
@@ -107,6 +140,9 @@ class Page:
         """Raises Unreadable where pdfium cannot load the page."""
         try:
             self._page = document[index]
+            if drawn_over(self._page):
+                self._page.close()
+                self._page = document[index]
             self._text = self._page.get_textpage()
         except pypdfium2.PdfiumError:
             raise Unreadable("the page is damaged") from None
@@ -155,20 +191,24 @@ class Page:
         _font(self._handle, first, name, 128, None)
         return any(mark in name.value.lower() for mark in (b"bold", b"black", b"heavy", b"semibold", b"demi"))
 
-    def drawn(self) -> tuple[float, int, int]:
-        """(share of the page under images from 0 to 1, number of shapes, of objects); forms count as images."""
+    def drawn(self) -> Drawn:
+        """What else than text is drawn, and how much of the text says nothing."""
         page = self._page.raw
         count = pdfium.FPDFPage_CountObjects(page)
-        area, shapes = 0.0, 0
+        area, shapes, texts, silent = 0.0, 0, 0, 0
         left, bottom, right, top = (ctypes.c_float() for _ in range(4))
         for index in range(count):
             thing = pdfium.FPDFPage_GetObject(page, index)
             kind = pdfium.FPDFPageObj_GetType(thing)
             shapes += kind in (pdfium.FPDF_PAGEOBJ_PATH, pdfium.FPDF_PAGEOBJ_SHADING)
+            if kind == pdfium.FPDF_PAGEOBJ_TEXT:
+                texts += 1
+                # Two bytes are the end of the string alone.
+                silent += pdfium.FPDFTextObj_GetText(thing, self._text.raw, None, 0) <= 2
             large = kind in (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_FORM)
             if large and pdfium.FPDFPageObj_GetBounds(thing, left, bottom, right, top):
                 area += max(0.0, right.value - left.value) * max(0.0, top.value - bottom.value)
-        return min(1.0, area / max(1.0, self.width * self.height)), shapes, count
+        return Drawn(min(1.0, area / max(1.0, self.width * self.height)), shapes, count, texts, silent)
 
     def _codes(self, count: int) -> Ints:
         """Unicode code points, one per character of pdfium's list."""
