@@ -44,8 +44,7 @@ class Leaves:
             for at in top(highest, k).tolist():
                 row = int(rows[turns[at] + scores[turns[at] : stops[at]].argmax()])
                 name = segment.documents[int(segment.document_of[row])]
-                start = segment.rows.column("start")[row].as_py()
-                hits.append(PageHit(name, int(segment.pages[row]), float(highest[at]), start))
+                hits.append(PageHit(name, int(segment.pages[row]), float(highest[at]), int(segment.starts[row])))
         hits.sort(key=lambda hit: (-hit.score, hit.document, hit.page, hit.start))
         # A page lies in one segment, as a version of a document does; where it does not, it is still one page.
         best: dict[tuple[str, int], PageHit] = {}

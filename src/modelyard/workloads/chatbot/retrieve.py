@@ -8,7 +8,7 @@ meant. Every part is kept, so that a result explains itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -100,8 +100,14 @@ def find_pages(
     """
     meant = catalogue.meant(question)
     seen = _Seen()
-    for where, most in _wheres(meant, depth, weights):
-        _propose(searcher, catalogue, question, vector, expansions, expanded, most, where, weights, seen)
+    near, strays = _places(meant, depth, weights)
+    asked = (("dense", vector), ("expansion", expanded if weights.expansion else None))
+    for arm, each in asked:
+        if each is not None:
+            seen.add(arm, _nearest(searcher, each, depth, near))
+            seen.add(arm, _nearest(searcher, each, strays, Where()) if strays else ())
+    if "lexical" in searcher.capabilities and weights.lexical:
+        _by_words(searcher, catalogue, question, expansions, depth, near, seen)
     scored = []
     for place, found in seen.parts.items():
         parts = {arm: getattr(weights, arm) * found.get(arm, floor) for arm, floor in seen.floors.items()}
@@ -145,44 +151,38 @@ def explained(page: Page) -> dict[str, Any]:
     }
 
 
-def _wheres(meant: Meant, depth: int, weights: Weights) -> Iterable[tuple[Where, int]]:
-    """Where to search and how deep: in the documents that are meant, and a little everywhere, as names mislead."""
+def _places(meant: Meant, depth: int, weights: Weights) -> tuple[Where, int]:
+    """(where to search deeply: the documents that are meant; how deep to search everywhere, as names mislead)."""
     fits = {d: meant.of(d) for d in meant.name}
     near = frozenset(d for d, fit in fits.items() if fit >= _NARROW)
     if not weights.document or not near or 2 * len(near) > len(fits):
-        yield Where(), depth
-        return
-    yield Where(near), depth
-    yield Where(), min(depth, _STRAY)
+        return Where(), 0
+    return Where(near), min(depth, _STRAY)
 
 
-def _propose(
+def _nearest(searcher: Searcher, vector: NDArray[np.float32], depth: int, where: Where) -> Sequence[PageHit]:
+    if isinstance(searcher, PageSearcher):
+        return searcher.dense_pages(vector, depth, where)
+    return _by_page(searcher.dense(vector, depth, where))
+
+
+def _by_words(
     searcher: Searcher,
     catalogue: Catalogue,
     question: Question,
-    vector: NDArray[np.float32],
     expansions: Sequence[str],
-    expanded: NDArray[np.float32] | None,
     depth: int,
     where: Where,
-    weights: Weights,
     seen: _Seen,
 ) -> None:
-    whole = searcher if isinstance(searcher, PageSearcher) else None
-    seen.add(
-        "dense", whole.dense_pages(vector, depth, where) if whole else _by_page(searcher.dense(vector, depth, where))
-    )
-    if expanded is not None and weights.expansion and whole:
-        seen.add("expansion", whole.dense_pages(expanded, depth, where))
-    if "lexical" not in searcher.capabilities:
-        return
     own = analyse(question.text)
     more = [t for t in dict.fromkeys(analyse(" ".join(expansions))) if t not in own]
     text = " ".join((question.text, *more))
-    if weights.lexical:
-        scale = 1 / (_BEST * sum(catalogue.idf(t) for t in (*own, *more)) or 1.0)
-        hits = whole.lexical_pages(text, depth, where) if whole else _by_page(searcher.lexical(text, depth, where))
-        seen.add("lexical", hits, scale)
+    scale = 1 / (_BEST * sum(catalogue.idf(t) for t in (*own, *more)) or 1.0)
+    if isinstance(searcher, PageSearcher):
+        seen.add("lexical", searcher.lexical_pages(text, depth, where), scale)
+    else:
+        seen.add("lexical", _by_page(searcher.lexical(text, depth, where)), scale)
 
 
 def _by_page(hits: Sequence[Hit]) -> list[PageHit]:
