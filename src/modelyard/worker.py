@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from modelyard.clock import Clock, SystemClock
-from modelyard.errors import Busy, ModelyardError, NotFound, Unavailable
+from modelyard.errors import AdapterError, Busy, ModelyardError, NotFound, Unauthorized, Unavailable
 from modelyard.ids import short
 from modelyard.ports.workload import Call, CanPicture, CanSearch, Predictor, Response, Workload
 from modelyard.serving.answer import stream
@@ -147,6 +147,9 @@ class Server:
         number = frame["id"]
         try:
             self._answer(connection, frame, call)
+        except Unauthorized as error:
+            # A remote model refuses our key: who asks has done nothing wrong, and another token of theirs is no help.
+            _fail(connection, number, AdapterError(str(error)))
         except ModelyardError as error:
             _fail(connection, number, error)
         except Exception:  # noqa: BLE001 - the release's own code: whatever it raises ends this request and no more

@@ -160,3 +160,39 @@ def one_damaged_page(good: str) -> bytes:
     objects = objects_of([good, good, good])
     objects[12] = b"<< /Type /Font >>"
     return assemble(objects)
+
+
+def unicode_pdf(
+    lines: Sequence[tuple[float, float, str]], size: float = 12, wide: int = 600, vertical: bool = False
+) -> bytes:
+    """A page of any characters: (x, y, text as drawn from left to right). Every character is `wide` thousandths of an em.
+
+    The font is not embedded and its codes are numbers of its own, so only its character map tells what they are.
+    """
+    codes = {char: at for at, char in enumerate(sorted({char for _, _, text in lines for char in text}), start=1)}
+    rows = "\n".join(f"<{code:04x}> <{char.encode('utf-16-be').hex()}>" for char, code in codes.items())
+    cmap = (
+        "/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /A def /CMapType 2 def\n"
+        f"1 begincodespacerange <0000> <ffff> endcodespacerange\n{len(codes)} beginbfchar\n{rows}\nendbfchar\n"
+        "endcmap end end"
+    )
+    shown_lines = "".join(
+        f"BT /F1 {size} Tf 1 0 0 1 {x} {y} Tm <{''.join(f'{codes[char]:04x}' for char in text)}> Tj ET\n"
+        for x, y, text in lines
+    )
+    objects = objects_of([shown_lines])
+    way = b"V" if vertical else b"H"
+    objects[3] = (
+        b"<< /Type /Font /Subtype /Type0 /BaseFont /Made /Encoding /Identity-%s /DescendantFonts [6 0 R] /ToUnicode 7 0 R >>"
+        % way
+    )
+    objects[6] = (
+        b"<< /Type /Font /Subtype /CIDFontType2 /BaseFont /Made /DW %d /FontDescriptor 8 0 R "
+        b"/CIDSystemInfo << /Registry (Adobe) /Ordering (Identity) /Supplement 0 >> >>"
+    ) % wide
+    objects[7] = stream(cmap.encode())
+    objects[8] = (
+        b"<< /Type /FontDescriptor /FontName /Made /Flags 4 /FontBBox [0 -200 1000 800] /Ascent 800 /Descent -200 "
+        b"/ItalicAngle 0 /CapHeight 700 /StemV 80 >>"
+    )
+    return assemble(objects)

@@ -320,5 +320,6 @@ def test_what_is_refused_is_refused_before_reading() -> None:
     limits = Limits(max_bytes=2_000_000)
     assert refusal("a/b.PDF", 2_000_000, limits) is None
     assert refusal("b.pdf", 2_500_000, limits) == "the file is 2.5 MB, larger than the limit of 2.0 MB"
-    assert "supported are .pdf, .md, .markdown, .txt" in (refusal("b.docx", 10, limits) or "")
+    assert "supported are .pdf, .md, .markdown, .txt" in (refusal("b.mp3", 10, limits) or "")
+    assert refusal("b.doc", 10, limits) == "files ending in .doc are not supported: save it as .docx"
     assert "empty" in (refusal("b.txt", 0, limits) or "")

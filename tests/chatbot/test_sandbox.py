@@ -64,7 +64,8 @@ def test_every_bad_file_costs_itself_and_says_why() -> None:
         "noise.txt": (bytes(range(256)) * 20, "binary data"),
         "photo.txt": (b"\xff\xd8\xff\xe0" + bytes(range(200)), "holds a JPEG picture"),
         "blank.md": (b" \n\n", "no text"),
-        "letter.docx": (b"PK\x03\x04", "supported are .pdf, .md, .markdown, .txt"),
+        "letter.docx": (b"PK\x03\x04", "the archive is damaged or cut off"),
+        "song.mp3": (b"ID3", "supported are .pdf, .md, .markdown, .txt"),
         "Makefile": (b"all:", "files without an ending are not supported"),
         "huge.pdf": (None, "larger than the limit of 200.0 MB"),
     }

@@ -9,20 +9,35 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.contract.embeddings_stub import DIMENSION, Stub
 
 from modelyard.adapters.embed_hash import HashEmbedder
 from modelyard.adapters.embed_minilm import MiniLM, packaged
+from modelyard.adapters.embed_openai import OpenAIEmbedder
 from modelyard.errors import Damaged
 from modelyard.ports.embedder import Embedder
+
+_stub: list[Stub] = []
+
+
+def remote(**options: Any) -> OpenAIEmbedder:
+    """One that asks a local server which speaks the protocol."""
+    if not _stub:
+        _stub.append(Stub())
+    return OpenAIEmbedder(url=_stub[0].url, dimension=DIMENSION, **options)
+
 
 MAKERS: dict[str, Callable[[], Embedder]] = {
     "hash": HashEmbedder,
     "minilm": lambda: MiniLM(packaged(), threads=2),
+    "openai": lambda: remote(name="remote", batch=7, parallel=3),
+    "openai-base64": lambda: remote(name="remote-base64", encoding="base64", shorten=True),
     "minilm-float32": lambda: MiniLM(packaged(), threads=2, int8=False),
 }
 ODD = [

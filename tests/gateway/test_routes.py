@@ -220,3 +220,9 @@ def test_a_workload_that_takes_no_messages_says_so_on_chat(town: Town) -> None:
         assert invoke(gateway, {"a": 4}).json()[0]["sum"] == 4
         assert invoke(gateway, HELLO).status_code == 400
         assert ask_gateway(gateway.info, {"a": 5})["sum"] == 5
+
+
+def test_a_remote_that_refuses_our_key_is_not_the_callers_fault(served: Gateway) -> None:
+    reply = served.ask("keyless")
+    assert reply.status_code == 502 and "refuses the key" in reply.json()["error"]["message"]
+    assert "www-authenticate" not in reply.headers

@@ -24,7 +24,7 @@ from modelyard.serving.route import GatewayInfo, alive
 STANDIN = """
 import os, re, signal, struct, time, zlib
 from pathlib import Path
-from modelyard.errors import NotFound, RequestError, RequestTooLarge, Unavailable
+from modelyard.errors import NotFound, RequestError, RequestTooLarge, Unauthorized, Unavailable
 from modelyard.ports.workload import Delta, Response
 from modelyard.workloads.base import BaseWorkload
 
@@ -55,6 +55,8 @@ class Standing:
                 f.write("x")
             if (self.notes / rest).read_text() == "x":
                 os.kill(os.getpid(), signal.SIGKILL)
+        if word == "keyless":
+            raise Unauthorized("m: the endpoint refuses the key (HTTP 401)")
         if word == "bug":
             raise ZeroDivisionError("a secret detail")
         if word == "nan":

@@ -91,6 +91,9 @@ def diff(old: str, new: str, folder: Path, target: str, as_json: bool) -> None:
         for sign, kind in (("+", "added"), ("-", "removed"), ("~", "changed")):
             for name in found[what][kind]:
                 click.echo(f"{sign} {what[:-1]} {name}")
+    for name, groups in found["access"].items():
+        shown = ("everybody" if g is None else ", ".join(g) or "nobody" for g in (groups["old"], groups["new"]))
+        click.echo(f"~ access {name}: {' -> '.join(shown)}")
     for name, lines in found["lines"].items():
         click.echo(f"~ {name}")
         for line in lines:

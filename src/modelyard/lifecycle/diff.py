@@ -12,13 +12,13 @@ from modelyard.ids import short
 from modelyard.lifecycle import artifact
 from modelyard.lifecycle.evaluate import ROWS
 from modelyard.lifecycle.world import World
-from modelyard.ports.records import Manifest, Release
+from modelyard.ports.records import Manifest, Release, Snapshot
 from modelyard.project.load import leaves
 
 
 def diff(world: World, old: Release, new: Release) -> dict[str, Any]:
-    """{documents: {added, removed, changed}, members, lines, settings, answers}. Raises NotFound where the files of one
-    are gone."""
+    """{documents: {added, removed, changed}, access, members, lines, settings, answers}. Raises NotFound where the
+    files of one are gone."""
     folders = {}
     for release in (old, new):
         folders[release.id] = world.layout.releases / release.id
@@ -33,6 +33,7 @@ def diff(world: World, old: Release, new: Release) -> dict[str, Any]:
         "old": old.id,
         "new": new.id,
         "documents": between(dict(a.entries), dict(b.entries)),
+        "access": _access(a, b),
         "members": between(old.manifest.members, new.manifest.members),
         "lines": _lines(*texts),
         "settings": _settings(old.manifest, new.manifest),
@@ -51,6 +52,18 @@ def between(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, list[st
         "removed": sorted(set(old) - set(new)),
         "changed": sorted(name for name in set(old) & set(new) if old[name] != new[name]),
     }
+
+
+def _access(old: Snapshot, new: Snapshot) -> dict[str, dict[str, list[str] | None]]:
+    """Documents of both that other groups may see; null is everybody."""
+    a, b = dict(old.access), dict(new.access)
+    both = {name for name, _ in old.entries} & {name for name, _ in new.entries}
+    changed = sorted(name for name in both if a.get(name) != b.get(name))
+    return {name: {"old": _groups(a.get(name)), "new": _groups(b.get(name))} for name in changed}
+
+
+def _groups(groups: tuple[str, ...] | None) -> list[str] | None:
+    return None if groups is None else list(groups)
 
 
 def _lines(old: Mapping[str, list[str]], new: Mapping[str, list[str]]) -> dict[str, list[str]]:

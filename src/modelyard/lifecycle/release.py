@@ -57,8 +57,8 @@ def promote(world: World, name: str, *, by_person: bool, why: str) -> Moved:
     to = Pointers(champion=release.id, previous=before.champion or before.previous)
     done = world.ledger.move(world.endpoint, standing.generation, to, world.who, why, admission.id)
     warnings = tuple(admission.reasons) if unproven else ()
-    # A run applies the rules as they stand; a person may not think of what they were.
-    warnings += _wider(world, before.champion, release.id) if by_person else ()
+    # Of a run too: a file that kept a folder closed may only have been lost on the way here.
+    warnings += _wider(world, before.champion, release.id)
     return Moved(world.ledger.release(release.id), before.champion, done.generation, unproven, warnings)
 
 
@@ -119,11 +119,10 @@ def _wider(world: World, old: str | None, new: str) -> tuple[str, ...]:
     names = [name for name, _ in after.entries if name in closed and not set(now.get(name, ("",))) <= {*closed[name]}]
     if not names:
         return ()
-    some = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+    some, many = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else ""), len(names) > 1
     return (
-        f"release {short(new)} shows {len(names)} document{'s' * (len(names) > 1)} ({some}) to callers that "
-        f"{short(old)} kept {'them' if len(names) > 1 else 'it'} from: its rules of access are those of its build, and "
-        "`modelyard run` brings in those of now",
+        f"release {short(new)} shows {len(names)} document{'s' * many} ({some}) to callers that {short(old)} kept "
+        f"{'them' if many else 'it'} from: a release has the rules of access of its build (docs/access.md)",
     )
 
 

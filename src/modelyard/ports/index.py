@@ -89,12 +89,14 @@ class Searcher(Protocol):
 
     def dense(self, vector: NDArray[np.float32], k: int, where: Where = Where()) -> Sequence[Hit]:
         """The `k` nearest by cosine, best first; ties in the order of (document, page, start). `vector` is of shape
-        [dimension] and unit length. Raises RequestError for another dimension."""
+        [dimension] and unit length. Beyond a size that the adapter states some of the nearest may be missed; `k` are
+        found wherever `k` are visible. Raises RequestError for another dimension."""
         ...
 
     def lexical(self, text: str, k: int, where: Where = Where()) -> Sequence[Hit]:
         """The `k` best by BM25 over header and text, best first, only those with a score above 0; collection
-        statistics are those of the visible rows. Raises NotImplementedError without the capability "lexical"."""
+        statistics are those of the visible rows. An adapter may limit the distinct terms of a text, and says to how
+        many. Raises NotImplementedError without the capability "lexical"."""
         ...
 
     def page(self, document: str, page: int) -> Sequence[Passage]:

@@ -12,6 +12,7 @@ import numpy as np
 from modelyard.workloads.chatbot.reading.layout import Line
 from modelyard.workloads.chatbot.reading.naming import CAPTION
 from modelyard.workloads.chatbot.reading.pdf import Floats
+from modelyard.workloads.chatbot.reading.script import RIGHT_TO_LEFT, unspaced
 
 BULLET = re.compile(r"(?:[•●▪■◦○◆►✓*·–—-]|\(?(?:\d{1,2}|[a-z]|[ivx]{1,4})[.)])(?:\s|$)")
 EDGES = "“”\"'‘’()[]{}<>,.;:!?…—–-"
@@ -57,7 +58,8 @@ def compose(lines: list[Line], words: Container[str]) -> Composed:
             position += len(glue) + len(word)
         if line.level:
             _add_heading(page, parts, start, position, line.level)
-        if hyphen is None or hyphen == "-":
+        closed = between == " " and unspaced(line.text[-1]) and unspaced(lines[at + 1].text[0])
+        if closed or hyphen is None or hyphen == "-":
             between = ""
         parts.append(between)
         position += len(between)
@@ -83,13 +85,23 @@ def _joined(parts: list[str], start: int, end: int) -> bool:
     return False
 
 
-def _margins(lines: list[Line]) -> dict[int, float]:
-    """The right margin of prose in each block."""
-    margins: dict[int, float] = {}
+Margins = dict[tuple[int, bool], float]
+
+
+def _margins(lines: list[Line]) -> Margins:
+    """Where the lines of prose in each block end, by whether they are read from the right."""
+    margins: Margins = {}
     for line in lines:
-        if "\t" not in line.text and len(line.words) >= 6:
-            margins[line.block] = max(margins.get(line.block, 0.0), line.x1)
+        if "\t" not in line.text and (len(line.words) >= 6 or (len(line.text) >= 12 and unspaced(line.text[-1]))):
+            side, edge = _edge(line)
+            margins[line.block, side] = max(margins.get((line.block, side), float("-inf")), edge)
     return margins
+
+
+def _edge(line: Line) -> tuple[bool, float]:
+    """(whether a line is read from the right, where it ends: growing in the direction it is read)."""
+    leftward = RIGHT_TO_LEFT.search(line.words[0]) is not None
+    return leftward, -line.x0 if leftward else line.x1
 
 
 def _usual_gap(lines: list[Line]) -> float:
@@ -102,7 +114,7 @@ def _usual_gap(lines: list[Line]) -> float:
     return float(np.percentile(gaps, 30)) if gaps else 0.0
 
 
-def _between(above: Line, below: Line, margins: dict[int, float], usual: float) -> str:
+def _between(above: Line, below: Line, margins: Margins, usual: float) -> str:
     if above.block != below.block or below.y0 < above.y0:
         # A sentence may run from the foot of one column to the head of the next.
         runs_on = above.text[-1] not in ".:;!?" and len(above.words) >= 4 and below.text[0].isalpha()
@@ -123,10 +135,13 @@ def _between(above: Line, below: Line, margins: dict[int, float], usual: float) 
     return " " if _continues(above, below, margins) else "\n"
 
 
-def _continues(above: Line, below: Line, margins: dict[int, float]) -> bool:
+def _continues(above: Line, below: Line, margins: Margins) -> bool:
     """The line was broken because the next word did not fit, or the next begins in the middle of a sentence."""
     first = float(below.boxes[0, 2] - below.boxes[0, 0])
-    full = above.x1 + 0.25 * above.size + first > margins.get(above.block, float("inf"))
+    if unspaced(below.text[0]):
+        first = below.size  # a line may end between any two characters
+    side, edge = _edge(above)
+    full = edge + 0.25 * above.size + first > margins.get((above.block, side), float("inf"))
     running = below.text[0].islower() and above.text[-1] not in ".:;!?" and len(above.words) >= 3
     return full or running
 

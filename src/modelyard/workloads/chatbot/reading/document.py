@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pypdfium2
 
 from modelyard.workloads.chatbot.limits import MEGABYTE, Limits, Unreadable
-from modelyard.workloads.chatbot.reading import furniture, naming, outline, quality, second
+from modelyard.workloads.chatbot.reading import footnotes, furniture, naming, outline, quality, second
 from modelyard.workloads.chatbot.reading.compose import Composed, compose, vocabulary
 from modelyard.workloads.chatbot.reading.formats import Progress, Reading, format_of, reader_of
 from modelyard.workloads.chatbot.reading.grid import align
@@ -148,7 +148,7 @@ def _page(pdf: pypdfium2.PdfDocument, index: int, known: str | None, limits: Lim
         row.width, row.height = page.width, page.height
         words = page.words(limits)
         row.quality = 1.0 - page.unmapped(words)
-        lines = align(lines_of(words))
+        lines = align(footnotes.last(lines_of(words), page.height))
         outline.mark_bold(lines, page.bold)
         drawn = page.drawn() if len(words.text) < FEW_WORDS else Drawn()
     except Unreadable as reason:
@@ -156,7 +156,7 @@ def _page(pdf: pypdfium2.PdfDocument, index: int, known: str | None, limits: Lim
         return row, [], False
     finally:
         page.close()
-    if drawn.silent > MUTE and drawn.silent > 0.5 * drawn.texts:
+    if drawn.silent > (MUTE if lines else 2) and drawn.silent > 0.5 * drawn.texts:
         row.refuse(GARBLED)
     elif not lines and (why := _why_empty(pdf, index, drawn, limits)):
         row.refuse(why)

@@ -13,6 +13,7 @@ import numpy as np
 from modelyard.workloads.chatbot.reading.layout import Line
 from modelyard.workloads.chatbot.reading.naming import CAPTION
 from modelyard.workloads.chatbot.reading.numbers import is_number
+from modelyard.workloads.chatbot.reading.script import RIGHT_TO_LEFT
 
 # Lines without cells that may stand between two rows of one table.
 BRIDGE = 2
@@ -46,7 +47,8 @@ def align(lines: list[Line]) -> list[Line]:
 
 
 def _tabular(line: Line) -> bool:
-    return line.turn == 0 and "\t" in line.glue
+    # Columns are counted from the left: a line read from the right keeps its cells as they come.
+    return line.turn == 0 and "\t" in line.glue and RIGHT_TO_LEFT.search(line.text) is None
 
 
 def _end(lines: list[Line], start: int) -> int:

@@ -15,11 +15,12 @@ from modelyard.workloads.chatbot.reading.html_blocks import BLOCKS, Writer
 from modelyard.workloads.chatbot.reading.naming import speaks
 from modelyard.workloads.chatbot.reading.text import GUESSED, decode
 
-# The parser's time grows with the square of how deep open elements are nested: a second at this depth.
+# The parser's time grows with the square of how deep elements are nested that only an end tag ends: a second at this
+# depth.
 DEEPEST = 20_000
 NESTING = re.compile(
     rb"<(/?)(?:div|span|section|article|main|aside|header|footer|nav|form|center|font|b|i|u|em|strong|small|big|a|tt|s"
-    rb"|code|ul|ol|dl|li|dd|blockquote|table|td|th|fieldset|figure|details|button|object|svg|g|math|template|q|sub|sup)"
+    rb"|code|ul|ol|dl|blockquote|table|fieldset|figure|details|button|object|svg|g|math|template|q|sub|sup)"
     rb"(?=[\s>/])",
     re.I,
 )
@@ -73,7 +74,9 @@ def read_html(content: bytes, document: str, limits: Limits, progress: Progress)
     writer.close()
     sections = flow.sections()
     if not sections:
-        raise Unreadable("it holds no text" if not _says_anything(tree) else "it shows no text without its scripts")
+        raise Unreadable(
+            "it holds no text" if tree.css_first("script") is None else "it shows no text without its scripts"
+        )
     return Reading(_title(tree) or sections[0].text[: sections[0].heading_end][:160], sections, certainty)
 
 
@@ -145,7 +148,3 @@ def _title(tree: LexborHTMLParser) -> str:
     found = tree.css_first("head title")
     title = " ".join((found.text() if found is not None else "").split())[:160]
     return title if speaks(title) else ""
-
-
-def _says_anything(tree: LexborHTMLParser) -> bool:
-    return bool(tree.body is not None and tree.body.text().strip())

@@ -20,7 +20,7 @@ BLOCKS = BREAKING | ATTRIBUTED
 # A table whose cells hold this much, headings or tables is no table but a page laid out by one.
 LONGEST_CELL = 1_000
 DEEPEST_LIST = 6
-# Tables within tables beyond this lay out a page, whatever they say.
+# Tables within tables beyond this only lay out a page, whatever they say.
 DEEPEST_TABLE = 8
 BLANKS = re.compile(r"[ \t\n\r\f\xa0]+")
 
@@ -113,6 +113,7 @@ class Writer:
         self._heading: list[int] = []
         self._pre = 0
         self._raised = 0
+        self._beyond = 0
 
     def enter(self, tag: str, attributes: Attributes) -> None:
         """An element begins."""
@@ -159,8 +160,10 @@ class Writer:
             self._follows = False
         elif tag == "sup":
             self._raised -= 1
-        elif tag == "caption" and self._tables:
+        elif tag == "caption" and self._tables and not self._beyond:
             self._tables[-1].in_caption = False
+        elif tag == "table" and self._beyond:
+            self._beyond -= 1
         elif tag == "table" and self._tables:
             for block in self._tables.pop().blocks():
                 self._put(block)
@@ -179,10 +182,12 @@ class Writer:
     def _enter_table(self, tag: str, attributes: Attributes) -> None:
         if tag == "table":
             presentation = (attributes.get("role") or "").lower() in ("presentation", "none")
-            presentation = presentation or len(self._tables) >= DEEPEST_TABLE
+            if self._beyond or len(self._tables) >= DEEPEST_TABLE:
+                self._beyond += 1
+                return
             self._tables.append(_Table(presentation=presentation))
             return
-        if not self._tables:
+        if not self._tables or self._beyond:
             return
         table = self._tables[-1]
         if tag == "caption":

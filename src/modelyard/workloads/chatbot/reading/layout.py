@@ -8,13 +8,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from modelyard.workloads.chatbot.reading import script
 from modelyard.workloads.chatbot.reading.numbers import is_number
 from modelyard.workloads.chatbot.reading.pdf import Floats, Ints, Words
 
-LIGATURES = str.maketrans(
-    {"\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl", "\ufb05": "st", "\ufb06": "st"}
-)
-LIGATURE = re.compile("[\ufb00-\ufb06]")
 # Widths of gaps, in heights of the line's font box (about 1.2 of the font's size).
 WIDE_GAP = 1.0
 NUMBER_GAP = 0.35
@@ -83,8 +80,8 @@ def lines_of(words: Words) -> list[Line]:
         text.rstrip("\x02\ufffe\xad") or "-" if soft else text
         for text, soft in zip(words.text, words.soft, strict=True)
     ]
-    if LIGATURE.search("".join(texts)):
-        texts = [text.translate(LIGATURES) for text in texts]
+    if script.SHAPED.search("".join(texts)):
+        texts = [script.plain(text) for text in texts]
     found: list[Line] = []
     turns, counts = np.unique(words.turn, return_counts=True)
     for turn in turns[np.argsort(-counts, kind="stable")].tolist():
@@ -238,13 +235,17 @@ def _line(sheet: _Sheet, row: list[int], block: int, turn: int) -> Line:
     x0, y0, x1, y1 = zip(*(sheet.frame[word] for word in row), strict=True)
     size = sorted(low - high for low, high in zip(y1, y0, strict=True))[len(row) // 2]
     gaps = [0.0, *((right - left) / max(size, 1.0) for left, right in zip(x1, x0[1:], strict=False))]
+    if turn == 0 and (runs := script.read_from_right(texts)):
+        row, gaps = [row[at] for run in runs for at in run], script.gaps_read(runs, gaps)
+        texts = [sheet.words[word] for word in row]
+        x0, y0, x1, y1 = zip(*(sheet.frame[word] for word in row), strict=True)
     # A word is attached to the one before only if that one stands before it here too.
     attached = [False, *(sheet.attached[word] and word == before + 1 for before, word in pairwise(row))]
     return Line(
         words=texts,
         glue=_glue(texts, gaps, attached) if turn == 0 else _turned_glue(gaps),
         boxes=sheet.boxes[row],
-        x0=x0[0],
+        x0=min(x0),
         y0=min(y0),
         x1=max(x1),
         y1=max(y1),

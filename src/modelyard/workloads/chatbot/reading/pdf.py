@@ -70,8 +70,8 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """images: share of the page under them, from 0 to 1; forms count as images. shapes, objects: how many. texts: pieces
-    of text; silent: those of them whose letters nothing tells."""
+    """images: share of the page under them, from 0 to 1; forms count as images. shapes, objects: how many. texts:
+    pieces of text; silent: those of them whose letters nothing tells."""
 
     images: float = 0.0
     shapes: int = 0
