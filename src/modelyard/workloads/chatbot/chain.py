@@ -11,6 +11,7 @@ from typing import Any
 from modelyard.ports.chat import Chat
 from modelyard.ports.embedder import Embedder
 from modelyard.ports.index import Searcher
+from modelyard.ports.reranker import Reranker
 from modelyard.ports.workload import Call, Delta, Event, Request, Response
 from modelyard.workloads.chatbot.cite import Citation, merged, verify
 from modelyard.workloads.chatbot.compose import Statement, compose
@@ -20,7 +21,7 @@ from modelyard.workloads.chatbot.generate import Spent, generate
 from modelyard.workloads.chatbot.glossary import Glossary
 from modelyard.workloads.chatbot.page import PageView, page_text, read_page
 from modelyard.workloads.chatbot.question import Question, analyse_question
-from modelyard.workloads.chatbot.retrieve import Catalogue, Page, explained, find_pages, merge_copies
+from modelyard.workloads.chatbot.retrieve import Catalogue, Page, explained, find_pages, merge_copies, rerank
 
 DEFAULTS: Mapping[str, Any] = {
     "history_turns": 6,
@@ -31,6 +32,7 @@ DEFAULTS: Mapping[str, Any] = {
     "max_words": 60,
     "max_tokens": 400,
     "glossary": {},
+    "reranked": 30,
     "weights": {
         "bias": "-18.65",
         "coverage": "11.05",
@@ -56,13 +58,21 @@ class Chatbot:
     """Answers questions from one snapshot of documents. Safe to call from several threads.
 
     searcher: the snapshot. chat: None for the extractive answerer. settings: see DEFAULTS; keys not there are ignored.
-    prompt: what a chat model is told.
+    prompt: what a chat model is told. reranker: puts the first pages in order; None leaves them as they were found.
     """
 
     def __init__(
-        self, searcher: Searcher, embedder: Embedder, chat: Chat | None, settings: Mapping[str, Any], prompt: str
+        self,
+        searcher: Searcher,
+        embedder: Embedder,
+        chat: Chat | None,
+        settings: Mapping[str, Any],
+        prompt: str,
+        *,
+        reranker: Reranker | None = None,
     ) -> None:
         self._searcher, self._embedder, self._chat, self._prompt = searcher, embedder, chat, prompt
+        self._reranker = reranker
         self._settings = {**DEFAULTS, **{k: v for k, v in settings.items() if k in DEFAULTS and v is not None}}
         weights = {k: float(v) for k, v in {**DEFAULTS["weights"], **self._settings["weights"]}.items()}
         self._glossary = Glossary(self._settings["glossary"])
@@ -109,17 +119,19 @@ class Chatbot:
 
     def _find(self, question: Question, vector: Any, pages: int, depth: int) -> list[Page]:
         expansions = self._glossary.expand(question.text)
+        most = max(pages, int(self._settings["reranked"])) if self._reranker else pages
         expanded = self._embedder.embed([", ".join(expansions)])[0] if expansions else None
-        return find_pages(
+        found = find_pages(
             self._searcher,
             self._catalogue,
             question,
             vector,
-            pages=pages,
+            pages=most,
             depth=depth,
             expansions=expansions,
             expanded=expanded,
         )
+        return rerank(self._reranker, question.text, found)[:pages] if self._reranker else found
 
     def _extractive(
         self, resolved: Resolved, question: Question, vector: Any, pages: Sequence[Page], call: Call

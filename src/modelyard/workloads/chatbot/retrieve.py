@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from modelyard.calc.text import analyse
 from modelyard.ports.index import Hit, PageHit, PageSearcher, Passage, Searcher, Where
+from modelyard.ports.reranker import Reranker
 from modelyard.workloads.chatbot.catalogue import Catalogue, Meant
 from modelyard.workloads.chatbot.evidence import alike, said
 from modelyard.workloads.chatbot.question import Question
 
-__all__ = ["Catalogue", "Page", "Weights", "explained", "find_pages", "merge_copies"]
+__all__ = ["Catalogue", "Page", "Weights", "explained", "find_pages", "merge_copies", "rerank"]
 
 Place = tuple[str, int]
 _BEST = 2.2
@@ -130,6 +131,20 @@ def merge_copies(catalogue: Catalogue, pages: Sequence[Page], most: int) -> list
         elif len(kept) < most:
             kept.append(page)
     return kept
+
+
+def rerank(reranker: Reranker, query: str, pages: Sequence[Page]) -> list[Page]:
+    """The pages in the order of their evidence and what the reranker says together. Its scores are scaled to 0..1 over
+    these pages, which is more than the evidence of one page and the next differ by."""
+    scores = reranker.rerank(query, [f"{p.passage.header}\n{p.passage.text}" for p in pages])
+    low, high = min(scores, default=0.0), max(scores, default=0.0)
+    parts = [(score - low) / (high - low) if high > low else 0.0 for score in scores]
+    added = [
+        replace(page, total=page.total + part, why={**page.why, "rerank": part})
+        for page, part in zip(pages, parts, strict=True)
+    ]
+    added.sort(key=lambda page: -page.total)
+    return [replace(page, score=1 / (1 + rank / 20)) for rank, page in enumerate(added)]
 
 
 def explained(page: Page) -> dict[str, Any]:
