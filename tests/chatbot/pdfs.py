@@ -165,7 +165,7 @@ def one_damaged_page(good: str) -> bytes:
 def unicode_pdf(
     lines: Sequence[tuple[float, float, str]], size: float = 12, wide: int = 600, vertical: bool = False
 ) -> bytes:
-    """A page of any characters: (x, y, text as drawn from left to right). Every character is `wide` thousandths of an em.
+    """A page of any characters: (x, y, text as drawn from left to right). A character is `wide` thousandths of an em.
 
     The font is not embedded and its codes are numbers of its own, so only its character map tells what they are.
     """
@@ -183,7 +183,8 @@ def unicode_pdf(
     objects = objects_of([shown_lines])
     way = b"V" if vertical else b"H"
     objects[3] = (
-        b"<< /Type /Font /Subtype /Type0 /BaseFont /Made /Encoding /Identity-%s /DescendantFonts [6 0 R] /ToUnicode 7 0 R >>"
+        b"<< /Type /Font /Subtype /Type0 /BaseFont /Made /Encoding /Identity-%s "
+        b"/DescendantFonts [6 0 R] /ToUnicode 7 0 R >>"
         % way
     )
     objects[6] = (

@@ -96,7 +96,8 @@ def form(annotations: list[bytes], fields: bytes = b"") -> bytes:
 
 
 def test_what_was_filled_into_a_form_stands_beside_its_label() -> None:
-    field = b"<< /Type /Annot /Subtype /Widget /FT /Tx /T (name) /V (Jane Doe) /Rect [220 695 400 715] /F 4 /DA (/Helv 10 Tf 0 g) >>"
+    kind, place = b"/Type /Annot /Subtype /Widget /FT /Tx", b"/Rect [220 695 400 715] /F 4"
+    field = b"<< %s /T (name) /V (Jane Doe) %s /DA (/Helv 10 Tf 0 g) >>" % (kind, place)
     assert re.fullmatch(r"Name of the applicant\s+Jane Doe", text(form([field], b"50 0 R")))
 
 

@@ -7,6 +7,7 @@ anywhere, the same command goes on where it stopped.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from modelyard.errors import Damaged, GateAbstained, GateFailed, ModelyardError, NotFound, UserError
@@ -102,7 +103,8 @@ class _Loop:
             prepared = workload.prepared(ctx)
             stale = world.journal.done("prepare", prepared) is None
             if self.look.touched or self.look.changes or stale or self.options.forced:
-                changes = self.look.changes
+                share = 1.0 if self.options.allow_removals else world.loaded.config.ingest.max_removals
+                changes = replace(self.look.changes, max_removals=share)
                 world.journal.doubt([*(s.path for s in changes.changed), *changes.removed, *changes.unreadable])
                 with record.step("prepare") as child:
                     workload.ingest(ctx, changes)

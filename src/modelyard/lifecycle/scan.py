@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -136,12 +136,20 @@ def _refusal(odd_name: bool, found: os.stat_result, max_file: int) -> str | None
 
 def without(found: Scan, ingested: Iterable[str]) -> Scan:
     """The same look, for a journal that was deleted: what is ingested and not in the folder is gone from it."""
-    gone = sorted(set(ingested) - found.paths - set(found.changes.removed))
+    removed = set(found.changes.removed)
+    gone = sorted(name for name in ingested if name not in removed and not _there(name, found.paths))
     if not gone:
         return found
     changes = replace(found.changes, removed=tuple(sorted((*found.changes.removed, *gone))))
     known = len(gone) + sum(1 for source in found.changes.changed)
     return replace(found, readable=max(found.readable, known), lost=found.lost + len(gone), changes=changes)
+
+
+def _there(name: str, paths: Set[str]) -> bool:
+    """Whether an ingested document is in the folder: as a file, or in a file (an archive) of that name above it."""
+    while name and name not in paths:
+        name = name.rpartition("/")[0]
+    return bool(name)
 
 
 def guard_removals(scan: Scan, share: float, folder: Path) -> None:

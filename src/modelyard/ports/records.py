@@ -30,11 +30,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Changes:
-    """What differs between the data folder and what was ingested. `unreadable` maps a path to the reason."""
+    """What differs between the data folder and what was ingested. `unreadable` maps a path to the reason.
+
+    A file may hold many documents: `max_removals` is the share of what is ingested that may leave by these changes.
+    """
 
     changed: tuple[Source, ...]
     removed: tuple[str, ...]
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    max_removals: float = 1.0
 
     def __bool__(self) -> bool:
         return bool(self.changed or self.removed or self.unreadable)

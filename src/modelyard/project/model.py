@@ -4,7 +4,8 @@ name: handbook               the endpoint, the registered model and the OpenAI `
 workload: chatbot
 documents: documents         the folder of the user's data
 exam: evaluation.jsonl
-chatbot: {embedder, index, chat, retrieval, answer, history_turns, reranker, glossary, access, limits}
+chatbot: {embedder, index, chat, retrieval, answer, history_turns, reranker, glossary, access, ocr, ocr_languages,
+limits}
 gate: {floors, margins, min_cases, max_unscored, min_human, confidence, admit_unproven}
 ingest: {max_file, max_removals}
 settings: {...}              of a workload of your own (`workload: module:Class`)
@@ -203,7 +204,17 @@ class Chatbot(Section):
         {}, description="of the users' field: what people say -> what the documents say"
     )
     access: Annotated[Access, BeforeValidator(_rules)] = Access()
+    ocr: Literal["auto", "off"] = Field(
+        "auto", description="read pages that are pictures, where Tesseract is installed"
+    )
+    ocr_languages: list[str] = Field(["eng"], min_length=1, description="as Tesseract names them: eng, deu, chi_sim")
     limits: Limits = Limits()
+
+    @field_validator("ocr", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        # YAML takes a bare `off` for false.
+        return "off" if value is False else value
 
 
 class Echo(Section):

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -53,24 +54,30 @@ class Postings:
 
     def find(self, term: str) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
         """Rows that hold `term`, ascending, and how often each does."""
-        at = bisect_left(_Bytes(self.terms), term.encode("utf-8", "surrogatepass"))
-        if at == len(self.terms) or self.terms[at].as_py() != term:
+        wanted = term.encode("utf-8", "surrogatepass")
+        at = bisect_left(self._ordered, wanted)
+        if at == len(self._ordered) or self._ordered[at] != wanted:
             return self.rows[:0], self.counts[:0]
         chosen = slice(int(self.starts[at]), int(self.starts[at + 1]))
         return self.rows[chosen], self.counts[chosen]
+
+    @cached_property
+    def _ordered(self) -> _Bytes:
+        return _Bytes(self.terms)
 
 
 class _Bytes(Sequence[bytes]):
     """Terms in the order they are stored in, that of their bytes."""
 
     def __init__(self, terms: pa.Array) -> None:
-        self._terms = terms
+        ends, text = plain(terms)
+        self._ends, self._text = ends.data, text.data
 
     def __len__(self) -> int:
-        return len(self._terms)
+        return len(self._ends) - 1
 
     def __getitem__(self, at: Any) -> Any:
-        return self._terms[at].as_buffer().to_pybytes()
+        return bytes(self._text[self._ends[at] : self._ends[at + 1]])
 
 
 def plain(strings: pa.Array) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:

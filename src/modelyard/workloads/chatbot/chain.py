@@ -8,6 +8,8 @@ from dataclasses import replace
 from threading import Lock
 from typing import Any
 
+import numpy as np
+
 from modelyard.ports.chat import Chat
 from modelyard.ports.embedder import Embedder
 from modelyard.ports.index import Searcher
@@ -34,19 +36,30 @@ DEFAULTS: Mapping[str, Any] = {
     "glossary": {},
     "reranked": 30,
     "weights": {
-        "bias": "-18.65",
-        "coverage": "11.05",
-        "similar": "5.3",
-        "lead": "7.45",
-        "fit": "3.2",
-        "rank": "6.7",
-        "focus": "0.4",
-        "extreme": "1.65",
-        "cell": "0.95",
-        "pair": "-3.0",
-        "clash": "-5.3",
-        "hard": "-7.3",
+        "bias": "-15.2",
+        "coverage": "4.1",
+        "similar": "4.55",
+        "lead": "6.15",
+        "fit": "3.95",
+        "rank": "2.05",
+        "focus": "1.0",
+        "subject": "2.1",
+        "said": "2.7",
+        "all": "0.5",
+        "least": "0.65",
+        "cell": "1.6",
+        "pair": "-1.4",
+        "clash": "-2.5",
+        "hard": "-4.6",
         "sum": "-4.0",
+        "year": "-1.95",
+        "foreign": "-2.3",
+        "unsaid": "-1.0",
+        "unsaid_cell": "-1.65",
+        "told": "-0.95",
+        "apart": "-1.1",
+        "unasked": "-2.95",
+        "unnamed": "-1.05",
     },
 }
 """Settings and their defaults. Decimal numbers are strings, since settings go into the release's identity."""
@@ -137,7 +150,8 @@ class Chatbot:
         self, resolved: Resolved, question: Question, vector: Any, pages: Sequence[Page], call: Call
     ) -> Iterator[Event]:
         views = [(self._view(p.document, p.page), p.score) for p in pages]
-        found = self._extractor.candidates(question, views, vector)
+        asked = [] if question.asked == question.text else self._embedder.embed([question.asked])
+        found = self._extractor.candidates(question, views, np.stack([vector, *asked]))
         call.check()
         statements = compose(
             question,

@@ -115,6 +115,13 @@ _OPENING = re.compile(
 )
 _WH = re.compile(r"\b(?:what|which|who|whom|whose|when|where|why|how)\b", re.I)
 _VERB = re.compile(r"(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have|had)\b", re.I)
+_AUXILIARY = re.compile(
+    r"\b(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have|had|am)\b|\w'(?:s|re|ll|d)\b", re.I
+)
+_PART = re.compile(
+    r"\b(?:of|for|from|with|on|about|to) (?:that|this)\b(?=\s*(?:[?.,!]|$)|\s+(?:can|may|do|does|is|are|must|will|would|should|could|i|we|you)\b)",
+    re.I,
+)
 _POINTS = re.compile(
     r"\b(?:it|its|they|them|their|he|she|his|her|him|the same|the latter|the former|these|those|ones|this one|"
     r"that one|such a|such an)\b"
@@ -165,7 +172,8 @@ def _resolve(text: str, before: Resolved | None, vectors: Vectors) -> Resolved:
     again = _AGAIN.match(rest)
     if again and len(_content(again[1])) <= 4:
         return Resolved(_substitute(again[1].strip(" ?.!"), before.own, vectors), before.inherited)
-    if _points_back(rest) or (opening and opening.end() and weight <= 2) or weight == 0:
+    elliptic = weight <= 2 and len(rest.split()) <= 6 and not _AUXILIARY.search(rest)
+    if _points_back(rest) or (opening and opening.end() and weight <= 2) or weight == 0 or elliptic:
         return Resolved(rest if opening else text, before.text)
     return Resolved(text)
 
@@ -173,6 +181,8 @@ def _resolve(text: str, before: Resolved | None, vectors: Vectors) -> Resolved:
 def _points_back(text: str) -> bool:
     """Whether a pronoun has nothing before it in its own sentence that it may stand for."""
     match = _POINTS.search(text)
+    if _PART.search(text) or (match is not None and match[0].lower() == "there" and not _NAME.search(text)):
+        return True
     return match is not None and len(_content(text[: match.start()])) < 3
 
 

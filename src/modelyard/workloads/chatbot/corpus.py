@@ -15,7 +15,7 @@ from modelyard.ports.index import ROWS
 from modelyard.ports.tables import Match, Tables, TableSpec
 from modelyard.workloads.chatbot.schemas import CHUNKS, PAGES
 
-READY, QUARANTINED, REMOVED = "ready", "quarantined", "removed"
+READY, QUARANTINED, REMOVED, OPENED = "ready", "quarantined", "removed", "opened"
 RAW_TABLE, PAGES_TABLE, CHUNKS_TABLE = "documents_raw", "pages", "chunks"
 _TIME = pa.timestamp("us", tz="UTC")
 
@@ -37,9 +37,10 @@ DOCUMENTS = pa.schema(
         pa.field("ingested_at", _TIME, nullable=False),
     ]
 )
-"""One row per document and digest of its bytes. At most one row of a document is `ready` or `quarantined`; what was
-replaced or removed stays as `removed`: its bytes serve the page pictures of older releases. A file that could
-not be read at all has `sha256` "" and `content` null. `prepared` and `embedder` say what made its pages and chunks."""
+"""One row per document and digest of its bytes. At most one row of a document is not `removed`; what was replaced or
+removed stays as `removed`: its bytes serve the page pictures of older releases. A file that could not be read at all has
+`sha256` "" and `content` null. `prepared` and `embedder` say what made its pages and chunks. An archive is `opened`: it
+has no pages and keeps no bytes, and the files in it are documents of their own below its name (`a.zip/b/c.pdf`)."""
 
 EMBEDDED = CHUNKS.append(pa.field("embed_key", pa.string(), nullable=False)).append(
     pa.field("embedding", pa.list_(pa.float32()), nullable=False)

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from modelyard.calc.text import analyse
 from modelyard.ports.embedder import Embedder
-from modelyard.workloads.chatbot.kinds import MEASURED, STRICT
-from modelyard.workloads.chatbot.lexicon import bag, squeeze
-from modelyard.workloads.chatbot.match import Alike, strength
+from modelyard.workloads.chatbot.kinds import MEASURED, STRICT, speaks_of_money
+from modelyard.workloads.chatbot.lexicon import PLACES, bag, root, squeeze
+from modelyard.workloads.chatbot.match import Alike, number, strength
 from modelyard.workloads.chatbot.page import PageView, Sentence
 from modelyard.workloads.chatbot.places import STANDS_FOR, stands_for
 from modelyard.workloads.chatbot.question import Question, Term, fits
@@ -28,6 +29,10 @@ MOST_WORDS = 58
 _TOTAL = re.compile(r"(?:grand |sub)?total|sum\b|all\b", re.I)
 _QUARTER = re.compile(r"\b[QH][1-4]\b")
 _YEAR = re.compile(r"(?<![\d.,])(?:19|20)\d\d(?![\d,]|\.\d)")
+_UNTYPED = frozenset(["thing", "polar", "reason", "number"])
+"""Kinds that do not tell one cell of a row from another."""
+_PHONE = re.compile(r"\+\d[\d ()/-]{6,}\d|0\d{2,}[ /-][\d /-]{4,}\d")
+_SPAN = re.compile(r"\b(?:ms|s|sec|min|h|(?:second|minute|hour|day|week|month|year)s?)\b", re.I)
 _LEANS = re.compile(
     r"(?:it|its|they|their|them|this|these|those|that|he|she|both|such|the same|here|otherwise|then|also)\b", re.I
 )
@@ -82,15 +87,16 @@ class Extractor:
         return self._alike.vectors(texts)
 
     def candidates(
-        self, question: Question, pages: Sequence[tuple[PageView, float]], vector: NDArray[np.float32], most: int = 48
+        self, question: Question, pages: Sequence[tuple[PageView, float]], vectors: NDArray[np.float32], most: int = 48
     ) -> list[Candidate]:
-        """Statements of `pages` (view, its retrieval score from 0 to 1), best first, with their scores."""
+        """Statements of `pages` (view, its retrieval score from 0 to 1), best first, with their scores. vectors: of the
+        question, [n, dimension]: of all of it, and of what it asks without what leads up to it."""
         found: list[Candidate] = []
         for view, rank in pages:
             for each in self._of_page(question, view):
                 found.append(replace(each, marks={**each.marks, "rank": rank}))
         found.sort(key=lambda c: (-_first_look(question, c), c.view.document, c.view.page, c.start, c.column))
-        return self.weigh(question, found[:most], vector)
+        return self.weigh(question, found[:most], vectors)
 
     def _of_page(self, question: Question, view: PageView) -> Iterable[Candidate]:
         before: Sentence | None = None
@@ -131,6 +137,7 @@ class Extractor:
         marks = {
             "fit": fits(question, text) if told < 0.99 else 0.0,
             "told": told,
+            "apart": _apart(question, text),
             "pair": float(start < sentence.start),
         }
         return Candidate(view, start, sentence.end, text, zones, "sentence", gist, marks, covered=covered)
@@ -138,6 +145,8 @@ class Extractor:
     def _cells(self, question: Question, view: PageView, table: Table) -> Iterable[Candidate]:
         met = self._met(question.terms, view, table)
         weights = np.array([t.weight for t in question.terms])
+        heavy = weights >= 0.15
+        naming = heavy & np.array([t.kind not in ("year", "quarter") for t in question.terms], bool)
         context = (
             (_plain_caption(table), 0.95),
             (_section(table.section), 0.9),
@@ -148,25 +157,34 @@ class Extractor:
                 continue
             label = " ".join(_labels(table, row).values())
             name = _row_name(table, row)
+            said = [
+                f"{text}: {cell} {table.unit(j) if is_value(cell) else ''}".strip()
+                for j, (text, cell) in enumerate(zip(met.columns_text, row.cells, strict=True))
+            ]
+            fit = [_fit_cell(question, table, name, own, cell) for own, cell in zip(said, row.cells, strict=True)]
             for j, cell in enumerate(row.cells):
-                if is_empty(cell):
+                # What is not there, and what the question itself says, answers nothing.
+                if is_empty(cell) or (not question.polar and _told(question, cell) >= 0.99):
                     continue
                 best, clash = met.of(at, j, question)
                 covered = {t.stem: float(b) for t, b in zip(question.terms, best, strict=True)}
-                column = met.columns_text[j]
-                unit = table.unit(j) if is_value(cell) else ""
-                own = f"{column}: {cell} {unit}".strip()
+                extreme = met.extreme(table, at, j, question)
+                only = question.kind not in _UNTYPED and fit[j] == 1 == sum(f == 1 for f in fit[1:])
                 marks = {
-                    "fit": _fit_cell(question, table, name, own, cell),
+                    "fit": fit[j],
                     "told": _told(question, cell),
                     "clash": float((weights * clash).sum() / max(weights.sum(), 1e-9)),
-                    "extreme": met.extreme(table, at, j, question),
+                    "unasked": float(met.row(at, j, naming) < 0.5 and extreme < 1),
+                    "unnamed": float(
+                        met.column(j, heavy) < 0.5 and not only and not (question.undated and table.is_period(j))
+                    ),
+                    "extreme": extreme,
                 }
-                zones = ((label, 1.0), (column, 1.0), *context, (row.group, 0.9))
+                zones = ((label, 1.0), (met.columns_text[j], 1.0), *context, (row.group, 0.9))
                 gist = ". ".join(
-                    p for p in (view.title, _section(table.section), _caption(table), f"{name}, {own}") if p
+                    p for p in (view.title, _section(table.section), _caption(table), f"{name}, {said[j]}") if p
                 )
-                yield Candidate(view, row.start, row.end, own, zones, "cell", gist, marks, table, row, j, covered)
+                yield Candidate(view, row.start, row.end, said[j], zones, "cell", gist, marks, table, row, j, covered)
 
     def _met(self, terms: Sequence[Term], view: PageView, table: Table) -> _Met:
         """Where in `table` each term is spoken of."""
@@ -178,6 +196,11 @@ class Extractor:
         by_column = np.array([[strength(t, c, glossary) for t in terms] for c in columns]).reshape(
             len(columns), len(terms)
         )
+        for i, term in enumerate(terms):
+            # "Ferrel 50" of a table about Ferrel meters, one column a size.
+            if term.kind == "id" and term.noun and any(term.noun in bag(text).stems for text, _ in context):
+                number = term.text.split()[-1]
+                by_column[:, i] = np.maximum(by_column[:, i], [0.95 * (c.strip() == number) for c in columns])
         by_cell = np.zeros((len(table.rows), len(columns), len(terms)))
         for r, row in enumerate(table.rows):
             labels = _labels(table, row)
@@ -200,7 +223,7 @@ class Extractor:
                 by_cell[rest, 0, i] = STANDS_FOR
         return _Met(around, by_column, by_cell, columns)
 
-    def weigh(self, question: Question, found: list[Candidate], vector: NDArray[np.float32]) -> list[Candidate]:
+    def weigh(self, question: Question, found: list[Candidate], asked: NDArray[np.float32]) -> list[Candidate]:
         """The same, best first, with what the model says of statements and words added."""
         if not found:
             return []
@@ -210,7 +233,7 @@ class Extractor:
         ]
         texts = {text for c in found for text, w in c.zones[:3] if w >= 0.75 and text}
         alike = self._alike.best(open_terms, sorted(texts)) if open_terms else {}
-        near = {c: max(float(vectors[c.gist] @ vector), float(vectors[c.own] @ vector)) for c in found}
+        near = {c: float(max((asked @ vectors[c.gist]).max(), (asked @ vectors[c.own]).max())) for c in found}
         out = []
         for c in found:
             covered = dict(c.covered)
@@ -219,10 +242,10 @@ class Extractor:
                 covered[term.stem] = max(covered[term.stem], soft)
             marks = dict(c.marks)
             marks["coverage"] = _share(question, covered)
+            marks.update(_subject(question, c.covered, covered))
             marks["similar"] = near[c]
             rest = max((v for o, v in near.items() if not _same_place(c, o)), default=0.0)
             marks["lead"] = max(-0.3, min(0.3, near[c] - rest))
-            marks["missing"] = max((t.weight * (1 - covered[t.stem]) for t in question.terms), default=0.0)
             focus = [t for t in question.terms if t.focus]
             marks["focus"] = (
                 sum(t.weight * covered[t.stem] for t in focus) / sum(t.weight for t in focus)
@@ -231,8 +254,10 @@ class Extractor:
             )
             unmet = sum(t.hard and covered[t.stem] < 0.5 for t in question.terms)
             marks["hard"] = float(unmet + (question.kind in STRICT and marks["fit"] == 0))
+            marks["year"] = float(any(t.kind in ("year", "quarter") and covered[t.stem] < 0.5 for t in question.terms))
             marks["sum"] = float(bool(question.sum) and question.sum not in c.own.lower())
             marks["cell"] = float(c.kind == "cell")
+            marks["unsaid_cell"] = marks["unsaid"] * marks["cell"]
             out.append(replace(c, marks=marks, covered=covered, value=self.value(marks)))
         out.sort(key=lambda c: (-c.value, c.view.document, c.view.page, c.start, c.column))
         return out
@@ -264,6 +289,11 @@ class _Met:
             here = max(told[i], self.columns[column, i])
             if term.kind in ("year", "quarter") and here < 0.5:
                 text = self.columns_text[column]
+                # A table of other years, or a column of another, does not speak of the one asked for.
+                others = term.kind == "year" and any(map(_YEAR.search, self.columns_text))
+                if others and self.columns[:, i].max(initial=0.0) < 0.5 and self.cells[:, :, i].max(initial=0.0) < 0.5:
+                    best[i], clash[i] = 0.0, 1.0
+                    continue
                 if (term.kind == "year" and _YEAR.search(text)) or (term.kind == "quarter" and _QUARTER.search(text)):
                     best[i], clash[i] = 0.0, 1.0
                     continue
@@ -275,6 +305,14 @@ class _Met:
                 if term.hard:
                     best[i] = min(best[i], 0.3)
         return best, clash
+
+    def row(self, row: int, column: int, naming: NDArray[np.bool_]) -> float:
+        """How surely a term of those that name things speaks of the row: one that nothing names was not asked for."""
+        return float(np.delete(self.cells[row], column, axis=0)[:, naming].max(initial=0.0))
+
+    def column(self, column: int, heavy: NDArray[np.bool_]) -> float:
+        """The same of the column; of a table of two columns nobody names the second."""
+        return float(self.columns[column, heavy].max(initial=0.0)) if len(self.columns) > 2 else 1.0
 
     def extreme(self, table: Table, row: int, column: int, question: Question) -> float:
         """1 where the question asks for the greatest (or least) and the cell is that of its column, else 0."""
@@ -298,6 +336,17 @@ def _only_head(term: Term, table: Table, column: int, cell: str) -> bool:
     if term.kind in ("id", "number"):
         return False
     return strength(term, cell) < 0.5 and strength(term, table.columns[column]) >= 0.5
+
+
+def _apart(question: Question, text: str) -> float:
+    """1 where the things that are to be counted are spoken of and no number stands before them, else 0."""
+    if not question.counted:
+        return 0.0
+    words = re.findall(r"\d[\d.,]*|[^\W_]+", text)
+    wanted = root(question.counted)
+    at = [i for i, w in enumerate(words) if wanted in bag(w).roots]
+    numbers = [i for i, w in enumerate(words) if number(w) is not None]
+    return float(bool(at) and not any(0 < i - n <= 4 for i in at for n in numbers))
 
 
 def _told(question: Question, text: str) -> float:
@@ -337,6 +386,32 @@ def _share(question: Question, covered: Mapping[str, float]) -> float:
     return sum(t.weight * covered[t.stem] for t in question.terms) / question.weight
 
 
+_TAME = 0.25
+"""What a common word of no field weighs of its weight, where the subject of a question is looked for."""
+
+
+def _subject(question: Question, literal: Mapping[str, float], covered: Mapping[str, float]) -> dict[str, float]:
+    """How well a statement speaks of the question's subject, that is of the words that name it.
+
+    subject, said: shares of the subject met at all, and met by its own words or such as stand for them. foreign: share
+    left unsaid by words that the documents have elsewhere, so that this is most likely another thing. all: the chance
+    that every word is met, were they independent; least: how well the worst is. unsaid: weight of what is asked for
+    itself ("yield" of "What was the yield ...") and not met.
+    """
+    named = [t for t in question.terms if t.kind in ("word", "name", "compound") and t.weight >= 0.3 and not t.generic]
+    tame = {t.stem: t.weight * (_TAME if t.generic and t.weight >= 0.3 else 1.0) for t in question.terms}
+    total = sum(tame.values()) or 1.0
+    essential = [t for t in question.terms if t.weight >= 0.3 and not t.generic]
+    return {
+        "subject": sum(tame[s] * covered[s] for s in tame) / total,
+        "said": sum(tame[s] * literal[s] for s in tame) / total,
+        "foreign": sum(t.weight * (1 - literal[t.stem]) for t in named if t.known) / total,
+        "all": math.prod(1 - min(1.0, t.weight) * (1 - covered[t.stem]) for t in essential),
+        "least": min((covered[t.stem] for t in essential if t.weight >= 0.5), default=1.0),
+        "unsaid": sum(t.weight * (1 - covered[t.stem]) for t in named if t.focus),
+    }
+
+
 def _labels(table: Table, row: Row) -> dict[int, str]:
     """The cells that name the row: those of words, and the first; each with its column's label, as ranges need it."""
     out = {}
@@ -364,12 +439,23 @@ def _caption(table: Table) -> str:
 def _fit_cell(question: Question, table: Table, name: str, own: str, cell: str) -> float:
     if question.kind == "money" and _YEAR.fullmatch(cell):
         return 0.0
+    if question.kind in ("number", "money", "count", "duration", "percent") and _PHONE.fullmatch(cell):
+        return 0.0
+    if question.kind == "money" and is_value(cell):
+        told = speaks_of_money(f"{own} {table.scale} {table.caption} {name} {cell}")
+        return 1.0 if told else 0.5
     if question.kind in ("number", "money"):
         return 1.0 if is_value(cell) else fits(question, cell)
     if question.kind in ("count", "email", "phone"):
         return fits(question, cell)  # the unit of most of a table's columns need not be that of this one
     if question.kind in MEASURED:
         return fits(question, f"{name} {own}") if re.search(r"\d", cell) else 0.0
+    if question.kind == "person":
+        if any(t in PLACES for t in analyse(cell)):
+            return 0.0
+        return fits(question, cell) or 0.6 * (re.search(r"\d", cell) is None)
+    if question.kind == "duration" and is_value(cell) and _SPAN.search(f"{name} {own} {table.scale} {table.caption}"):
+        return 1.0
     if question.kind in ("percent", "duration", "frequency"):
-        return fits(question, f"{own} {table.scale} {table.caption}" if is_value(cell) else own)
-    return fits(question, own if question.kind in ("date", "person") else cell)
+        return fits(question, f"{name} {own} {table.scale} {table.caption}" if is_value(cell) else own)
+    return fits(question, cell)

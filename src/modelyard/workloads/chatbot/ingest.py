@@ -6,27 +6,31 @@ ready: a half-done document is one whose tables do not agree with that row, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from modelyard.errors import UserError
+from modelyard.errors import RefusedByPolicy, UserError
 from modelyard.ids import digest, digest_bytes
 from modelyard.ports.embedder import Embedder
+from modelyard.ports.progress import Bar
 from modelyard.ports.records import Changes
 from modelyard.ports.tables import Tables
 from modelyard.ports.workload import Context
 from modelyard.workloads.chatbot import corpus
-from modelyard.workloads.chatbot.corpus import QUARANTINED, RAW_TABLE, READY
-from modelyard.workloads.chatbot.limits import Limits
-from modelyard.workloads.chatbot.parse import read_documents, refusal
+from modelyard.workloads.chatbot.corpus import OPENED, QUARANTINED, RAW_TABLE, READY
+from modelyard.workloads.chatbot.limits import Limits, looks, ocr_of
+from modelyard.workloads.chatbot.parse import read_documents
+from modelyard.workloads.chatbot.reading.unpack import refused
 from modelyard.workloads.chatbot.schemas import SOURCES, prepare_version
+from modelyard.workloads.chatbot.unpack import Beneath, Marks, Unpacker, holds_documents, is_archive, up_to_date
 from modelyard.workloads.chatbot.vectors import Vectors
 from modelyard.workloads.chatbot.writer import Piece, Writer
 
@@ -61,31 +65,28 @@ class Plan:
         return bool(self.read or self.drop or self.refuse or self.sweep)
 
 
-@dataclass(frozen=True)
-class Marks:
-    """What makes a document up to date: how it was prepared and embedded, and how it was refused."""
-
-    prepared: str
-    embedder: str
-    refused: str
-
-
 def limits_of(settings: Mapping[str, Any]) -> Limits:
     """The bounds on reading one document that the settings give."""
     given = settings.get("limits", {})
     names = {"max_file": "max_bytes", "seconds": "seconds", "memory": "memory_bytes", "pages": "max_pages"}
-    return Limits(**{ours: given[name] for name, ours in names.items() if name in given})
+    ocr = ocr_of(settings.get("ocr", "auto"), settings.get("ocr_languages", ("eng",)))
+    return Limits(**{ours: given[name] for name, ours in names.items() if name in given}, ocr=ocr)
 
 
 def ingest(ctx: Context, changes: Changes) -> None:
-    """Bring the tables up to `changes`, and whatever else in them is not up to date. Raises Cancelled, StorageError."""
+    """Bring the tables up to `changes`, and whatever else in them is not up to date.
+
+    Raises Cancelled, StorageError; RefusedByPolicy where more documents would leave than `changes` allows, before any
+    does.
+    """
     embedder, tables, limits = ctx.ports.embedder(), ctx.ports.tables, limits_of(ctx.settings)
     for spec in corpus.specs(embedder.dimension):
         tables.ensure(spec)
     held = corpus.holdings(tables)
     _check_dimension(tables, held, embedder)
     refused = f"{prepare_version}+{digest([str(value) for value in _fields(limits)])[:8]}"
-    plan = make_plan(held, changes, Marks(prepare_version, embedder.digest, refused))
+    marks = Marks(prepare_version, embedder.digest, refused, looks(limits.ocr))
+    plan = make_plan(held, changes, marks)
     if not plan:
         return
     with ExitStack() as shown:
@@ -93,13 +94,40 @@ def ingest(ctx: Context, changes: Changes) -> None:
         passages = shown.enter_context(ctx.progress.bar("embed", None, "passages"))
         vectors = Vectors(tables, embedder, held.keys, passages, ctx)
         writer = Writer(ctx, held, embedder.digest, refused)
+        unpacker = shown.enter_context(Unpacker(held, marks, limits))
+
+        def write(groups: Iterable[list[Piece]]) -> None:
+            for portion in _portions(ctx, groups, limits):
+                writer.write(portion, vectors)
+                documents.advance(len(portion))
+
+        boxes = [todo for todo in plan.read if holds_documents(todo.document)]
+        mails = [todo for todo in boxes if not is_archive(todo.document)]
+        plain = [todo for todo in plan.read if not holds_documents(todo.document)]
         writer.refuse(plan.refuse)
-        for portion in _portions(ctx, plan.read, limits):
-            writer.write(portion, vectors)
-            documents.advance(len(portion))
+        write(_groups(ctx, plain, limits))
+        write(_bundles(unpacker.pieces(chain.from_iterable(_groups(ctx, boxes, limits))), documents, len(plan.read)))
+        leaving = ({*plan.drop, *plan.refuse} | unpacker.gone) - unpacker.found
+        _guard_removals(held, leaving, changes.max_removals)
+        writer.drop(sorted(unpacker.gone - unpacker.found))
+        # What files are in goes after them: it says that they are all there.
+        write(unpacker.unmoved(_groups(ctx, mails, limits)))
+        writer.opened(unpacker.archives)
+        documents.advance(len(unpacker.archives))
         # Last, so that a file that was only renamed still finds its vectors under the old name.
-        writer.drop(plan.drop)
-        writer.sweep(plan.sweep)
+        writer.drop(sorted({*plan.drop} - unpacker.found))
+        writer.sweep([name for name in plan.sweep if name not in unpacker.found])
+
+
+def _guard_removals(held: corpus.Holdings, leaving: Set[str], share: float) -> None:
+    """A file may hold many documents: an archive that was copied by half must not empty the corpus."""
+    known = [row.document for row in held.current.values() if row.sha256 and row.state != OPENED]
+    lost = sum(name in leaving for name in known)
+    if lost > len(known) * share:
+        raise RefusedByPolicy(
+            f"{lost} of {len(known)} documents would leave the corpus: is a file or an archive incomplete? "
+            f"If they are meant to be gone, run again with --allow-removals"
+        )
 
 
 def _check_dimension(tables: Tables, held: corpus.Holdings, embedder: Embedder) -> None:
@@ -123,34 +151,33 @@ def _fields(limits: Limits) -> Iterator[Any]:
 def make_plan(held: corpus.Holdings, changes: Changes, marks: Marks) -> Plan:
     """What has to be done to be at `changes`, given what the tables hold."""
     current = held.current
+    beneath = Beneath(current)
     read: dict[str, Todo] = {}
     for source in changes.changed:
         row = current.get(source.path)
-        if row is None or row.sha256 != source.sha256 or not _up_to_date(row, held, marks):
+        if row is None or row.sha256 != source.sha256 or not up_to_date(row, held, marks):
             stored = row is not None and row.sha256 == source.sha256 and row.state == READY
             read[source.path] = Todo(source.path, source.sha256, source.size, source.modified_ns, stored)
-    leaving = {*changes.removed, *changes.unreadable}
+    inside = {name for box in (*changes.removed, *changes.unreadable, *read) for name in beneath.of(box)}
+    leaving = {*changes.removed, *changes.unreadable, *inside}
     for row in current.values():
         told = row.document in leaving or row.document in read
         # A file that could not be opened at all is looked at again when its folder is scanned.
-        if not told and row.sha256 and not _up_to_date(row, held, marks):
-            modified = _nanoseconds(row.modified)
-            read[row.document] = Todo(row.document, row.sha256, row.length, modified, row.state == READY)
+        if told or not row.sha256 or up_to_date(row, held, marks):
+            continue
+        root = beneath.root(row.document)
+        if root is not None and row.state != READY:
+            row = current[root]
+        modified = _nanoseconds(row.modified)
+        read[row.document] = Todo(row.document, row.sha256, row.length, modified, row.state == READY)
+    inside = {name for name in inside if beneath.root(name) not in read}
     refuse = {path: reason for path, reason in changes.unreadable.items() if not _is_refused(current.get(path), reason)}
-    drop = {path for path in changes.removed if path in current}
+    drop = ({path for path in changes.removed if path in current} | inside) - read.keys()
     left = {name for name in (*held.pages, *held.chunks) if name not in current or current[name].state != READY}
     sweep = left - drop - read.keys() - refuse.keys()
     # New names go first: a file that was renamed, and its old name taken by another, then still finds its vectors.
     order = sorted(read.values(), key=lambda todo: (todo.document in current, todo.document))
     return Plan(tuple(order), tuple(sorted(drop)), refuse, tuple(sorted(sweep)))
-
-
-def _up_to_date(row: corpus.Document, held: corpus.Holdings, marks: Marks) -> bool:
-    if row.state == QUARANTINED:
-        return row.prepared == marks.refused
-    whole = held.pages.get(row.document) == (row.sha256, row.pages)
-    whole = whole and held.chunks.get(row.document) == (row.sha256, row.chunks)
-    return whole and (row.prepared, row.embedder) == (marks.prepared, marks.embedder)
 
 
 def _is_refused(row: corpus.Document | None, reason: str) -> bool:
@@ -161,10 +188,10 @@ def _nanoseconds(moment: datetime | None) -> int | None:
     return None if moment is None else int(moment.timestamp() * 1_000_000) * 1_000
 
 
-def _portions(ctx: Context, todos: Sequence[Todo], limits: Limits) -> Iterator[list[Piece]]:
+def _portions(ctx: Context, groups: Iterable[list[Piece]], limits: Limits) -> Iterator[list[Piece]]:
     """Documents with their pages, in portions that fit into memory and that one commit may lose."""
     stage = partial(read_documents, limits=limits)
-    for group in _groups(ctx, todos, limits):
+    for group in groups:
         readable = [piece for piece in group if piece.reason is None]
         by_name = {piece.document: piece for piece in group}
         portion = [piece for piece in group if piece.reason is not None]
@@ -199,6 +226,23 @@ def _groups(ctx: Context, todos: Sequence[Todo], limits: Limits) -> Iterator[lis
         yield _with_bytes(ctx, group, limits)
 
 
+def _bundles(pieces: Iterable[Piece], bar: Bar, total: int) -> Iterator[list[Piece]]:
+    """Pieces that have their bytes, few enough to be held at once."""
+    bundle: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        total += 1
+        bar.total(total)
+        length = len(piece.content or b"")
+        if bundle and (size + length > PORTION_BYTES or len(bundle) == PORTION_DOCUMENTS):
+            yield bundle
+            bundle, size = [], 0
+        bundle.append(piece)
+        size += length
+    if bundle:
+        yield bundle
+
+
 def _with_bytes(ctx: Context, group: list[Todo], limits: Limits) -> list[Piece]:
     stored = _stored(ctx.ports.tables, [todo for todo in group if todo.stored])
     pieces = []
@@ -226,7 +270,7 @@ def _read(folder: Path | None, piece: Piece, limits: Limits) -> None:
         return
     path = folder / piece.document
     try:
-        piece.reason = refusal(piece.document, path.stat().st_size, limits)
+        piece.reason = refused(piece.document, path.stat().st_size, limits)
         if piece.reason is not None:
             return
         content = path.read_bytes()

@@ -19,6 +19,9 @@ Judgement = Literal["right", "wrong", "refused"]
 _DASHES = str.maketrans({"\u2013": "-", "\u2014": "-", "\u2212": "-", "\u2011": "-", "\u2019": "'", "\u2018": "'"})
 
 
+_ZEROS = re.compile(r"(?<=\d)\.0+(?![\d.,]*\d)|(?<=\d)(?<=\.\d)0+(?![\d.,]*\d)")
+
+
 def judge(
     answers: Sequence[str], evidence: Sequence[Mapping[str, Any]], unanswerable: bool, output: Mapping[str, Any]
 ) -> Judgement:
@@ -41,18 +44,19 @@ def judge(
 
 
 def stands_in(gold: str, answer: str) -> bool:
-    """Whether `gold` stands in `answer`, white space and case folded, as whole words and whole numbers.
+    """Whether `gold` stands in `answer`, white space and case folded, as whole words and whole numbers, which may be
+    written with fewer or more zeros after the point (429 is 429.00).
 
     >>> stands_in("145 euros", "Grade 5: 1,145 euros"), stands_in("145 Euros", "Grade 5:  145  euros per night")
     (False, True)
     """
-    wanted = plain(gold)
+    wanted = _ZEROS.sub("", plain(gold))
     if not wanted:
         return False
     # A number is no part of a longer one: neither 45 of 1,45 nor 12 of 12.5, but "12." ends a sentence.
     before = r"(?<![\w])(?<!\d[.,])" if wanted[0].isalnum() else ""
     after = r"(?![\w])(?![.,]\d)" if wanted[-1].isalnum() else ""
-    return re.search(before + re.escape(wanted) + after, plain(answer)) is not None
+    return re.search(before + re.escape(wanted) + after, _ZEROS.sub("", plain(answer))) is not None
 
 
 def plain(text: str) -> str:

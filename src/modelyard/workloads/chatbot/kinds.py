@@ -7,7 +7,7 @@ from collections.abc import Set
 from typing import Literal
 
 from modelyard.calc.text import analyse
-from modelyard.workloads.chatbot.lexicon import NUMBER_WORDS
+from modelyard.workloads.chatbot.lexicon import NUMBER_WORDS, PLACES
 
 Kind = Literal[
     "number",
@@ -22,15 +22,25 @@ Kind = Literal[
     "duration",
     "frequency",
     "date",
+    "clock",
     "person",
     "place",
+    "country",
+    "named",
     "polar",
     "reason",
     "thing",
 ]
 
 _KINDS: tuple[tuple[str, Kind], ...] = (
-    (r"\b(?:what|which) (?:percentage|percent|proportion|share)\b|\bhow many percent\b", "percent"),
+    (
+        r"\b(?:what|which) (?:percentage|percent|proportion|share|part)\b|\bhow many percent\b|"
+        r"\bwhat (?:is|was|are|were) (?:(?:the|our|its|their) )?(?:[\w-]+ ){0,2}(?:share|percentage|proportion)\b(?! price)",
+        "percent",
+    ),
+    (r"\b(?:within|in|after) (?:what|which|how much) time\b", "duration"),
+    (r"\b(?:what|which) (?:time|hours?)\b|\b(?:opening|office|working) hours\b|\blatest time\b", "clock"),
+    (r"\b(?:what|which) countr(?:y|ies)\b", "country"),
     (
         r"\bhow (?:long|soon|quickly|fast)\b|\b(?:what|which) (?:\w+ )?(?:period|duration)\b|\bhow (?:far|"
         r"much) (?:in advance|ahead|earlier)\b",
@@ -53,9 +63,10 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
         "money",
     ),
     (
-        r"\bwhat (?:do|does|did|will|would|must|may|can)\b(?=.*\b(?:cost|costs|pay|pays|charge|bill|earn|spend)\b)",
+        r"\bwhat (?:do|does|did|will|would|must|may|can|could|should|might)\b(?=.*\b(?:cost|costs|pay|pays|charge|bill|earn|spend)\b)",
         "money",
     ),
+    (r"\b(?:what|which) (?:amount|sum|value)\b", "number"),
     (r"\bhow much\b", "number"),
     (r"\bwhat(?:'s| is| was)\b(?=.*\be-?mail(?: address)?\b)", "email"),
     (
@@ -69,15 +80,36 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
     ),
     (r"\bwho\b|\bwhom\b|\bwhose\b", "person"),
     (
-        r"\bwhen\b|\b(?:what|which) (?:date|day|month|year|time|weekday)\b|\b(?:until|by|from|since) (?:when|what)\b",
+        r"(?:^|[,;:.] |^and |^so )when\b|\bwhen (?:is|are|was|were|do|does|did|can|must|will|should|may|has|have)\b|"
+        r"\b(?:what|which) (?:date|day|month|year|weekday)\b|\b(?:until|by|from|since) (?:when|what)\b"
+        r"(?! (?:amount|value|sum|price|size|age|grade|level|order))",
         "date",
     ),
     (r"\bwhere\b", "place"),
+    (
+        r"\b(?:which|what) (?:(?!(?:is|are|was|were|do|does|did|can|may|will|must|should) )[\w-]+ ){0,3}?(?:bank|insurer|company|companies|firm|provider|airline|restaurant|"
+        r"brand|manufacturer|auditor|lawyer|agency|software|app|services|vendor)s?\b(?! (?:car|bonus|card|phone))",
+        "named",
+    ),
     (r"\bwhy\b|\bwhat (?:is|was|were|are) the (?:reason|cause)s?\b", "reason"),
-    (r"\b(?:cost|price|fee|salary|revenue|profit|budget|bonus|allowance|deposit)\b", "money"),
+    (
+        r"\b(?:cost|price|fee|salary|wage|revenue|profit|budget|bonus|allowance|deposit|dividend|refund|fare|rent|lease amount)\b",
+        "money",
+    ),
 )
 MEASURED = frozenset(["weight", "speed", "temperature"])
-STRICT = MEASURED | {"count", "email", "phone"}
+STRICT = MEASURED | {
+    "count",
+    "email",
+    "phone",
+    "clock",
+    "country",
+    "percent",
+    "duration",
+    "frequency",
+    "named",
+    "money",
+}
 """Kinds of which a text plainly holds one or does not: without, it is no answer."""
 _POLAR = re.compile(
     r"(?:and |but |so |or )?(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have|had|am)\b",
@@ -127,7 +159,13 @@ def superlative(lower: str) -> int:
 _COUNTS = "|".join(w for w in NUMBER_WORDS if w not in ("first", "second", "third"))
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 _FITS: dict[str, re.Pattern[str]] = {
-    "percent": re.compile(r"\d\s?%|percent|per cent|share|\bhalf\b|third|quarter", re.I),
+    "percent": re.compile(
+        r"\d\s?%|percent|per cent|%|\b(?:half|thirds?|quarters?|twentieths?|(?:one|a) (?:fifth|tenth))\b", re.I
+    ),
+    "clock": re.compile(
+        r"\b\d\d?[:.]\d\d\b|\b\d\d?\s?(?:am|pm|a\.m|p\.m|o'clock|h)\b|\b(?:noon|midnight|around the clock|24 hours)\b",
+        re.I,
+    ),
     "duration": re.compile(
         rf"(?:\d|\b(?:a|an|{_COUNTS}|several|half)\b)[\s\w().-]{{0,16}}"
         r"\b(?:second|minute|hour|day|week|month|year|ms|min|character|digit|metre|meter|mm|cm|km|page|word|mile)s?\b"
@@ -159,7 +197,7 @@ _FITS: dict[str, re.Pattern[str]] = {
     ),
 }
 _MEASURES: dict[str, re.Pattern[str]] = {
-    "weight": re.compile(r"\d\s?(?:g|t)\b|\b(?:kg|lbs?|tons?|tonnes?|grams?|kilos?|kilograms?|pounds)\b"),
+    "weight": re.compile(r"\d\s?(?:g|t)\b|\((?:g|t)\)|\b(?:kg|lbs?|tons?|tonnes?|grams?|kilos?|kilograms?|pounds)\b"),
     "speed": re.compile(r"\b(?:km/h|m/s|mph|kph|knots|per (?:hour|second|minute))\b|/(?:h|s|min)\b", re.I),
     "temperature": re.compile(r"\bdegrees?\b|\u00b0|\b(?:celsius|fahrenheit)\b", re.I),
     "phone": re.compile(r"\d[\d /()-]{4,}\d|\b\d{3,}\b"),
@@ -173,7 +211,17 @@ _NO_COUNT = re.compile(
 )
 """Numbers that count no things: money, shares, times, years."""
 _MONEY = re.compile(
-    r"[$\u20ac\u00a3]|\b(?:euros?|eur|dollars?|usd|pounds?|gbp|chf|cents?|percent|free|price|charge|pay|paid)\b|%", re.I
+    r"[$\u20ac\u00a3]|\b(?:euros?|eur|dollars?|usd|pounds?|gbp|chf|cents?|free|price|charge|pay|paid)\b", re.I
+)
+
+
+def speaks_of_money(text: str) -> bool:
+    """Whether `text` names a currency, a price or a payment."""
+    return _MONEY.search(text) is not None
+
+
+_TIME = re.compile(
+    r"\b\d\d?[:.]\d\d(?= (?:to|until|and)\b|\s?[-\u2013]\s?\d|\s*\Z)(?:\D{1,8}\d\d?[:.]\d\d)?|\b\d\d?:\d\d\b"
 )
 _WORDS_FOR_NUMBERS = re.compile(
     r"\b(?:"
@@ -193,14 +241,21 @@ def fits_kind(kind: Kind, text: str, given: Set[str]) -> float:
         return 1.0
     if kind == "email":
         return float("@" in text)
+    if kind == "named":
+        inside = re.findall(r"(?<=[^.!?:] )[A-Z][\w&'-]*", text)
+        return float(any(not set(analyse(name)) <= given for name in inside))
+    if kind == "country":
+        return float(any(t in PLACES and t not in given for t in analyse(text)))
     if kind in _MEASURES:
         return 1.0 if re.search(r"\d", text) and _MEASURES[kind].search(text) else 0.0
     if kind == "count":
         text = _NO_COUNT.sub(" ", text)
+    if kind == "money":
+        text = _TIME.sub(" ", text)
     if kind in ("number", "money", "count"):
         numbers = [n for n in re.findall(r"\d[\d.,]*\d|\d", text) if not set(analyse(n)) <= given]
         words = _COUNTED if kind == "count" else _WORDS_FOR_NUMBERS
         if not numbers and not words.search(text):
-            return 0.2 if kind == "money" else 0.0
+            return 0.0
         return 1.0 if kind != "money" or _MONEY.search(text) else 0.5
     return 1.0 if _FITS[kind].search(text) else 0.0

@@ -30,6 +30,9 @@ _LISTS = _lists()
 LIGHT = frozenset(_LISTS["light"].split())
 """Words of a question that tell little about its subject: their absence from a passage weighs next to nothing."""
 
+GENERIC = frozenset(w for word in _LISTS["generic"].split() for w in (word, stem(word)))
+"""Common words of no field: a passage may say the same without them. Others name what the question is about."""
+
 _COUNTED = """zero|one first|two second twice|three third|four fourth|five fifth|six sixth|seven seventh|eight eighth|
 nine ninth|ten tenth|eleven eleventh|twelve twelfth|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen|twenty"""
 _TENS = "thirty forty fifty sixty seventy eighty ninety hundred"

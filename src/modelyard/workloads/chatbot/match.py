@@ -27,6 +27,11 @@ _QUARTERS = {
     for i, (word, nth) in enumerate((("first", "1st"), ("second", "2nd"), ("third", "3rd"), ("fourth", "4th")), 1)
 }
 
+_QUARTERS |= {
+    f"h{i}": re.compile(rf"\bh{i}\b|\b{i}h\b|\b(?:{word}|{nth}) half\b", re.I)
+    for i, (word, nth) in enumerate((("first", "1st"), ("second", "2nd")), 1)
+}
+
 Range = tuple[float, float]
 _N = r"(\d[\d,.\u00a0]*\d|\d|" + "|".join(NUMBER_WORDS) + ")"
 _RANGE = re.compile(
@@ -87,6 +92,8 @@ def strength(term: Term, text: str, glossary: Mapping[str, frozenset[str]] | Non
         return 0.0
     if term.kind == "id":
         return _identified(term, text)
+    if term.kind == "compound":
+        return float(_code(term.text).search(text) is not None)
     words = bag(text)
     if term.kind == "quarter":
         return 1.0 if _QUARTERS[term.stem].search(text) else 0.0
@@ -120,7 +127,10 @@ _RUN = re.compile(
 
 
 def _identified(term: Term, text: str) -> float:
-    """A numbered thing ("grade 5"): its number follows its noun, alone, in a list or in a range ("Grades 5 and 6")."""
+    """A numbered thing ("grade 5"): its number follows its noun, alone, in a list or in a range ("Grades 5 and 6"); a
+    code ("DN 100") stands there itself, however its parts are joined."""
+    if not term.noun:
+        return float(_code(term.text).search(text) is not None)
     if term.noun not in bag(text).stems:
         return 0.0
     wanted = term.text.split()[-1]
@@ -136,6 +146,12 @@ def _identified(term: Term, text: str) -> float:
         ):
             return 1.0
     return 0.0
+
+
+@lru_cache(maxsize=1 << 10)
+def _code(text: str) -> re.Pattern[str]:
+    parts = r"[\s\u2010-\u2014-]?".join(re.escape(part) for part in re.split(r"[ -]", text))
+    return re.compile(rf"(?<![^\W_]){parts}(?![^\W_])", re.I)
 
 
 def spelled_out(acronym: str, text: str) -> bool:

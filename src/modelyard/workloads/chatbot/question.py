@@ -10,7 +10,7 @@ from typing import Literal
 
 from modelyard.calc.text import STOP_WORDS, analyse, fold, stem
 from modelyard.workloads.chatbot.kinds import Kind, arithmetic, fits_kind, is_polar, kind_of, superlative
-from modelyard.workloads.chatbot.lexicon import LIGHT, NUMBER_WORDS, root
+from modelyard.workloads.chatbot.lexicon import GENERIC, LIGHT, NUMBER_WORDS, root
 
 _UNIT_WORDS = """second minute hour day week month year percent euro dollar pound km kilometre kilometer metre meter
 cm mm
@@ -27,6 +27,9 @@ _ID = re.compile(
     r"\b([A-Z][a-z\u00df-\u017f]{2,}|(?i:grade|level|class|tier|band|zone|line|area|phase|step|stage|hall|room|table|chapter|section|category|type|"
     r"group|version|page|article|form|floor|gate|bay|platform|unit|model|series|part|severity|priority|site|region|annex|appendix|item|note|"
     r"plan|round|batch|size|building|block|code|option|schedule))s?\s+(?:no\.?\s*|number\s+)?(\d{1,4}|[A-Z]|[IVX]{1,4})(?![\w.,:]*\d)(?!\w)"
+)
+_CODE = re.compile(
+    r"(?<![\w-])[A-Z]{1,4}(?:-[A-Z0-9]{1,5})*-\d{1,6}[A-Z]?(?![\w-])|(?<![\w-])[A-Z]{2,4}[ -]\d{1,4}(?![\w.,-]*\d)(?!\w)"
 )
 _NAME = re.compile(r"[A-Z\u00c0-\u00de][\w\u00c0-\u017f&'-]*|\w*\d\w*[A-Za-z]\w*|[A-Za-z]+\d\w*")
 _ASKS = frozenset(
@@ -56,7 +59,10 @@ _ASKS = frozenset(
         "would",
     ]
 )
-_QUARTER = re.compile(r"(?:\b|(?<=\d))(?:q([1-4])|(first|second|third|fourth|1st|2nd|3rd|4th) quarter)\b", re.I)
+_QUARTER = re.compile(
+    r"(?:\b|(?<=\d))(?:q([1-4])|(first|second|third|fourth|1st|2nd|3rd|4th|last|final) quarter)\b", re.I
+)
+_HALF = re.compile(r"\b(?:h([12])|(first|second|1st|2nd) half)\b(?! (?:an )?(?:hour|day|price))", re.I)
 _CALENDAR = frozenset(
     [
         "am",
@@ -97,13 +103,17 @@ class Term:
     stem: str
     root: str
     weight: float
-    kind: Literal["word", "name", "year", "quarter", "number", "id"] = "word"
+    kind: Literal["word", "name", "year", "quarter", "number", "id", "compound"] = "word"
     hard: bool = False
     value: float | None = None
     noun: str = ""
     """Stem of the word the number counts or numbers: "year" of "seven years", "grad" of "grade 5"."""
     focus: bool = False
     """Whether it belongs to what is asked for ("dock doors" of "How many dock doors ...")."""
+    known: bool = True
+    """Whether the documents have this very word."""
+    generic: bool = False
+    """Whether it is a common word of no field, which a passage may do without."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +130,25 @@ class Question:
     sum: str = ""
     """The words that ask for arithmetic over several figures ("by how much"), which no quote does; "" where none."""
 
+    counted: str = ""
+    """Stem of what is counted ("dock doors" -> "door"); "" where nothing is."""
+
+    @property
+    def given(self) -> frozenset[str]:
+        """What the question itself names, and so does not ask for."""
+        kinds = ("year", "number", "id", "name") if self.kind in ("named", "country") else ("year", "number", "id")
+        return frozenset(t.stem for t in self.terms if t.kind in kinds)
+
+    @property
+    def asked(self) -> str:
+        """The sentences that ask, without what leads up to them."""
+        return _asked(self.text)
+
+    @property
+    def undated(self) -> bool:
+        """Whether it names no year, half or quarter."""
+        return not any(t.kind in ("year", "quarter") for t in self.terms)
+
     @property
     def weight(self) -> float:
         return sum(t.weight for t in self.terms) or 1.0
@@ -130,34 +159,48 @@ def analyse_question(
 ) -> Question:
     """`rarity(term)` is 0 for a term of every passage and 1 for one of none; `everywhere(name)` tells whether most
     documents speak of it, so that naming it (the company, say) narrows nothing. Terms of `inherited`, an earlier
-    question, weigh half and insist on nothing."""
+    question, weigh half and insist on nothing, but for what it names."""
     question = _analyse(text, rarity, everywhere)
     if not inherited:
         return question
     own = {t.stem for t in question.terms}
     older = _analyse(inherited, rarity, everywhere)
-    added = [replace(t, weight=t.weight / 2, hard=False, focus=False) for t in older.terms if t.stem not in own]
+    # What "it" or "there" stands for: the things named before, unless the question names others.
+    meant = not any(t.kind in ("name", "id") for t in question.terms)
+    added = [
+        replace(t, weight=t.weight * (0.7 if t.hard else 0.5), hard=meant and t.kind in ("name", "id"), focus=False)
+        for t in older.terms
+        if t.stem not in own
+    ]
     return replace(question, terms=(*question.terms, *added), years=question.years or older.years)
 
 
 def _analyse(text: str, rarity: Callable[[str], float], everywhere: Callable[[str], bool]) -> Question:
     clean = " ".join(text.split())
     lower = fold(clean).lower()
-    polar = is_polar(clean)
+    asked = _asked(clean)
+    polar = is_polar(asked)
     terms: dict[str, Term] = {}
     years = tuple(dict.fromkeys(m[1] for m in _YEAR.finditer(clean)))
     for year in years:
         terms[year] = Term(year, year, year, 0.6, "year", True, float(year))
     for match in _QUARTER.finditer(clean):
-        nth = ("fir", "1st", "sec", "2nd", "thi", "3rd", "fou", "4th")
-        which = f"q{match[1] or 1 + nth.index(match[2][:3].lower()) // 2}"
+        nth = ("fir", "1st", "", "sec", "2nd", "", "thi", "3rd", "", "fou", "4th", "las", "fin")
+        which = f"q{match[1] or min(4, 1 + nth.index(match[2][:3].lower()) // 3)}"
+        terms[which] = Term(match[0], which, which, 0.6, "quarter", True)
+    for match in _HALF.finditer(clean):
+        which = f"h{match[1] or (1 if match[2][0] in '1fF' else 2)}"
         terms[which] = Term(match[0], which, which, 0.6, "quarter", True)
     for term in [*_identifiers(clean), *_numbers(clean, lower)]:
         terms.setdefault(term.stem, term)
+    for match in _COMPOUND.finditer(lower):
+        if any(part in LIGHT or part in STOP_WORDS or part in NUMBER_WORDS for part in match[0].split("-")):
+            # "on-time" is no time: its parts say little, and together they name one thing.
+            terms[match[0]] = Term(match[0], match[0], match[0], 0.75, "compound")
     names = _names(clean)
     focus = _focus(lower)
     degree = re.search(r"\bhow ([a-z]+)", lower)
-    spent = _FISCAL.sub(" ", _QUARTER.sub(" ", clean))
+    spent = _FISCAL.sub(" ", _HALF.sub(" ", _QUARTER.sub(" ", clean)))
     aside = _aside(clean)
     for word in re.findall(r"[^\W_]+(?:[&'.][^\W_]+)*", re.sub(r"(?<=\d)[,.\u00a0](?=\d)", "", spent)):
         for each in analyse(word):
@@ -171,7 +214,7 @@ def _analyse(text: str, rarity: Callable[[str], float], everywhere: Callable[[st
             common = named and everywhere(each)
             weight = 0.12 if light or common else _weight(rarity(each), named)
             if each in aside:
-                weight *= 0.6
+                weight *= 0.4
             is_focus = each in focus and not light
             name = named and not common
             terms[each] = Term(
@@ -182,9 +225,21 @@ def _analyse(text: str, rarity: Callable[[str], float], everywhere: Callable[[st
                 "name" if name else "word",
                 name,
                 focus=is_focus,
+                known=rarity(each) < 1,
+                generic=not name and (each in GENERIC or bare in GENERIC),
             )
-    kind: Kind = "polar" if polar else kind_of(lower)
-    return Question(clean, kind, tuple(terms.values()), years, superlative(lower), polar, arithmetic(lower))
+    kind: Kind = "polar" if polar else kind_of(fold(asked).lower())
+    counted = _COUNTED.search(lower) if kind == "count" else None
+    return Question(
+        clean,
+        kind,
+        tuple(terms.values()),
+        years,
+        superlative(lower),
+        polar,
+        arithmetic(lower),
+        (analyse(counted[1]) or [""])[-1] if counted else "",
+    )
 
 
 def fits(question: Question, text: str) -> float:
@@ -192,16 +247,20 @@ def fits(question: Question, text: str) -> float:
 
     Numbers that the question itself names are no answer to it.
     """
-    return fits_kind(question.kind, text, {t.stem for t in question.terms if t.kind in ("year", "number", "id")})
+    return fits_kind(question.kind, text, question.given)
+
+
+_SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[A-Z])|:\s+(?=(?i:what|which|who|when|where|how|is|are|do|does|can)\b)")
+
+
+def _asked(text: str) -> str:
+    """The sentences of `text` that ask, without what leads up to them; all of it where none does."""
+    return " ".join(p for p in _SENTENCES.split(text) if p.rstrip().endswith("?")) or text
 
 
 def _aside(text: str) -> frozenset[str]:
     """Terms of what only leads up to the question or says how to answer it."""
-    parts = re.split(r"(?<=[.!?])\s+(?=[A-Z])|:\s+(?=(?i:what|which|who|when|where|how|is|are|do|does|can)\b)", text)
-    asked = " ".join(p for p in parts if p.rstrip().endswith("?"))
-    if len(parts) < 2 or not asked:
-        return frozenset()
-    return frozenset(analyse(" ".join(parts))) - frozenset(analyse(asked))
+    return frozenset(analyse(text)) - frozenset(analyse(_asked(text)))
 
 
 def _weight(rarity: float, named: bool) -> float:
@@ -210,8 +269,12 @@ def _weight(rarity: float, named: bool) -> float:
 
 
 def _identifiers(text: str) -> list[Term]:
-    """ "grade 5", "Phase II", "class B": a word and the number that names one of its kind."""
+    """ "grade 5", "Phase II", "class B": a word and the number that names one of its kind; "H-22", "DN 100": codes."""
     out = []
+    for match in _CODE.finditer(text):
+        if not _FISCAL.fullmatch(match[0]) and not re.match(_CURRENCY, match[0]):
+            last = analyse(re.split(r"[ -]", match[0])[-1])
+            out.append(Term(match[0], last[-1] if last else match[0].lower(), match[0].lower(), 0.9, "id", True))
     for match in _ID.finditer(text):
         noun, value = stem(fold(match[1]).lower()), match[2]
         if value == "I" or (match.start() == 0 and match[1].lower() in _ASKS):
@@ -283,6 +346,13 @@ _FOCUS = re.compile(
     r"(?:the|an?|our|my|your)?\s*"
     r"((?:[\w-]+\s+){0,3}?[\w-]+)(?=\s+(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have|had|of|in|for|on|at|to|"
     r"per|from|by|when|if|that|with|between|after|before|during|under)\b|[?.,]|\s*$)"
+)
+
+
+_COMPOUND = re.compile(r"(?<![\w-])[a-z]{2,}(?:-[a-z]{2,})+(?![\w-])")
+_COUNTED = re.compile(
+    r"\bhow many (?:of (?:the|our|my|these|those) )?((?:[\w-]+ ){0,3}?[\w-]+)(?= (?:is|are|was|were|do|does|did|can|could|may|must|should|"
+    r"will|would|has|have|had|of|in|for|on|at|to|per|from|by|with|there)\b|[?.,]|\s*$)"
 )
 
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modelyard.errors import ModelyardError
-from modelyard.workloads.chatbot.limits import Limits
+from modelyard.workloads.chatbot.limits import Limits, looks
 
 FRAME = struct.Struct("!cQ")
 PROGRESS, ROWS, REFUSED, DONE = b"p", b"r", b"e", b"d"
@@ -78,6 +78,9 @@ class Sandbox:
         if child is None:
             return
         if child.poll() is None:
+            # With what it may have started itself: it leads a group of its own.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)
             child.kill()
         child.wait()
         for pipe in (child.stdin, child.stdout):
@@ -98,7 +101,8 @@ class Sandbox:
         while True:
             kind, payload = conversation.frame()
             if kind == PROGRESS:
-                conversation.at(int(payload))
+                page, _, spent = payload.decode().partition("+")
+                conversation.at(int(page), float(spent or 0.0))
             elif kind == ROWS:
                 yield payload
             elif kind == REFUSED:
@@ -118,6 +122,8 @@ class _Conversation:
         self._buffer = bytearray()
         self._page: int | None = None
         self.begun = False
+        # A page may first be read and then looked at.
+        self._patience = limits.page_seconds + (limits.ocr_seconds + 5.0 if looks(limits.ocr) else 0.0)
         now = time.monotonic()
         self._silence = now + extra_seconds + limits.page_seconds
         self._end = now + extra_seconds + limits.seconds
@@ -125,17 +131,19 @@ class _Conversation:
     def queue(self, *parts: bytes) -> None:
         self._parts = [memoryview(part) for part in parts if part]
 
-    def at(self, page: int) -> None:
+    def at(self, page: int, spent: float) -> None:
+        """A sign of progress: the page, and the seconds that went into something with a clock of its own."""
         # The first sign says "the job has arrived": from here on the clock is the document's own.
         if not self.begun:
             self.begun = True
             self._end = time.monotonic() + self._limits.seconds
+        self._end += spent
         self._page = page or self._page
 
     def frame(self) -> tuple[bytes, bytes]:
         kind, length = FRAME.unpack(self._read(FRAME.size))
         payload = self._read(length)
-        self._silence = time.monotonic() + self._limits.page_seconds
+        self._silence = time.monotonic() + self._patience
         return kind, payload
 
     def _read(self, size: int) -> bytes:
@@ -215,5 +223,5 @@ def _obituary(code: int, limits: Limits) -> str:
     return f"the parser ended without an answer (exit {code})"
 
 
-def _plain(limits: Limits) -> dict[str, float]:
+def _plain(limits: Limits) -> dict[str, float | str]:
     return {name: getattr(limits, name) for name in Limits.__slots__}

@@ -76,6 +76,10 @@ class Table:
     end: int
     notes: Mapping[str, tuple[str, int, int]] = field(default_factory=dict)
 
+    def is_period(self, column: int) -> bool:
+        """Whether the column is headed by a year, a half or a quarter."""
+        return _PERIOD.fullmatch(self.columns[column]) is not None
+
     def unit(self, column: int) -> str:
         """What the numbers of the column count, from the label's brackets or the scale line; "" where not told."""
         found = _UNIT.search(self.columns[column])
@@ -168,6 +172,8 @@ def _head(rows: Sequence[Line], width: int) -> int:
             head += 1
             continue
         body = any(is_value(c) and not _PERIOD.fullmatch(c) for c in cells[1:])
+        if body and head == 0 and _sizes(rows):
+            return 1
         if body or (full and not _goes_on(cells, width)):
             break
         full = full or len(cells) >= width - (not _PERIOD.fullmatch(cells[0]) and bool(head))
@@ -175,6 +181,17 @@ def _head(rows: Sequence[Line], width: int) -> int:
     while head and len(rows[head - 1].cells) == 1:
         head -= 1
     return head if head < len(rows) else 0
+
+
+def _sizes(rows: Sequence[Line]) -> bool:
+    """Whether the first line is a head of bare numbers ("Property  15  20  25"): whole, growing, of a column of words
+    that below carry their units."""
+    first, rest = rows[0].cells, [r.cells for r in rows[1:] if len(r.cells) == len(rows[0].cells)]
+    numbers = [c for c in first[1:] if c.isdigit()]
+    if len(numbers) < 3 or len(numbers) < len(first) - 1 or not rest or re.search(r"\d", first[0]):
+        return False
+    growing = all(int(a) < int(b) for a, b in zip(numbers, numbers[1:], strict=False))
+    return growing and sum(_UNIT.search(r[0]) is not None for r in rest) >= len(rest) / 2
 
 
 def _goes_on(cells: tuple[str, ...], width: int) -> bool:

@@ -21,7 +21,7 @@ from modelyard.workloads.chatbot import corpus
 from modelyard.workloads.chatbot.chain import Chatbot
 from modelyard.workloads.chatbot.exam import cases
 from modelyard.workloads.chatbot.generate import DEFAULT_PROMPT
-from modelyard.workloads.chatbot.ingest import ingest
+from modelyard.workloads.chatbot.ingest import ingest, limits_of
 from modelyard.workloads.chatbot.parse import SUPPORTED
 from modelyard.workloads.chatbot.propose import propose
 from modelyard.workloads.chatbot.release import ChatbotRelease
@@ -63,8 +63,8 @@ class ChatbotWorkload(BaseWorkload):
         self._told: set[str] = set()
 
     def prepared(self, ctx: Context) -> str:
-        """Parser, chunker and embedder."""
-        return f"{prepare_version}+embed-{ctx.ports.embedder().digest}"
+        """Parser, chunker and embedder, and whether pages that are pictures can be read here."""
+        return f"{prepare_version}+embed-{ctx.ports.embedder().digest}+ocr-{limits_of(ctx.settings).ocr}"
 
     def settings(self, ctx: Context) -> Mapping[str, Any]:
         """Those that change answers; of the chat model its name and parameters, never where it is served."""

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from modelyard.ports.workload import Context
 from modelyard.workloads.chatbot import corpus
 from modelyard.workloads.chatbot.chunk import chunk_pages
-from modelyard.workloads.chatbot.corpus import CHUNKS_TABLE, PAGES_TABLE, QUARANTINED, RAW_TABLE, READY, REMOVED
+from modelyard.workloads.chatbot.corpus import (
+    CHUNKS_TABLE,
+    OPENED,
+    PAGES_TABLE,
+    QUARANTINED,
+    RAW_TABLE,
+    READY,
+    REMOVED,
+)
 from modelyard.workloads.chatbot.schemas import CHUNKS, PAGES, prepare_version
 from modelyard.workloads.chatbot.vectors import Vectors
 
@@ -36,6 +44,10 @@ class Piece:
     passing: bool = False
     """The reason may be gone next time: the file is tried again by every ingest."""
     pages: list[pa.Table] = field(default_factory=list)
+    opened: bool = False
+    """It is an archive, and the files in it are documents of their own."""
+    size: int = 0
+    """Bytes of a file that are not kept."""
 
     def give_up(self, reason: str) -> None:
         """The file cannot be read just now."""
@@ -72,13 +84,16 @@ class Writer:
         vectors.remember(pa.array(keys, pa.string()), chunks.column("document"))
         self._touched.update(names)
 
-    def refuse(self, reasons: Mapping[str, str]) -> None:
-        """Files that cannot be read: nothing of them is left in the corpus but the reason."""
-        pieces = [Piece(name, "", None, None, reason, passing=True) for name, reason in reasons.items()]
+    def opened(self, pieces: Sequence[Piece]) -> None:
+        """Archives whose files are all written: nothing of them is kept but what they were."""
         for some in _batched(pieces):
             self._ctx.check()
             self._record([self._row(piece, _NO_PAGES, _NO_CHUNKS) for piece in some])
             self.sweep([piece.document for piece in some])
+
+    def refuse(self, reasons: Mapping[str, str]) -> None:
+        """Files that cannot be read: nothing of them is left in the corpus but the reason."""
+        self.opened([Piece(name, "", None, None, reason, passing=True) for name, reason in reasons.items()])
 
     def drop(self, names: Sequence[str]) -> None:
         """Documents that are gone: their rows stay as removed, their pages and chunks do not."""
@@ -135,21 +150,22 @@ class Writer:
         own = pages.filter(pc.equal(pages.column("document"), piece.document))
         texts = own.column("text").to_pylist()
         modified = piece.modified_ns
-        quarantined = piece.reason is not None
+        state = QUARANTINED if piece.reason is not None else OPENED if piece.opened else READY
+        made = {READY: prepare_version, OPENED: self._refused, QUARANTINED: "" if piece.passing else self._refused}
         return {
             "document": piece.document,
             "sha256": piece.sha256,
             "content": piece.content,
-            "length": len(piece.content or b""),
+            "length": len(piece.content or b"") or piece.size,
             "modified": None if modified is None else datetime.fromtimestamp(modified / 1e9, UTC),
-            "state": QUARANTINED if quarantined else READY,
+            "state": state,
             "reason": piece.reason or _gaps(own),
             "pages": own.num_rows,
             "chunks": pc.sum(pc.equal(chunks.column("document"), piece.document)).as_py() or 0,
             "words": sum(len(text.split()) for text in texts),
             "title": own.column("title")[0].as_py() if own.num_rows else "",
-            "prepared": ("" if piece.passing else self._refused) if quarantined else prepare_version,
-            "embedder": "" if quarantined else self._embedder,
+            "prepared": made[state],
+            "embedder": self._embedder if state == READY else "",
             "ingested_at": self._ctx.clock.now(),
         }
 

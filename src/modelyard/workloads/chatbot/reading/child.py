@@ -15,10 +15,11 @@ from typing import Any, BinaryIO
 from modelyard.workloads.chatbot.limits import MEGABYTE, Limits, Unreadable
 from modelyard.workloads.chatbot.reading.document import parse
 from modelyard.workloads.chatbot.reading.render import render
+from modelyard.workloads.chatbot.reading.unpack import unpack
 from modelyard.workloads.chatbot.sandbox import DONE, FRAME, PROGRESS, REFUSED, ROWS
 
 Job = Callable[..., Iterator[bytes]]
-JOBS: dict[str, Job] = {"parse": parse, "render": render}
+JOBS: dict[str, Job] = {"parse": parse, "render": render, "unpack": unpack}
 # Beyond this the child leaves after its job: memory it could not give back would count against the next document.
 WORN_BYTES = 512 * MEGABYTE
 
@@ -45,8 +46,8 @@ def main() -> None:
 
 
 def _serve(job: str, arguments: dict[str, Any], content: bytes, limits: Limits, sink: BinaryIO) -> None:
-    def progress(page: int) -> None:
-        _send(sink, PROGRESS, str(page).encode())
+    def progress(page: int, spent: float = 0.0) -> None:
+        _send(sink, PROGRESS, f"{page}+{spent:.3f}".encode() if spent else str(page).encode())
 
     progress(0)
     try:

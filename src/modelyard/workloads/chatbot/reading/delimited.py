@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, Literal
 
 from modelyard.workloads.chatbot.limits import Limits, Unreadable
+from modelyard.workloads.chatbot.reading.formats import Progress, Reading
 from modelyard.workloads.chatbot.reading.sheet_pages import Pages, clean, head_of, line_of
 from modelyard.workloads.chatbot.reading.text import Section, decode
 
@@ -22,7 +23,6 @@ SIGN_EVERY = 5_000
 # A cell of more lines than this is a quotation mark somebody forgot to close.
 LONGEST_CELL_LINES = 100
 
-Progress = Callable[[int], None]
 Numbered = tuple[int, list[str]]
 
 
@@ -30,8 +30,8 @@ class _Unbalanced(Exception):
     """A quotation mark was opened and never closed."""
 
 
-def read_delimited(content: bytes, limits: Limits, progress: Progress) -> tuple[str, list[Section], float]:
-    """("", pages of rows, how certain the character encoding is from 0 to 1).
+def read_delimited(content: bytes, document: str, limits: Limits, progress: Progress) -> Reading:
+    """The rows as pages. It has no title of its own.
 
     The delimiter is told from the rows (or from a first line `sep=;`), the head from what stands under it. Rows are
     counted as a spreadsheet would, the head being row 1. Raises Unreadable for what is not text, or is too long.
@@ -49,7 +49,7 @@ def read_delimited(content: bytes, limits: Limits, progress: Progress) -> tuple[
         sections = _pages(_rows(text, delimiter, False), limits, progress)
     if not sections:
         raise Unreadable("it holds no text")
-    return "", sections, certainty
+    return Reading("", sections, certainty)
 
 
 def delimiter_of(sample: str) -> str:

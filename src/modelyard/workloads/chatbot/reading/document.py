@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import pypdfium2
 
-from modelyard.workloads.chatbot.limits import MEGABYTE, Limits, Unreadable
+from modelyard.workloads.chatbot.limits import MEGABYTE, NEEDS_OCR, Limits, Unreadable, looks
 from modelyard.workloads.chatbot.reading import footnotes, furniture, naming, outline, quality, second
 from modelyard.workloads.chatbot.reading.compose import Composed, compose, vocabulary
-from modelyard.workloads.chatbot.reading.formats import Progress, Reading, format_of, reader_of
+from modelyard.workloads.chatbot.reading.formats import Reading, format_of, reader_of
 from modelyard.workloads.chatbot.reading.grid import align
 from modelyard.workloads.chatbot.reading.layout import Line, lines_of
+from modelyard.workloads.chatbot.reading.ocr import Signs, advice, read_page
 from modelyard.workloads.chatbot.reading.pdf import Drawn, Page, open_pdf, open_rebuilt
 from modelyard.workloads.chatbot.reading.rows import Row, arrow_stream
 from modelyard.workloads.chatbot.reading.text import Section
@@ -24,21 +25,24 @@ SCANNED = 0.5
 # Fewer words than this, and it is asked what else a page shows; from how many pieces of text on, most of which say
 # nothing, its letters cannot be told.
 FEW_WORDS = 40
+STAMPED = 15
+# The share of words whose letters the fonts tell, below which a look is better than the text layer.
+MAPPED = 0.5
 MUTE = 5
 # A page without text: from how many shapes on it is a drawing of letters, from how many bytes on it is no blank page.
 SHAPES = 50
 HEAVY = 100_000
 # A page that shows nothing at all: from how many bytes on something must have been meant to be seen.
 MEANT = 1_000
-PICTURE = "the page is a picture without a text layer: it needs OCR"
-DRAWN = "the page is drawn as shapes without a text layer: it needs OCR"
+PICTURE = f"the page is a picture without a text layer: {NEEDS_OCR}"
+DRAWN = f"the page is drawn as shapes without a text layer: {NEEDS_OCR}"
 DAMAGED = "the page is damaged"
 BROKEN = "the page shows nothing though it has content: it is damaged"
-GARBLED = "the page's characters cannot be told: its fonts do not say which letters they show"
+GARBLED = f"the page's characters cannot be told: its fonts do not say which letters they show; {NEEDS_OCR}"
 
 
 def parse(
-    content: bytes, *, document: str, sha256: str, skip: Mapping[str, str], limits: Limits, progress: Progress
+    content: bytes, *, document: str, sha256: str, skip: Mapping[str, str], limits: Limits, progress: Signs
 ) -> Iterator[bytes]:
     """The rows of one file as Arrow streams.
 
@@ -57,7 +61,7 @@ def parse(
 
 
 def _pdf(
-    content: bytes, document: str, skip: Mapping[str, str], limits: Limits, progress: Progress
+    content: bytes, document: str, skip: Mapping[str, str], limits: Limits, progress: Signs
 ) -> tuple[str, str, list[Row]]:
     pdf = open_pdf(content, limits)
     sheets = _sheets(pdf, document, skip, limits, progress)
@@ -91,7 +95,7 @@ class _Sheets:
 
 
 def _sheets(
-    pdf: pypdfium2.PdfDocument, document: str, skip: Mapping[str, str], limits: Limits, progress: Progress
+    pdf: pypdfium2.PdfDocument, document: str, skip: Mapping[str, str], limits: Limits, progress: Signs
 ) -> _Sheets:
     rows: list[Row] = []
     pages: list[list[Line]] = []
@@ -100,6 +104,8 @@ def _sheets(
     for index in range(len(pdf)):
         progress(index + 1)
         row, lines, picture = _page(pdf, index, skip.get(str(index + 1)), limits)
+        if looks(limits.ocr) and _doubtful(row, lines, picture):
+            lines, picture = _looked_at(pdf, index, row, lines, limits, progress), False
         rows.append(row)
         pages.append(lines)
         scanned.append(picture)
@@ -111,15 +117,36 @@ def _sheets(
             raise Unreadable(f"{heavy} and more of its pages have no text though their content is large")
     kept = _without_furniture(rows, pages, scanned)
     outline.mark_headings(kept)
-    _compose(rows, kept)
+    _compose(rows, kept, advice(limits.ocr))
     title = outline.title_of(document, kept[0], outline.body_size(kept), pdf.get_metadata_value("Title"))
     return _Sheets(title, rows)
+
+
+def _doubtful(row: Row, lines: list[Line], picture: bool) -> bool:
+    """Whether a look at the page may tell more than its text layer."""
+    stamped = picture and sum(len(line.words) for line in lines) < STAMPED
+    return row.reason in (PICTURE, DRAWN, GARBLED) or (row.reason is None and (stamped or row.quality < MAPPED))
+
+
+def _looked_at(
+    pdf: pypdfium2.PdfDocument, index: int, row: Row, lines: list[Line], limits: Limits, progress: Signs
+) -> list[Line]:
+    """The lines of a page as OCR reads them; those that are there, or a better reason, where it reads none."""
+    try:
+        words, confidence = read_page(pdf, index, limits, progress)
+    except Unreadable as reason:
+        if not lines:
+            row.refuse(str(reason))
+        return lines
+    row.reason, row.quality = None, confidence
+    return align(footnotes.last(lines_of(words), row.height))
 
 
 def _told(content: bytes, pdf: pypdfium2.PdfDocument, sheets: _Sheets, limits: Limits) -> list[Row]:
     """Rows after the last page that say what of the text is lost though no page is."""
     said: list[str] = []
-    if any_torn(content, limits.max_decoded):
+    # What is encrypted unfolds nowhere; only pdfium has the key.
+    if b"/Encrypt" not in content and any_torn(content, limits.max_decoded):
         pages = [row for row in sheets.rows if row.content.text and row.page <= len(pdf)]
         torn = [str(row.page) for row in pages if torn_page(pdf, row.page - 1, limits.max_decoded)]
         if torn:
@@ -156,7 +183,8 @@ def _page(pdf: pypdfium2.PdfDocument, index: int, known: str | None, limits: Lim
         return row, [], False
     finally:
         page.close()
-    if drawn.silent > (MUTE if lines else 2) and drawn.silent > 0.5 * drawn.texts:
+    mute = drawn.silent > (MUTE if lines else 2) and drawn.silent > 0.5 * drawn.texts
+    if mute or quality.garbled(" ".join(line.text for line in lines)):
         row.refuse(GARBLED)
     elif not lines and (why := _why_empty(pdf, index, drawn, limits)):
         row.refuse(why)
@@ -188,15 +216,15 @@ def _without_furniture(rows: list[Row], pages: list[list[Line]], scanned: list[b
     return kept
 
 
-def _compose(rows: list[Row], pages: list[list[Line]]) -> None:
+def _compose(rows: list[Row], pages: list[list[Line]], ocr_advice: str) -> None:
     words = vocabulary(pages)
     path = outline.Path()
     for row, lines in zip(rows, pages, strict=True):
         if row.reason is None:
             row.content = compose(lines, words)
             row.quality *= quality.score(row.content.text)
-            if quality.garbled(row.content.text):
-                row.refuse(GARBLED)
+        elif NEEDS_OCR in row.reason:
+            row.reason += ocr_advice
         _follow(row, path)
 
 

@@ -15,7 +15,7 @@ LOWER = 0.5
 def last(lines: list[Line], height: float) -> list[Line]:
     """The lines of a page with the notes under its columns moved behind them, where it has several columns.
 
-    A note begins with a mark, is set smaller than most of the page, and nothing but notes stands below it in its column.
+    A note begins with a mark, is set smaller than most of the page, and nothing but notes stands below it there.
     """
     blocks: dict[int, list[Line]] = {}
     for line in lines:

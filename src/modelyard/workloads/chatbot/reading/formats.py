@@ -86,6 +86,11 @@ FORMATS: Mapping[str, Format] = {
     ".docm": Format("docx:read_docx", "section", ARCHIVED, "Word document"),
     ".pptx": Format("pptx:read_pptx", "slide", ARCHIVED, "presentation"),
     ".pptm": Format("pptx:read_pptx", "slide", ARCHIVED, "presentation"),
+    ".xlsx": Format("sheet:read_workbook", "sheet", ARCHIVED, "spreadsheet"),
+    ".xlsm": Format("sheet:read_workbook", "sheet", ARCHIVED, "spreadsheet"),
+    ".csv": Format("delimited:read_delimited", "part of the rows", TEXTUAL),
+    ".tsv": Format("delimited:read_delimited", "part of the rows", TEXTUAL),
+    ".eml": Format("mail:read_mail", "section", TEXTUAL),
     ".html": Format("html:read_html", "section", TEXTUAL),
     ".htm": Format("html:read_html", "section", TEXTUAL),
     ".xhtml": Format("html:read_html", "section", TEXTUAL),
@@ -105,6 +110,7 @@ SAVE_AS: Mapping[str, str] = {
     ".xlsb": ".xlsx",
     ".ods": ".xlsx",
     ".numbers": ".xlsx",
+    ".msg": ".eml",
 }
 """Formats that are not read, and which that is their programs can save."""
 

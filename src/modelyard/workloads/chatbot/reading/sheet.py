@@ -5,9 +5,12 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from modelyard.workloads.chatbot.limits import Limits, Unreadable
+from modelyard.workloads.chatbot.reading.formats import Progress, Reading
 from modelyard.workloads.chatbot.reading.naming import speaks
+from modelyard.workloads.chatbot.reading.office import Package
 from modelyard.workloads.chatbot.reading.sheet_cells import (
     Attributes,
     Book,
@@ -24,7 +27,6 @@ from modelyard.workloads.chatbot.reading.text import Section
 MOST_SHEETS = 2_000
 WORKBOOK = "xl/workbook.xml"
 
-Progress = Callable[[int], None]
 Open = Callable[[str], Iterable[bytes]]
 """The bytes of a part by its name, in blocks; raises KeyError where there is none, Unreadable where it is damaged."""
 
@@ -36,6 +38,13 @@ class Sheet:
     name: str
     state: str
     relation: str
+
+
+def read_workbook(content: bytes, document: str, limits: Limits, progress: Progress) -> Reading:
+    """The sheets of a workbook as pages. Raises Unreadable where it is no workbook, encrypted or over the limits."""
+    package = Package(content, limits, "xl", PurePosixPath(document).suffix.lower())
+    title, pages = read_sheets(package.archive.blocks, limits, progress)
+    return Reading(title, pages)
 
 
 def read_sheets(open_part: Open, limits: Limits, progress: Progress) -> tuple[str, list[Section | str]]:

@@ -1,0 +1,59 @@
+"""Documents of an office, from the folder to a cited answer, by the command line alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import docx
+import pptx
+
+from tests.story.conftest import Story
+
+
+def test_word_html_and_slides_are_answered_from_with_their_page(fresh: Callable[[], Story]) -> None:
+    house = fresh()
+    for path in house.documents.iterdir():
+        path.unlink()
+    (house.root / "evaluation.jsonl").write_text("")
+    policy = docx.Document()
+    policy.add_heading("Boat rules", 0)
+    policy.add_heading("Return", 1)
+    policy.add_paragraph("Boats are returned to the north pier before sunset.")
+    policy.add_heading("Prices", 1)
+    table = policy.add_table(4, 3)
+    rows = [("Boat", "Weekday (euros)", "Weekend (euros)"), ("Heron", "30", "42"), ("Otter", "48", "66")]
+    for at, cells in enumerate([*rows, ("Pelican", "95", "120")]):
+        for cell, text in zip(table.rows[at].cells, cells, strict=True):
+            cell.text = text
+    policy.save(str(house.documents / "boats.docx"))
+    (house.documents / "lodge.html").write_text(
+        "<title>Lodge of the club</title><nav>Home</nav><h1>Lodge</h1><h2>Dogs</h2><p>Dogs pay 6 euros a night."
+        "<h2>Keys</h2><p>Keys are handed back to the warden by 10:30."
+    )
+    show = pptx.Presentation()
+    slide = show.slides.add_slide(show.slide_layouts[1])
+    slide.shapes.title.text = "Opening times"
+    slide.placeholders[1].text = "The harbour office opens at 7:15 in the morning."
+    show.save(str(house.documents / "office.pptx"))
+    (house.documents / "broken.docx").write_bytes((house.documents / "boats.docx").read_bytes()[:5_000])
+    (house.documents / "old.doc").write_bytes(b"\xd0\xcf\x11\xe0")
+    house("run", code=None)
+
+    status = {row["document"]: row for row in house("data", "status", "--json").json}
+    assert {name: row["pages"] for name, row in status.items() if row["pages"]} == {
+        "boats.docx": 3,
+        "lodge.html": 3,
+        "office.pptx": 1,
+    }
+    refused = {row["document"]: row["reason"] for row in house("data", "quarantine", "--json").json}
+    assert "damaged or cut off" in refused["broken.docx"]
+    assert refused["old.doc"] == "files ending in .doc are not supported: save it as .docx"
+    for question, words, document, page in (
+        ("By when are keys handed back to the warden?", "10:30", "lodge.html", 3),
+        ("Where are boats returned before sunset?", "north pier", "boats.docx", 2),
+        ("What does the Otter cost on a weekend?", "66", "boats.docx", 3),
+        ("When does the harbour office open?", "7:15", "office.pptx", 1),
+    ):
+        answer = house("ask", question, "--json").json
+        assert words in answer["answer"], answer
+        assert (document, page) in {(cited["document"], cited["page"]) for cited in answer["citations"]}
