@@ -140,7 +140,8 @@ class PageSearcher(Searcher, Protocol):
         ...
 
     def lexical_pages(self, text: str, k: int, where: Where = Where()) -> Sequence[PageHit]:
-        """The `k` pages with the best passages, each with the score `lexical` gives its best one."""
+        """The `k` pages with the best passages, each with the score `lexical` gives its best one; fewer where the
+        best passages, at least `k`, stand on fewer pages."""
         ...
 
     def spread(self, term: str | None = None) -> Mapping[str, int]:

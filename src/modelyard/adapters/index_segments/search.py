@@ -29,7 +29,8 @@ EXACT_UP_TO = 250_000
 """Above this many rows that a search may find, only the twentieth nearest by sign is compared in full."""
 MOST_TERMS = 128
 """A question's distinct terms beyond these, in the order in which it says them, are left out of a lexical search."""
-ROWS_A_PAGE = 4
+ROWS_A_PAGE = 2
+"""Passages that a list of the best pages by words is made from, for each page asked for."""
 _SHARE, _DEPTH = 20, 100  # of all rows, and at least so many times k
 
 
