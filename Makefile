@@ -2,15 +2,18 @@
 # make demo     an example project from documents to served answers   (DOCS=folder: your own documents)
 # make test     lint, types, layers, tests
 # make bench    the figures of the README, one JSON line each
+# make fuzz     damage made at random, against the reading of documents   (SECONDS=60 SEED=0)
 # make lock     resolve the dependencies anew into requirements.lock
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DOCS ?=
+SECONDS ?= 60
+SEED ?= 0
 REALDATA ?= ../shared/data
 
-.PHONY: all demo test lint browser realdata bench lock clean
+.PHONY: all demo test lint browser realdata fuzz bench lock clean
 
 all: $(VENV)/.ready
 
@@ -42,6 +45,9 @@ realdata: all
 
 bench: all
 	$(BIN)/python benchmarks/run.py
+
+fuzz: all
+	$(BIN)/python -m tests.chatbot.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --extra chroma --group dev pyproject.toml -o requirements.lock

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -137,7 +140,7 @@ pieces = st.one_of(
     tags.map(lambda tag: f"<{tag}>"),
     tags.map(lambda tag: f"</{tag}>"),
     st.sampled_from(["<td colspan=3>", "<td rowspan=0>", "<ol start=-9>", "<p hidden>", "&amp;", "<!--", "-->", "<"]),
-    st.text(alphabet="abc é漢\t\n1", max_size=12),
+    st.text(alphabet="abc é漢\t\n", max_size=12),
 )
 
 
@@ -155,3 +158,10 @@ def test_no_mark_up_brings_the_reader_down_and_what_was_said_is_read(parts: list
         plain = "".join(part if not part.startswith(("<", "&")) else " " for part in parts)
         missing = [word for word in plain.split() if not all(sign in said for sign in word)]
         assert said.startswith("begin") and not missing
+
+
+def test_a_reader_is_imported_only_when_its_format_is_met() -> None:
+    code = "import sys, modelyard.workloads.chatbot.reading.child; print(' '.join(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "selectolax" not in loaded
+    assert not [name for name in loaded if name.startswith("modelyard.") and name.endswith((".html", ".docx", ".pptx"))]

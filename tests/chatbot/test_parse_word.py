@@ -51,6 +51,13 @@ def test_sections_lists_and_tables_of_a_document_as_word_writes_it() -> None:
     assert {row["title"] for row in rows} == {"Handbook of the club"}
 
 
+def test_a_title_that_the_program_gave_is_none() -> None:
+    document = docx.Document()
+    document.core_properties.title = "Word Document"
+    document.add_heading("Rules of the lodge", 1)
+    assert [row["title"] for row in read({"a.docx": saved(document)})] == ["Rules of the lodge"]
+
+
 def test_changes_are_read_as_accepted() -> None:
     body = (
         '<w:p><w:r><w:t xml:space="preserve">The fee is </w:t></w:r><w:del><w:r><w:delText>40</w:delText></w:r></w:del>'
@@ -141,6 +148,14 @@ def test_each_part_of_a_long_table_begins_with_its_head() -> None:
     assert {page.split("\n")[0] for page in pages} == {"Town\tPeople"}
     body = [line for page in pages for line in page.split("\n")[1:]]
     assert body == [f"Town number {at}\t{at:,}" for at in range(2_000)]
+
+
+def test_a_long_table_without_a_head_is_cut_too() -> None:
+    row = "<w:tr><w:tc>{}</w:tc><w:tc>{}</w:tc></w:tr>"
+    rows = "".join(row.format(p(f"{at}"), p("7,500")) for at in range(3_000))
+    pages = texts("a.docx", word(f"<w:tbl>{rows}</w:tbl>"))
+    assert len(pages) > 3 and max(map(len, pages)) <= 6_100
+    assert "\n".join(pages).split("\n") == [f"{at}\t7,500" for at in range(3_000)]
 
 
 def test_bold_lines_are_headings_where_there_are_no_others() -> None:

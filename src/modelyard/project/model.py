@@ -162,7 +162,7 @@ class Limits(Section):
     """What one document may cost to read. Past these it is quarantined."""
 
     seconds: Seconds = 60.0
-    memory: Size = 10**9
+    memory: Size = 500 * 10**6
     pages: int = Field(5_000, gt=0)
 
 

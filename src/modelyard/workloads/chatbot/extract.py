@@ -394,8 +394,8 @@ def _subject(question: Question, literal: Mapping[str, float], covered: Mapping[
     """How well a statement speaks of the question's subject, that is of the words that name it.
 
     subject, said: shares of the subject met at all, and met by its own words or such as stand for them. foreign: share
-    left unsaid by words that the documents have elsewhere, so that this is most likely another thing. all: the chance
-    that every word is met, were they independent; least: how well the worst is. unsaid: weight of what is asked for
+    left unsaid by words that the documents have elsewhere, so that this is most likely another thing. least: how well the word
+    met worst is. unsaid: weight of what is asked for
     itself ("yield" of "What was the yield ...") and not met.
     """
     named = [t for t in question.terms if t.kind in ("word", "name", "compound") and t.weight >= 0.3 and not t.generic]
@@ -406,7 +406,6 @@ def _subject(question: Question, literal: Mapping[str, float], covered: Mapping[
         "subject": sum(tame[s] * covered[s] for s in tame) / total,
         "said": sum(tame[s] * literal[s] for s in tame) / total,
         "foreign": sum(t.weight * (1 - literal[t.stem]) for t in named if t.known) / total,
-        "all": math.prod(1 - min(1.0, t.weight) * (1 - covered[t.stem]) for t in essential),
         "least": min((covered[t.stem] for t in essential if t.weight >= 0.5), default=1.0),
         "unsaid": sum(t.weight * (1 - covered[t.stem]) for t in named if t.focus),
     }

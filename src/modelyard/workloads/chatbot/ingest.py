@@ -170,7 +170,8 @@ def make_plan(held: corpus.Holdings, changes: Changes, marks: Marks) -> Plan:
             row = current[root]
         modified = _nanoseconds(row.modified)
         read[row.document] = Todo(row.document, row.sha256, row.length, modified, row.state == READY)
-    inside = {name for name in inside if beneath.root(name) not in read}
+    # A folder may have taken the name of an archive.
+    inside = {name for name in inside if beneath.root(name) not in read} - {source.path for source in changes.changed}
     refuse = {path: reason for path, reason in changes.unreadable.items() if not _is_refused(current.get(path), reason)}
     drop = ({path for path in changes.removed if path in current} | inside) - read.keys()
     left = {name for name in (*held.pages, *held.chunks) if name not in current or current[name].state != READY}

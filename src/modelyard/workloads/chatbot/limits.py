@@ -43,7 +43,7 @@ class Limits:
     max_characters: int = 50_000_000
     max_decoded: int = 256 * MEGABYTE
     max_members: int = 10_000
-    memory_bytes: int = 1_000 * MEGABYTE
+    memory_bytes: int = 500 * MEGABYTE
     page_seconds: float = 20.0
     seconds: float = 300.0
     bad_pages: int = 3

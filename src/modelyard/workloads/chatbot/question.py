@@ -216,7 +216,7 @@ def _analyse(text: str, rarity: Callable[[str], float], everywhere: Callable[[st
             if each in aside:
                 weight *= 0.4
             is_focus = each in focus and not light
-            name = named and not common
+            name = named and not common and each not in aside
             terms[each] = Term(
                 word,
                 each,
@@ -250,12 +250,17 @@ def fits(question: Question, text: str) -> float:
     return fits_kind(question.kind, text, question.given)
 
 
-_SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[A-Z])|:\s+(?=(?i:what|which|who|when|where|how|is|are|do|does|can)\b)")
+_ASKING = (
+    r"(?:what|which|who|whom|whose|when|where|why|how|is|are|was|were|do|does|did|can|could|may|must|should|will)\b"
+)
+_SENTENCES = re.compile(rf"(?<=[.!?])\s+(?=[A-Z]|(?i:{_ASKING}))|[:;]\s+(?=(?i:{_ASKING}))")
 
 
 def _asked(text: str) -> str:
     """The sentences of `text` that ask, without what leads up to them; all of it where none does."""
-    return " ".join(p for p in _SENTENCES.split(text) if p.rstrip().endswith("?")) or text
+    parts = _SENTENCES.split(text)
+    asking = [p for p in parts if p.rstrip().endswith("?")] or [p for p in parts if re.match(_ASKING, p, re.I)]
+    return " ".join(asking) or text
 
 
 def _aside(text: str) -> frozenset[str]:

@@ -132,7 +132,7 @@ class _Conversation:
         self._parts = [memoryview(part) for part in parts if part]
 
     def at(self, page: int, spent: float) -> None:
-        """A sign of progress: the page, and the seconds that went into something with a clock of its own."""
+        """A sign of progress: the page, and by how many seconds the end is put off: OCR has a clock of its own."""
         # The first sign says "the job has arrived": from here on the clock is the document's own.
         if not self.begun:
             self.begun = True

@@ -47,6 +47,8 @@ def read_delimited(content: bytes, document: str, limits: Limits, progress: Prog
         sections = _pages(_rows(text, delimiter, True), limits, progress)
     except _Unbalanced:
         sections = _pages(_rows(text, delimiter, False), limits, progress)
+    except csv.Error as error:
+        raise Unreadable(f"its rows cannot be told apart ({error})") from None
     if not sections:
         raise Unreadable("it holds no text")
     return Reading("", sections, certainty)

@@ -37,6 +37,7 @@ MEANT = 1_000
 PICTURE = f"the page is a picture without a text layer: {NEEDS_OCR}"
 DRAWN = f"the page is drawn as shapes without a text layer: {NEEDS_OCR}"
 DAMAGED = "the page is damaged"
+BURIED = "what the page shows is nested too deeply to be read"
 BROKEN = "the page shows nothing though it has content: it is damaged"
 GARBLED = f"the page's characters cannot be told: its fonts do not say which letters they show; {NEEDS_OCR}"
 
@@ -193,6 +194,8 @@ def _page(pdf: pypdfium2.PdfDocument, index: int, known: str | None, limits: Lim
 
 def _why_empty(pdf: pypdfium2.PdfDocument, index: int, drawn: Drawn, limits: Limits) -> str | None:
     """Why a page without text cannot be read; None for one that is blank."""
+    if drawn.buried:
+        return BURIED
     if drawn.images > 0.05:
         return PICTURE
     if drawn.shapes > SHAPES:
@@ -244,7 +247,7 @@ def _refuse_empty(rows: list[Row]) -> None:
         return
     reasons = sorted({row.reason for row in rows if row.reason})
     if not reasons:
-        raise Unreadable("none of its pages has text: they are blank")
+        raise Unreadable("none of its pages has text: they are blank, or damaged beyond reading")
     if len(reasons) == 1 and all(row.reason for row in rows):
         which = "every page " if len(rows) > 1 else "its only page "
         raise Unreadable(reasons[0].replace("the page ", which, 1))

@@ -28,6 +28,7 @@ class _Block:
     glue: str
     again: str = ""
     table: bool = False
+    row: bool = False
 
 
 class Flow:
@@ -105,7 +106,8 @@ class Flow:
         glue = BETWEEN_TABLES if self._blocks and self._blocks[-1].table else "\n\n"
         for number, line in enumerate([*lead, *grid.rows]):
             line = safe(line)
-            self._blocks.append(_Block(line, glue, again if number >= len(lead) else "", table=True))
+            row = number >= len(lead)
+            self._blocks.append(_Block(line, glue, again if row else "", table=True, row=row))
             self._count(line)
             glue = "\n"
         self._captioned, self._item = bool(caption), False
@@ -176,7 +178,7 @@ def _parts(blocks: Sequence[_Block]) -> list[str]:
         for piece in _pieces(block):
             room = LONGEST_SECTION if piece.table else PART
             # What stands over a table stays with its rows.
-            cut = size + len(piece.text) > room and (not piece.table or piece.again or piece.glue != "\n")
+            cut = size + len(piece.text) > room and (not piece.table or piece.row or piece.glue != "\n")
             if open_ and cut:
                 parts.append("".join(open_))
                 open_, size = [], 0

@@ -6,7 +6,7 @@ import codecs
 import re
 from collections.abc import Iterator
 
-from selectolax.lexbor import LexborHTMLParser, LexborNode
+from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 from modelyard.workloads.chatbot.limits import Limits, Unreadable
 from modelyard.workloads.chatbot.reading.flow import Flow
@@ -57,7 +57,11 @@ def read_html(content: bytes, document: str, limits: Limits, progress: Progress)
         raise Unreadable(f"it is longer than {4 * limits.max_characters:,} characters with its markup")
     if text.lstrip("\ufeff \r\n\t").startswith("<?xml") or document.lower().endswith(".xhtml"):
         text = SELF_CLOSED.sub(r"<\1\2></\1>", text)
-    tree = LexborHTMLParser(text)
+    try:
+        tree = LexborHTMLParser(text)
+    except SelectolaxError:
+        # Whatever the bytes, there is a tree: what is missing is memory.
+        raise Unreadable("it has more elements than there is memory to read it with") from None
     del text
     flow = Flow(limits)
     writer = Writer(flow)

@@ -97,6 +97,9 @@ def _is_attachment(part: EmailMessage) -> bool:
         return kind == "message/rfc822"
     if how == "attachment":
         return True
+    if part.get_content_maintype() == "multipart":
+        # One without a boundary: its text, as far as can be told.
+        return False
     if kind in ("text/plain", "text/html") and not _filename(part):
         return False
     # What the text refers to by its id is part of the text.
@@ -115,7 +118,7 @@ def _body(
         closed = closed or kind in ENCRYPTED
         if _is_attachment(part):
             continue
-        if kind == "text/plain":
+        if kind == "text/plain" or part.get_content_maintype() == "multipart":
             text, sure = _text(part)
             plain.append(text)
             certainty = min(certainty, sure)

@@ -30,7 +30,7 @@ QUARTERS = (0, 1, 3, 2)
 
 
 class Signs(Protocol):
-    """Says which page is being read, and how many seconds went by that are not the parser's own."""
+    """Says which page is being read, and by how many seconds to put off the document's end."""
 
     def __call__(self, page: int, spent: float = 0.0) -> None: ...
 
@@ -56,14 +56,18 @@ def read_page(pdf: pypdfium2.PdfDocument, index: int, limits: Limits, sign: Sign
     """
     sheet = pdf[index]
     began = time.monotonic()
+    sign(index + 1, limits.ocr_seconds)
     try:
         width, height = sheet.get_size()
         scale = min(DOTS_PER_INCH / 72, (MOST_PIXELS / max(1.0, width * height)) ** 0.5)
         picture = sheet.render(scale=scale, grayscale=True).to_pil().convert("L")
         best: tuple[float, Words] | None = None
         for turn in QUARTERS:
-            left = limits.ocr_seconds - (time.monotonic() - began)
-            words, confidence = _look(picture, turn, scale, limits.ocr, left)
+            try:
+                left = limits.ocr_seconds - (time.monotonic() - began)
+                words, confidence = _look(picture, turn, scale, limits.ocr, left)
+            except subprocess.TimeoutExpired:
+                break
             total = confidence * sum(map(len, words.text))
             if best is None or total > best[0] * sum(map(len, best[1].text)):
                 best = confidence, words
@@ -74,8 +78,11 @@ def read_page(pdf: pypdfium2.PdfDocument, index: int, limits: Limits, sign: Sign
         raise Unreadable("the page is damaged") from None
     finally:
         sheet.close()
-        sign(index + 1, time.monotonic() - began)
-    if best is None or not best[1].text:
+        # What was granted and not needed is given back.
+        sign(index + 1, min(0.0, time.monotonic() - began - limits.ocr_seconds))
+    if best is None:
+        raise Unreadable(f"the page is a picture, and OCR did not finish it within {limits.ocr_seconds:g} seconds")
+    if not best[1].text:
         raise Unreadable("the page is a picture, and OCR finds no words on it")
     return best[1], best[0] / 100
 
@@ -132,8 +139,6 @@ def _turned_back(boxes: Floats, turn: int, size: tuple[int, int]) -> Floats:
 
 
 def _tesseract(picture: Image.Image, languages: str, seconds: float) -> str:
-    if seconds <= 0:
-        return ""
     drawn = io.BytesIO()
     picture.save(drawn, "PPM")
     command = [OCR, "stdin", "stdout", "-l", languages, "--dpi", str(DOTS_PER_INCH), "--psm", "3", "tsv"]
@@ -142,12 +147,10 @@ def _tesseract(picture: Image.Image, languages: str, seconds: float) -> str:
             command,
             input=drawn.getvalue(),
             capture_output=True,
-            timeout=seconds,
+            timeout=max(0.0, seconds),
             env={**os.environ, "OMP_THREAD_LIMIT": "1"},
             check=False,
         )
-    except subprocess.TimeoutExpired:
-        raise Unreadable(f"the page is a picture, and OCR did not finish it within {seconds:.0f} seconds") from None
     except OSError as error:
         raise Unreadable(f"the page is a picture, and OCR cannot be started ({error.strerror})") from None
     if done.returncode:

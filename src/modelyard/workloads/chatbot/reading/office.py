@@ -18,6 +18,10 @@ from modelyard.workloads.chatbot.reading.naming import speaks
 DEEPEST = 256
 RELATION = ":id"
 OLE = b"\xd0\xcf\x11\xe0"
+# What programs write as the title where nobody gave one.
+GIVEN_TITLES = frozenset(
+    ("word document", "powerpoint presentation", "powerpoint-präsentation", "présentation powerpoint")
+)
 OFF = frozenset(("0", "false", "off", "none"))
 KINDS = {"word": "a Word document", "ppt": "a presentation", "xl": "a spreadsheet", "visio": "a drawing"}
 
@@ -196,7 +200,7 @@ class Package:
         except Unreadable:
             return ""
         title = " ".join(found.split())[:160]
-        return title if speaks(title) else ""
+        return title if speaks(title) and title.lower() not in GIVEN_TITLES else ""
 
 
 MAINS = {"word": ("word/document.xml",), "ppt": ("ppt/presentation.xml",)}

@@ -71,13 +71,15 @@ class Words:
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """images: share of the page under them, from 0 to 1; forms count as images. shapes, objects: how many. texts:
-    pieces of text; silent: those of them whose letters nothing tells."""
+    pieces of text; silent: those of them whose letters nothing tells. buried: whether forms lie in forms deeper than
+    pdfium looks."""
 
     images: float = 0.0
     shapes: int = 0
     objects: int = 0
     texts: int = 0
     silent: int = 0
+    buried: bool = False
 
 
 def open_pdf(content: bytes, limits: Limits) -> pypdfium2.PdfDocument:
@@ -128,6 +130,8 @@ def _within(document: pypdfium2.PdfDocument, limits: Limits) -> pypdfium2.PdfDoc
     return document
 
 
+# Forms within forms: pdfium follows some forty.
+DEEPEST = 30
 # The share by which letters of one word may differ in height.
 RESIZED = 0.12
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -196,6 +200,7 @@ class Page:
         page = self._page.raw
         count = pdfium.FPDFPage_CountObjects(page)
         area, shapes, texts, silent = 0.0, 0, 0, 0
+        buried = False
         left, bottom, right, top = (ctypes.c_float() for _ in range(4))
         for index in range(count):
             thing = pdfium.FPDFPage_GetObject(page, index)
@@ -205,10 +210,11 @@ class Page:
                 texts += 1
                 # Two bytes are the end of the string alone.
                 silent += pdfium.FPDFTextObj_GetText(thing, self._text.raw, None, 0) <= 2
+            buried = buried or (kind == pdfium.FPDF_PAGEOBJ_FORM and _depth(thing) >= DEEPEST)
             large = kind in (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_FORM)
             if large and pdfium.FPDFPageObj_GetBounds(thing, left, bottom, right, top):
                 area += max(0.0, right.value - left.value) * max(0.0, top.value - bottom.value)
-        return Drawn(min(1.0, area / max(1.0, self.width * self.height)), shapes, count, texts, silent)
+        return Drawn(min(1.0, area / max(1.0, self.width * self.height)), shapes, count, texts, silent, buried)
 
     def _codes(self, count: int) -> Ints:
         """Unicode code points, one per character of pdfium's list."""
@@ -299,6 +305,19 @@ class Page:
         else:
             shown = (height - y1, width - x1, height - y0, width - x0)
         return np.stack(shown, axis=1).astype(np.float32)
+
+
+def _depth(form: Any) -> int:
+    """How many forms lie in each other, by the last form in each."""
+    depth = 1
+    while depth < DEEPEST:
+        count = pdfium.FPDFFormObj_CountObjects(form)
+        inner = [pdfium.FPDFFormObj_GetObject(form, index) for index in range(max(0, count - 20), count)]
+        forms = [each for each in inner if each and pdfium.FPDFPageObj_GetType(each) == pdfium.FPDF_PAGEOBJ_FORM]
+        if not forms:
+            return depth
+        form, depth = forms[-1], depth + 1
+    return depth
 
 
 def _stacked(boxes: Floats) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelyard.workloads.chatbot.reading.office import Node
+from modelyard.workloads.chatbot.reading.sheet_format import shown
 from modelyard.workloads.chatbot.reading.spans import Cell
 
 MOST_POINTS = 2_000
@@ -49,14 +50,13 @@ def _points(source: Node | None) -> dict[int, str]:
     for point in level.below("pt"):
         place, text = point.attributes.get("idx", ""), (point.child("v") or point).text
         if place.isascii() and place.isdigit() and len(place) < 7:
-            found[int(place)] = _shown(" ".join(text.split()), code)
+            found[int(place)] = _number(" ".join(text.split()), code)
     return found or {at: node.text for at, node in enumerate(source.every("v"))}
 
 
-def _shown(text: str, code: str) -> str:
-    """A number without the noise of its binary form; as per cent where the chart's format says so."""
+def _number(text: str, code: str) -> str:
+    """A number as its format shows it, a date as a date; without a format without the noise of its binary form."""
     try:
-        value = float(text)
-    except ValueError:
+        return shown(float(text), code)
+    except (ValueError, OverflowError):
         return text
-    return f"{100 * value:.10g}%" if "%" in code else f"{value:.12g}"

@@ -100,13 +100,13 @@ def _filled(cells: Cells) -> list[Row]:
         text = cells.rows.get(top, {}).get(first)
         if text is None or left <= 0:
             continue
-        last = min(last, first + WIDEST_SPAN)
+        reach, last = last, min(last, first + WIDEST_SPAN)
         for at in range(bisect_left(numbers, top), bisect_right(numbers, bottom)):
             row = cells.rows[numbers[at]]
             left -= last - first + 1
             if left <= 0:
                 break
-            if len(row) > last - first + 1 or not all(first <= column <= last for column in row):
+            if not all(first <= column <= reach for column in row):
                 row.update((column, text) for column in range(first, last + 1) if column not in row)
     return [(number, cells.rows[number]) for number in numbers]
 

@@ -1,0 +1,107 @@
+"""Pages that are pictures: read by Tesseract where it is installed, and one clear line where it is not."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import zlib
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from modelyard.project.model import Chatbot
+from modelyard.workloads.chatbot.limits import Limits, looks, ocr_of
+from modelyard.workloads.chatbot.parse import read_documents
+from modelyard.workloads.chatbot.schemas import SOURCES
+
+from .pdfs import assemble, objects_of, shown, stream
+
+HERE = looks(ocr_of("auto", ["eng"]))
+needs_tesseract = pytest.mark.skipif(not HERE, reason="Tesseract, or its English data, is not installed")
+LINES = [
+    "Minutes of the meeting of March",
+    "The committee agreed to buy seven pumps",
+    "at a price of 1,250 euros each.",
+]
+
+
+def scan(turn: int = 0, lines: list[str] = LINES, text: str = "") -> bytes:
+    """A page that is a picture of these lines, put into the scanner with so many quarter turns clockwise."""
+    picture = Image.new("L", (1240, 700), 255)
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size=40)
+    for at, line in enumerate(lines):
+        pen.text((150, 200 + 70 * at), line, fill=0, font=font)
+    picture = picture.rotate(-90 * turn, expand=True)
+    width, height = picture.size
+    drawn = f"q {width * 0.48} 0 0 {height * 0.48} 0 0 cm /Im Do Q {text}"
+    objects = objects_of([drawn], resources=b"/XObject << /Im 900 0 R >>", box=f"0 0 {width * 0.48} {height * 0.48}")
+    kind = b"/Type /XObject /Subtype /Image /Width %d /Height %d /ColorSpace /DeviceGray /BitsPerComponent 8"
+    objects[900] = stream(zlib.compress(picture.tobytes()), kind % (width, height) + b" /Filter /FlateDecode")
+    return assemble(objects)
+
+
+def read(content: bytes, limits: Limits) -> list[dict[str, Any]]:
+    row = {"document": "a.pdf", "sha256": hashlib.sha256(content).hexdigest(), "content": content}
+    batches = read_documents(iter([pa.RecordBatch.from_pylist([row], schema=SOURCES)]), limits)
+    return [row for batch in batches for row in batch.to_pylist()]
+
+
+@needs_tesseract
+@pytest.mark.parametrize("turn", [0, 1])
+def test_a_scanned_page_is_read_with_the_places_of_its_words(turn: int) -> None:
+    [row] = read(scan(turn), Limits(ocr="eng"))
+    assert row["reason"] is None and row["text"] == f"{LINES[0]}\n{LINES[1]} {LINES[2]}"
+    assert 0.6 < row["quality"] < 1
+    first = row["words"][0]
+    assert row["text"][first["start"] : first["end"]] == "Minutes"
+    x0, y0, x1, y1 = (first[side] for side in ("x0", "y0", "x1", "y1"))
+    if turn == 0:
+        assert 70 < x0 < 76 and 95 < y0 < y1 < 120 and x1 - x0 > y1 - y0
+    else:
+        assert 70 < y0 < 76 and y1 - y0 > x1 - x0 and row["width"] - 120 < x0 < x1 < row["width"] - 95
+
+
+@needs_tesseract
+def test_a_picture_under_a_stamp_is_looked_at_and_prose_is_not() -> None:
+    stamp = shown(20, 20, "Received 3 May")
+    [row] = read(scan(text=stamp), Limits(ocr="eng"))
+    assert "seven pumps" in row["text"]
+    [plain] = read(scan(), Limits(ocr="off"))
+    assert plain["page"] == 0 and "switched off: `chatbot.ocr`" in plain["reason"]
+
+
+@needs_tesseract
+def test_a_picture_without_words_says_so() -> None:
+    [row] = read(scan(lines=[]), Limits(ocr="eng"))
+    assert row["reason"] == "its only page is a picture, and OCR finds no words on it"
+
+
+@needs_tesseract
+def test_a_page_has_a_time_for_ocr_of_its_own() -> None:
+    [row] = read(scan(), Limits(ocr="eng", ocr_seconds=0.05))
+    assert row["page"] == 0 and "OCR did not finish it within 0.05 seconds" in row["reason"]
+    [row] = read(scan(), Limits(ocr="eng", seconds=0.6))
+    assert row["reason"] is None
+
+
+def test_without_tesseract_the_reason_says_what_to_install() -> None:
+    [row] = read(scan(), Limits(ocr="missing tesseract"))
+    assert row["reason"] == (
+        "its only page is a picture without a text layer: it needs OCR "
+        "(install Tesseract: `apt-get install tesseract-ocr` or `brew install tesseract`)"
+    )
+    [row] = read(scan(), Limits(ocr="missing chi_sim"))
+    assert "no data for `chi_sim`: `apt-get install tesseract-ocr-chi-sim`" in row["reason"]
+
+
+def test_what_is_asked_for_meets_what_is_there() -> None:
+    assert ocr_of("off", ["eng"]) == "off"
+    there = ocr_of("auto", ["eng", "no-such-language"])
+    assert there == ("missing no-such-language" if shutil.which("tesseract") else "missing tesseract")
+
+
+def test_a_bare_off_of_yaml_is_off() -> None:
+    assert Chatbot.model_validate({"ocr": False}).ocr == "off"
+    assert Chatbot().ocr == "auto" and Chatbot().ocr_languages == ["eng"]
