@@ -27,7 +27,7 @@ from modelyard.ports.workload import Context
 from modelyard.workloads.chatbot import corpus
 from modelyard.workloads.chatbot.corpus import OPENED, QUARANTINED, RAW_TABLE, READY
 from modelyard.workloads.chatbot.limits import Limits, looks, ocr_of
-from modelyard.workloads.chatbot.parse import read_documents
+from modelyard.workloads.chatbot.parse import SUPPORTED, read_documents
 from modelyard.workloads.chatbot.reading.unpack import refused
 from modelyard.workloads.chatbot.schemas import SOURCES, prepare_version
 from modelyard.workloads.chatbot.unpack import Beneath, Marks, Unpacker, holds_documents, is_archive, up_to_date
@@ -84,7 +84,8 @@ def ingest(ctx: Context, changes: Changes) -> None:
         tables.ensure(spec)
     held = corpus.holdings(tables)
     _check_dimension(tables, held, embedder)
-    refused = f"{prepare_version}+{digest([str(value) for value in _fields(limits)])[:8]}"
+    # What was refused is looked at again under other limits, and when more kinds of files can be read.
+    refused = f"{prepare_version}+{digest([*(str(value) for value in _fields(limits)), *SUPPORTED])[:8]}"
     marks = Marks(prepare_version, embedder.digest, refused, looks(limits.ocr))
     plan = make_plan(held, changes, marks)
     if not plan:

@@ -179,12 +179,12 @@ def _page(pdf: pypdfium2.PdfDocument, index: int, known: str | None, limits: Lim
         lines = align(footnotes.last(lines_of(words), page.height))
         outline.mark_bold(lines, page.bold)
         drawn = page.drawn() if len(words.text) < FEW_WORDS else Drawn()
+        mute = drawn.silent > (MUTE + 2 * sum(map(len, words.text)) if lines else MUTE) and page.shows()
     except Unreadable as reason:
         row.refuse(str(reason))
         return row, [], False
     finally:
         page.close()
-    mute = drawn.silent > (MUTE if lines else 2) and drawn.silent > 0.5 * drawn.texts
     if mute or quality.garbled(" ".join(line.text for line in lines)):
         row.refuse(GARBLED)
     elif not lines and (why := _why_empty(pdf, index, drawn, limits)):

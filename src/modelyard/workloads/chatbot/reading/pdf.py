@@ -132,6 +132,8 @@ def _within(document: pypdfium2.PdfDocument, limits: Limits) -> pypdfium2.PdfDoc
 
 # Forms within forms: pdfium follows some forty.
 DEEPEST = 30
+# The longer side, in pixels, of the picture that tells a blank page.
+GLANCE = 600
 # The share by which letters of one word may differ in height.
 RESIZED = 0.12
 RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -215,6 +217,15 @@ class Page:
             if large and pdfium.FPDFPageObj_GetBounds(thing, left, bottom, right, top):
                 area += max(0.0, right.value - left.value) * max(0.0, top.value - bottom.value)
         return Drawn(min(1.0, area / max(1.0, self.width * self.height)), shapes, count, texts, silent, buried)
+
+    def shows(self) -> bool:
+        """Whether anything at all can be seen on the page."""
+        scale = GLANCE / max(self.width, self.height, 1.0)
+        try:
+            seen = self._page.render(scale=scale, grayscale=True).to_numpy()
+        except pypdfium2.PdfiumError:
+            return True
+        return bool(seen.size) and int(seen.max()) - int(seen.min()) > 40
 
     def _codes(self, count: int) -> Ints:
         """Unicode code points, one per character of pdfium's list."""

@@ -25,8 +25,8 @@ def score(text: str) -> float:
 
 
 def garbled(text: str) -> bool:
-    """Whether most of the text is no characters at all."""
-    return _bad_share(text) > 0.5
+    """Whether so much of the text is no characters at all that the rest is worth nothing."""
+    return _bad_share(text) > 0.35
 
 
 def _bad_share(text: str) -> float:
