@@ -30,7 +30,9 @@ def test_the_first_release_is_admitted_unproven_and_answers_with_a_page(house: S
     refused = house("ask", "What is the hotel limit per night in Japan?", "--json").json
     assert refused["refused"] and not refused["citations"]
     hits = house("search", "hotel limit", "-k", "2", "--json").json
-    assert len(hits) == 2 and set(hits[0]) == {"document", "page", "score", "text"}
+    assert len(hits) == 2 and set(hits[0]) == {"document", "page", "score", "text", "also"}
+    why = house("search", "hotel limit", "-k", "2", "--json", "--why").json[0]["why"]
+    assert set(why) == {"parts", "document", "superseded_by"} and why["parts"]["dense"] > 0
     assert (hits[0]["document"], hits[0]["page"]) == ("travel.md", 3)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,23 +46,49 @@ def ask(
 @click.option("--file", "path", type=click.Path(path_type=Path), help='Many at once: one {"question": ...} a line.')
 @group_option
 @json_option
+@click.option("--why", is_flag=True, help="What each score is made of.")
 def search(
-    query: str | None, k: int, folder: Path, target: str, path: Path | None, groups: tuple[str, ...], as_json: bool
+    query: str | None,
+    k: int,
+    folder: Path,
+    target: str,
+    path: Path | None,
+    groups: tuple[str, ...],
+    as_json: bool,
+    why: bool,
 ) -> None:
     """What retrieval alone finds for QUERY, best first."""
     with api.open(folder, target=target) as project:
+
+        def found(text: str) -> list[dict[str, Any]]:
+            return [_hit(hit, why) for hit in project.search(text, k, groups=groups)]
+
         if path is not None:
-            _each(
-                _questions(path, query), lambda text, _: [_hit(hit) for hit in project.search(text, k, groups=groups)]
-            )
+            _each(_questions(path, query), lambda text, _: found(text))
             return
-        hits = [_hit(hit) for hit in project.search(_given(query), k, groups=groups)]
+        hits = found(_given(query))
     if as_json:
         print_json(hits)
         return
     for hit in hits:
         click.echo(f"{hit['score']:.4f}  {hit['document']}, page {hit['page']}")
+        for copy in hit["also"]:
+            click.echo(f"        also {copy['document']}, page {copy['page']}")
         click.echo(f"        {_one_line(hit['text'])[:160]}")
+        if why:
+            for line in _reasons(hit["why"]):
+                click.echo(f"        {line}")
+
+
+def _reasons(why: Mapping[str, Any]) -> Iterator[str]:
+    """The parts of a score that are not nothing, and what is known of the document."""
+    parts = why.get("parts", {})
+    yield " ".join(f"{name} {value:+.3f}" for name, value in parts.items() if abs(value) >= 0.0005)
+    fits = {name: fit for name, fit in why.get("document", {}).items() if fit < 1}
+    if fits:
+        yield "document fits by " + ", ".join(f"{name} {fit:.2f}" for name, fit in fits.items())
+    if why.get("superseded_by"):
+        yield f"superseded by {why['superseded_by']}"
 
 
 def brief(answer: dict[str, Any]) -> dict[str, Any]:
@@ -77,8 +103,11 @@ def brief(answer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _hit(hit: dict[str, Any]) -> dict[str, Any]:
-    return {k: hit[k] for k in ("document", "page", "score", "text")}
+def _hit(hit: Mapping[str, Any], why: bool) -> dict[str, Any]:
+    """What `search --json` promises: {document, page, score, text, also}, and `why` where asked for."""
+    return {**{k: hit[k] for k in ("document", "page", "score", "text")}, "also": hit.get("also", [])} | (
+        {"why": hit.get("why", {})} if why else {}
+    )
 
 
 def _given(text: str | None) -> str:

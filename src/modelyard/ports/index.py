@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -117,6 +117,35 @@ class Searcher(Protocol):
     def document_frequency(self, term: str) -> int:
         """Visible passages that hold the analysed `term` in header or text. Raises NotImplementedError without the
         capability "lexical"."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PageHit:
+    """A page and its score. start: where in its text the passage begins that has this score."""
+
+    document: str
+    page: int
+    score: float
+    start: int
+
+
+@runtime_checkable
+class PageSearcher(Searcher, Protocol):
+    """A searcher that ranks pages by itself, without passing every passage on, and knows how terms are spread over
+    documents: the capability "pages". All lists are best first, ties in the order of (document, page)."""
+
+    def dense_pages(self, vector: NDArray[np.float32], k: int, where: Where = Where()) -> Sequence[PageHit]:
+        """The `k` pages with the nearest passages, each with the score `dense` gives its best one."""
+        ...
+
+    def lexical_pages(self, text: str, k: int, where: Where = Where()) -> Sequence[PageHit]:
+        """The `k` pages with the best passages, each with the score `lexical` gives its best one; fewer where the
+        best passages, at least `k`, stand on fewer pages."""
+        ...
+
+    def spread(self, term: str | None = None) -> Mapping[str, int]:
+        """Visible passages of each document that hold the analysed `term`, where any does; of None, all passages."""
         ...
 
 

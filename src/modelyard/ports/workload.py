@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from modelyard.ports.embedder import Embedder
     from modelyard.ports.engine import Engine
     from modelyard.ports.index import Index, Searcher
+    from modelyard.ports.reranker import Reranker
     from modelyard.ports.tables import Tables
 
 Request = Mapping[str, Any]
@@ -176,6 +177,10 @@ class Ports(Protocol):
 
     def chat(self) -> Chat | None:
         """The chat model the settings name; None for the extractive answerer."""
+        ...
+
+    def reranker(self) -> Reranker | None:
+        """The reranker the settings name; None where pages stay in the order in which they were found."""
         ...
 
     def source(self, sha256: str) -> bytes | None:

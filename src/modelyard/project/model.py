@@ -4,7 +4,8 @@ name: handbook               the endpoint, the registered model and the OpenAI `
 workload: chatbot
 documents: documents         the folder of the user's data
 exam: evaluation.jsonl
-chatbot: {embedder, index, chat, retrieval, answer, history_turns, glossary, access, ocr, ocr_languages, limits}
+chatbot: {embedder, index, chat, retrieval, answer, history_turns, reranker, glossary, access, ocr, ocr_languages,
+limits}
 gate: {floors, margins, min_cases, max_unscored, min_human, confidence, admit_unproven}
 ingest: {max_file, max_removals}
 settings: {...}              of a workload of your own (`workload: module:Class`)
@@ -123,8 +124,27 @@ EmbedderField = Annotated[
 ]
 
 
+class Reranker(Section):
+    """A model behind a /rerank route. Its name and parameters enter a release; the URL and the key never do."""
+
+    url: str = Field(description="base URL, to which /rerank is added, or the full URL of the route")
+    model: str
+    protocol: Literal["cohere", "tei"] = Field("cohere", description="how the question is put; either answer is read")
+    pages: int = Field(30, ge=2, le=1_000, description="of the first pages, how many it puts in order")
+    key: SecretField | None = None
+    headers: dict[str, SecretField] = {}
+    max_characters: int = Field(4_000, ge=200, description="of a passage; what is over is not sent")
+    timeout: Seconds = 10.0
+    retries: int = Field(1, ge=0, le=10)
+
+    @field_validator("url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        return _http(value)
+
+
 class Retrieval(Section):
-    candidates: int = Field(40, ge=1, le=10_000, description="passages each arm of the search proposes")
+    candidates: int = Field(200, ge=1, le=10_000, description="pages each arm of the search proposes")
     passages: int = Field(10, ge=1, le=100, description="pages the answer is looked for on")
     exact_up_to: int = Field(
         250_000, ge=0, description="passages up to which every vector is compared; beyond, those nearest by their signs"
@@ -177,9 +197,12 @@ class Chatbot(Section):
     index: str = "segments"
     chat: Chat | None = None
     retrieval: Retrieval = Retrieval()
+    reranker: Reranker | None = None
     answer: Answer = Answer()
     history_turns: int = Field(6, ge=0, le=50)
-    glossary: dict[str, list[str]] = Field({}, description="terms of the users' field: word -> words that stand for it")
+    glossary: dict[str, list[str]] = Field(
+        {}, description="of the users' field: what people say -> what the documents say"
+    )
     access: Annotated[Access, BeforeValidator(_rules)] = Access()
     ocr: Literal["auto", "off"] = Field(
         "auto", description="read pages that are pictures, where Tesseract is installed"

@@ -23,6 +23,7 @@ ADAPTERS: Mapping[str, Mapping[str, tuple[str, str | None]]] = {
         "chroma": ("modelyard.adapters.index_chroma:open_exported", "chroma"),
     },
     "chat": {"openai": ("modelyard.adapters.chat_openai:OpenAIChat", None)},
+    "reranker": {"http": ("modelyard.adapters.rerank_http:HttpReranker", None)},
     "tables": {"delta": ("modelyard.adapters.tables_delta:DeltaTables", None)},
     "engine": {"local": ("modelyard.adapters.engine_local:LocalEngine", None)},
     "registry": {"mlflow": ("modelyard.adapters.registry_mlflow:MlflowRegistry", None)},

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from modelyard.ports.embedder import Embedder
     from modelyard.ports.engine import Engine
     from modelyard.ports.index import Index, Searcher
+    from modelyard.ports.reranker import Reranker
     from modelyard.ports.tables import Tables
 
 _SERVING_TIMEOUT, _SERVING_RETRIES = 10.0, 1
@@ -57,6 +58,9 @@ class ProjectPorts:
     def chat(self) -> Chat | None:
         return _chat(self._settings, self._loaded)
 
+    def reranker(self) -> Reranker | None:
+        return _reranker(self._settings, self._loaded)
+
     def source(self, sha256: str) -> bytes | None:
         return _source(self._loaded, sha256)
 
@@ -87,6 +91,9 @@ class ReleasePorts:
 
     def chat(self) -> Chat | None:
         return _chat(self._settings, self._loaded)
+
+    def reranker(self) -> Reranker | None:
+        return _reranker(self._settings, self._loaded)
 
     def source(self, sha256: str) -> bytes | None:
         return _source(self._loaded, sha256) if self._loaded is not None else None
@@ -174,6 +181,34 @@ def _chat(settings: Mapping[str, Any], loaded: Loaded | None) -> Chat | None:
         options |= {"url": url, "key": os.environ.get("MODELYARD_CHAT_KEY")}
     chat: Chat = adapter("chat", "openai")(**options)
     return chat
+
+
+def _reranker(settings: Mapping[str, Any], loaded: Loaded | None) -> Reranker | None:
+    """The reranker that the settings name. Where it is comes from the project, else from MODELYARD_RERANK_URL and
+    MODELYARD_RERANK_KEY: a release never holds a URL or a key."""
+    wanted = settings.get("reranker")
+    if wanted is None:
+        return None
+    options: dict[str, Any] = {key: wanted[key] for key in ("protocol", "max_characters") if key in wanted}
+    configured = getattr(loaded.section, "reranker", None) if loaded else None
+    if configured is not None and loaded is not None:
+        options |= {
+            "url": configured.url,
+            "key": configured.key.reveal(loaded.root) if configured.key else None,
+            "headers": {name: secret.reveal(loaded.root) for name, secret in configured.headers.items()},
+            "timeout": configured.timeout,
+            "retries": configured.retries,
+        }
+    else:
+        url = os.environ.get("MODELYARD_RERANK_URL")
+        if not url:
+            raise UserError(
+                f"this release orders pages by the model {wanted['model']!r}: set MODELYARD_RERANK_URL (and "
+                "MODELYARD_RERANK_KEY) to where it is served"
+            )
+        options |= {"url": url, "key": os.environ.get("MODELYARD_RERANK_KEY")}
+    reranker: Reranker = adapter("reranker", "http")(name=wanted["model"], **options)
+    return reranker
 
 
 def _source(loaded: Loaded, sha256: str) -> bytes | None:

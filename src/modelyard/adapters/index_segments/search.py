@@ -14,20 +14,23 @@ from numpy.typing import NDArray
 
 from modelyard.adapters.index_segments import lexical, vectors
 from modelyard.adapters.index_segments import snapshot as snapshots
+from modelyard.adapters.index_segments.leaves import Leaves, Scored
 from modelyard.adapters.index_segments.lexical import Term
 from modelyard.adapters.index_segments.segment import Segment
 from modelyard.calc import bm25
 from modelyard.calc.rank import top
 from modelyard.calc.text import ANALYSER, analyse
 from modelyard.errors import Damaged, NotFound, RequestError
-from modelyard.ports.index import Hit, Passage, Where
+from modelyard.ports.index import Hit, PageHit, Passage, Where
 
-CAPABILITIES = frozenset({"dense", "lexical"})
+CAPABILITIES = frozenset({"dense", "lexical", "pages"})
 EXPORTED = "index"
 EXACT_UP_TO = 250_000
 """Above this many rows that a search may find, only the twentieth nearest by sign is compared in full."""
 MOST_TERMS = 128
 """A question's distinct terms beyond these, in the order in which it says them, are left out of a lexical search."""
+ROWS_A_PAGE = 2
+"""Passages that a list of the best pages by words is made from, for each page asked for."""
 _SHARE, _DEPTH = 20, 100  # of all rows, and at least so many times k
 
 
@@ -119,6 +122,17 @@ class SegmentSearcher:
 
         Every row is compared up to `exact_up_to` rows that may be found; beyond, those that share most signs with the
         question. Which they are depends on the rows that show and the filter alone, never on how they came about."""
+        chosen = []
+        for rows, scores in self._cosines(vector, k, where):
+            best = top(scores, k)
+            chosen.append((best if rows is None else rows[best], scores[best]))
+        return self._best(chosen, k)
+
+    def dense_pages(self, vector: NDArray[np.float32], k: int, where: Where = Where()) -> Sequence[PageHit]:
+        """See the port."""
+        return self._leaves.best(self._cosines(vector, k, where), k)
+
+    def _cosines(self, vector: NDArray[np.float32], k: int, where: Where) -> list[Scored]:
         if vector.ndim != 1 or (self._dimension is not None and len(vector) != self._dimension):
             raise RequestError(f"the question's vector has the shape {vector.shape}, the index has [{self._dimension}]")
         if not np.isfinite(vector).all():
@@ -127,9 +141,8 @@ class SegmentSearcher:
         found = []
         for shelf, rows in zip(self._shelves, self._compared(asked, k, where), strict=True):
             scores = vectors.similarities(shelf.segment.packed, shelf.segment.inverse, asked, rows)
-            best = top(scores, k)
-            found.append((best if rows is None else rows[best], scores[best].astype(np.float64) * inverse))
-        return self._best(found, k)
+            found.append((rows, scores.astype(np.float64) * inverse))
+        return found
 
     def _compared(self, asked: NDArray[np.float32], k: int, where: Where) -> list[NDArray[np.int64] | None]:
         """The rows of each segment that a question is compared with in full; None means every row.
@@ -152,6 +165,14 @@ class SegmentSearcher:
     def lexical(self, text: str, k: int, where: Where = Where()) -> Sequence[Hit]:
         """See the port and calc.bm25. Filters choose what is found, never the statistics. Of a text of more than
         MOST_TERMS distinct terms the first count."""
+        return self._best(self._matches(text, k, where), k)
+
+    def lexical_pages(self, text: str, k: int, where: Where = Where()) -> Sequence[PageHit]:
+        """See the port. Of the best ROWS_A_PAGE * k passages."""
+        return self._leaves.best(self._matches(text, ROWS_A_PAGE * k, where), k)
+
+    def _matches(self, text: str, k: int, where: Where) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """At least the `k` best rows of all segments, best first in each, and their scores."""
         asked = sorted(islice(Counter(analyse(text)).items(), MOST_TERMS))
         held = [[shelf.segment.postings.find(term) for shelf in self._shelves] for term, _ in asked]
         weights = [
@@ -164,7 +185,7 @@ class SegmentSearcher:
             found.append(lexical.best(terms, self._damping[s], shelf.rows(where), k, bar))
             every = np.concatenate([scores for _, scores in found])
             bar = float(np.partition(every, len(every) - k)[len(every) - k]) if 0 < k <= len(every) else 0.0
-        return self._best(found, k)
+        return found
 
     def page(self, document: str, page: int) -> Sequence[Passage]:
         """See the port."""
@@ -194,6 +215,21 @@ class SegmentSearcher:
     def document_frequency(self, term: str) -> int:
         """See the port."""
         return self._showing([shelf.segment.postings.find(term)[0] for shelf in self._shelves])
+
+    @cached_property
+    def _leaves(self) -> Leaves:
+        return Leaves([(shelf.segment, shelf.visible) for shelf in self._shelves])
+
+    def spread(self, term: str | None = None) -> Mapping[str, int]:
+        """See the port."""
+        counts: Counter[str] = Counter()
+        for shelf in self._shelves:
+            rows = shelf.visible if term is None else shelf.segment.postings.find(term)[0]
+            if term is not None and shelf.shown is not None:
+                rows = rows[shelf.shown[rows]]
+            held = np.bincount(shelf.segment.document_of[rows], minlength=len(shelf.segment.documents))
+            counts.update({shelf.segment.documents[d]: int(held[d]) for d in np.flatnonzero(held).tolist()})
+        return dict(counts)
 
     def _showing(self, rows: Sequence[NDArray[np.uint32]]) -> int:
         return sum(shelf.showing(some) for shelf, some in zip(self._shelves, rows, strict=True))

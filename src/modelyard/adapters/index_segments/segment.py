@@ -96,6 +96,11 @@ class Segment:
         """Signs of the vectors, see `vectors.signs`; taken now where an older version wrote the segment without."""
         return vectors.signs(self.packed) if self._signs is None else self._signs
 
+    @cached_property
+    def starts(self) -> NDArray[np.int32]:
+        """Where the passage of each row [n] begins in the text of its page."""
+        return _integers(self.rows.column("start"))
+
     @property
     def chunk_ids(self) -> pa.Array:
         return self.rows.column("chunk_id")

@@ -10,29 +10,31 @@ from typing import Any
 
 import numpy as np
 
-from modelyard.calc.text import stem
 from modelyard.ports.chat import Chat
 from modelyard.ports.embedder import Embedder
 from modelyard.ports.index import Searcher
+from modelyard.ports.reranker import Reranker
 from modelyard.ports.workload import Call, Delta, Event, Request, Response
 from modelyard.workloads.chatbot.cite import Citation, merged, verify
 from modelyard.workloads.chatbot.compose import Statement, compose
 from modelyard.workloads.chatbot.conversation import Resolved, read_messages, resolve
 from modelyard.workloads.chatbot.extract import Extractor
 from modelyard.workloads.chatbot.generate import Spent, generate
+from modelyard.workloads.chatbot.glossary import Glossary
 from modelyard.workloads.chatbot.page import PageView, page_text, read_page
 from modelyard.workloads.chatbot.question import Question, analyse_question
-from modelyard.workloads.chatbot.retrieve import Catalogue, Page, find_pages
+from modelyard.workloads.chatbot.retrieve import Catalogue, Page, explained, find_pages, merge_copies, rerank
 
 DEFAULTS: Mapping[str, Any] = {
     "history_turns": 6,
     "pages": 10,
-    "depth": 40,
+    "depth": 200,
     "threshold": "0.5",
     "margin": "1.8",
     "max_words": 60,
     "max_tokens": 400,
     "glossary": {},
+    "reranked": 30,
     "weights": {
         "bias": "-14.8",
         "coverage": "3.75",
@@ -68,19 +70,25 @@ class Chatbot:
     """Answers questions from one snapshot of documents. Safe to call from several threads.
 
     searcher: the snapshot. chat: None for the extractive answerer. settings: see DEFAULTS; keys not there are ignored.
-    prompt: what a chat model is told.
+    prompt: what a chat model is told. reranker: puts the first pages in order; None leaves them as they were found.
     """
 
     def __init__(
-        self, searcher: Searcher, embedder: Embedder, chat: Chat | None, settings: Mapping[str, Any], prompt: str
+        self,
+        searcher: Searcher,
+        embedder: Embedder,
+        chat: Chat | None,
+        settings: Mapping[str, Any],
+        prompt: str,
+        *,
+        reranker: Reranker | None = None,
     ) -> None:
         self._searcher, self._embedder, self._chat, self._prompt = searcher, embedder, chat, prompt
+        self._reranker = reranker
         self._settings = {**DEFAULTS, **{k: v for k, v in settings.items() if k in DEFAULTS and v is not None}}
         weights = {k: float(v) for k, v in {**DEFAULTS["weights"], **self._settings["weights"]}.items()}
-        glossary = {
-            stem(k.lower()): frozenset(stem(w.lower()) for w in v) for k, v in self._settings["glossary"].items()
-        }
-        self._extractor = Extractor(embedder, glossary, weights)
+        self._glossary = Glossary(self._settings["glossary"])
+        self._extractor = Extractor(embedder, self._glossary.words, weights)
         self._catalogue = Catalogue(searcher)
         self._views: OrderedDict[tuple[str, int], PageView] = OrderedDict()
         self._lock = Lock()
@@ -106,38 +114,36 @@ class Chatbot:
     def search(self, query: str, k: int) -> list[dict[str, Any]]:
         """What retrieval alone finds: at most `k` hits, best first, one a page."""
         resolved = Resolved(" ".join(query.split()))
-        vector = self._embedder.embed([resolved.text])[0]
         question = self._analyse(resolved)
-        found = find_pages(
-            self._searcher, self._catalogue, question, vector, pages=k, depth=max(4 * k, int(self._settings["depth"]))
-        )
-        return [
-            {
-                "document": p.document,
-                "page": p.page,
-                "score": round(p.score, 6),
-                "text": p.passage.text,
-                "chunk_id": p.passage.chunk_id,
-            }
-            for p in found
-        ]
+        depth = max(4 * k, int(self._settings["depth"]))
+        found = self._find(question, self._embedder.embed([resolved.text])[0], k + 10, depth)
+        return [explained(page) for page in merge_copies(self._catalogue, found, k)]
 
     def _analyse(self, resolved: Resolved) -> Question:
         return analyse_question(resolved.own, self._catalogue.rarity, self._catalogue.everywhere, resolved.inherited)
 
     def _pages(self, question: Question, vector: Any) -> list[Page]:
         settings = self._settings
+        found = self._find(question, vector, 2 * int(settings["pages"]), int(settings["depth"]))
+        outdated = self._catalogue.outdated(question)
+        kept = [p for p in found if p.document not in outdated]
+        return kept[: int(settings["pages"])]
+
+    def _find(self, question: Question, vector: Any, pages: int, depth: int) -> list[Page]:
+        expansions = self._glossary.expand(question.text)
+        most = max(pages, int(self._settings["reranked"])) if self._reranker else pages
+        expanded = self._embedder.embed([", ".join(expansions)])[0] if expansions else None
         found = find_pages(
             self._searcher,
             self._catalogue,
             question,
             vector,
-            pages=2 * int(settings["pages"]),
-            depth=int(settings["depth"]),
+            pages=most,
+            depth=depth,
+            expansions=expansions,
+            expanded=expanded,
         )
-        outdated = self._catalogue.outdated(question)
-        kept = [p for p in found if p.document not in outdated]
-        return kept[: int(settings["pages"])]
+        return rerank(self._reranker, question.text, found)[:pages] if self._reranker else found
 
     def _extractive(
         self, resolved: Resolved, question: Question, vector: Any, pages: Sequence[Page], call: Call

@@ -32,6 +32,9 @@ _ANSWERING = ("embedder", "index", "retrieval", "answer", "history_turns", "glos
 _CHAT = ("model", "max_tokens", "temperature", "top_p", "seed", "stop")
 """What of the chat model's settings changes answers. Anything else may be a URL or a key, and stays out."""
 
+_RERANKER = ("model", "protocol", "pages", "max_characters")
+"""The same of the reranker's."""
+
 _EMBEDDER = ("kind", "model", "dimension", "shorten", "max_characters")
 """The same of a remote embedder's."""
 
@@ -68,6 +71,8 @@ class ChatbotWorkload(BaseWorkload):
         found = {key: freeze(ctx.settings[key]) for key in _ANSWERING if key in ctx.settings}
         if isinstance(embedder := found.get("embedder"), Mapping):
             found["embedder"] = {key: embedder[key] for key in _EMBEDDER if key in embedder}
+        if (reranker := ctx.settings.get("reranker")) is not None:
+            found["reranker"] = {key: freeze(reranker[key]) for key in _RERANKER if key in reranker}
         chat = ctx.settings.get("chat")
         found["chat"] = None if chat is None else {key: freeze(chat[key]) for key in _CHAT if key in chat}
         return found
@@ -148,9 +153,10 @@ class ChatbotWorkload(BaseWorkload):
                 "makes one by this"
             )
         settings = chain_settings(ctx.settings)
+        reranker = ctx.ports.reranker() if ctx.settings.get("reranker") is not None else None
 
         def chain(searcher: Searcher) -> Chatbot:
-            return Chatbot(searcher, embedder, chat, settings, words)
+            return Chatbot(searcher, embedder, chat, settings, words, reranker=reranker)
 
         return ChatbotRelease(chain, searcher, dict(snapshot.entries), dict(snapshot.access), ctx.ports.source)
 
@@ -187,6 +193,7 @@ def chain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         "max_words": answer.get("max_words"),
         "history_turns": settings.get("history_turns"),
         "glossary": settings.get("glossary"),
+        "reranked": (settings.get("reranker") or {}).get("pages"),
         "max_tokens": (settings.get("chat") or {}).get("max_tokens"),
     }
     return {key: value for key, value in given.items() if value is not None}
