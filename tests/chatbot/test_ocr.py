@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import zlib
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,10 +14,12 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from modelyard.project.model import Chatbot
+from modelyard.workloads.chatbot import corpus
 from modelyard.workloads.chatbot.limits import Limits, looks, ocr_of
 from modelyard.workloads.chatbot.parse import read_documents
 from modelyard.workloads.chatbot.schemas import SOURCES
 
+from . import test_ingest
 from .pdfs import assemble, objects_of, shown, stream
 
 HERE = looks(ocr_of("auto", ["eng"]))
@@ -40,6 +44,15 @@ def scan(turn: int = 0, lines: list[str] = LINES, text: str = "") -> bytes:
     kind = b"/Type /XObject /Subtype /Image /Width %d /Height %d /ColorSpace /DeviceGray /BitsPerComponent 8"
     objects[900] = stream(zlib.compress(picture.tobytes()), kind % (width, height) + b" /Filter /FlateDecode")
     return assemble(objects)
+
+
+def assemble_two() -> bytes:
+    """A page of text, and a scanned one."""
+    first = scan()
+    objects = objects_of([shown(72, 200, "This page was written and not scanned."), "q 595 0 0 336 0 0 cm /Im Do Q"])
+    body = first.split(b"900 0 obj\n", 1)[1].split(b"\nendobj", 1)[0]
+    objects[12] = objects[12].replace(b"/Font <<", b"/XObject << /Im 900 0 R >> /Font <<")
+    return assemble(objects | {900: body})
 
 
 def read(content: bytes, limits: Limits) -> list[dict[str, Any]]:
@@ -84,6 +97,25 @@ def test_a_page_has_a_time_for_ocr_of_its_own() -> None:
     assert row["page"] == 0 and "OCR did not finish it within 0.05 seconds" in row["reason"]
     [row] = read(scan(), Limits(ocr="eng", seconds=0.6))
     assert row["reason"] is None
+
+
+@needs_tesseract
+def test_only_what_needed_it_is_read_again_where_ocr_appears(tmp_path: Path) -> None:
+    house = test_ingest.House(tmp_path / "documents")
+    half = assemble_two()
+    house.put({"scan.pdf": scan(), "half.pdf": half, "rules.md": test_ingest.rules(1)})
+    settings = {"limits": {"max_file": 10_000_000, "seconds": 60.0, "memory": 500_000_000, "pages": 100}}
+    without = replace(house.ctx, settings={**settings, "ocr": "off"})
+    with_it = replace(house.ctx, settings={**settings, "ocr": "auto", "ocr_languages": ["eng"]})
+    house.ingest(without)
+    assert house.states() == {"scan.pdf": "quarantined", "half.pdf": "ready", "rules.md": "ready"}
+    raw = {row["document"]: row["reason"] or "" for row in corpus.status(house.tables)}
+    assert "it needs OCR (it is switched off" in raw["scan.pdf"] and "page 2 of 2" in raw["half.pdf"]
+    house.ingest(with_it)
+    assert house.states() == {"scan.pdf": "ready", "half.pdf": "ready", "rules.md": "ready"}
+    pages = house.tables.read("pages").to_pylist()
+    assert sum("seven pumps" in page["text"] for page in pages) == 2
+    test_ingest.check_whole(house.tables)
 
 
 def test_without_tesseract_the_reason_says_what_to_install() -> None:
