@@ -184,8 +184,7 @@ def unicode_pdf(
     way = b"V" if vertical else b"H"
     objects[3] = (
         b"<< /Type /Font /Subtype /Type0 /BaseFont /Made /Encoding /Identity-%s "
-        b"/DescendantFonts [6 0 R] /ToUnicode 7 0 R >>"
-        % way
+        b"/DescendantFonts [6 0 R] /ToUnicode 7 0 R >>" % way
     )
     objects[6] = (
         b"<< /Type /Font /Subtype /CIDFontType2 /BaseFont /Made /DW %d /FontDescriptor 8 0 R "
