@@ -149,8 +149,10 @@ class Chatbot:
         self, resolved: Resolved, question: Question, vector: Any, pages: Sequence[Page], call: Call
     ) -> Iterator[Event]:
         views = [(self._view(p.document, p.page), p.score) for p in pages]
-        asked = [] if question.asked == question.text else self._embedder.embed([question.asked])
-        found = self._extractor.candidates(question, views, np.stack([vector, *asked]))
+        asked = [vector]
+        if question.asked != question.text:
+            asked.extend(self._embedder.embed([question.asked]))
+        found = self._extractor.candidates(question, views, np.stack(asked))
         call.check()
         statements = compose(
             question,

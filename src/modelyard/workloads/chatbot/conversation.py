@@ -119,7 +119,8 @@ _AUXILIARY = re.compile(
     r"\b(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have|had|am)\b|\w'(?:s|re|ll|d)\b", re.I
 )
 _PART = re.compile(
-    r"\b(?:of|for|from|with|on|about|to) (?:that|this)\b(?=\s*(?:[?.,!]|$)|\s+(?:can|may|do|does|is|are|must|will|would|should|could|i|we|you)\b)",
+    r"\b(?:of|for|from|with|on|about|to) (?:that|this)\b(?=\s*(?:[?.,!]|$)|\s+(?:can|may|do|does|is|are|must|"
+    r"will|would|should|could|i|we|you)\b)",
     re.I,
 )
 _POINTS = re.compile(

@@ -35,7 +35,8 @@ Kind = Literal[
 _KINDS: tuple[tuple[str, Kind], ...] = (
     (
         r"\b(?:what|which) (?:percentage|percent|proportion|share|part)\b|\bhow many percent\b|"
-        r"\bwhat (?:is|was|are|were) (?:(?:the|our|its|their) )?(?:[\w-]+ ){0,2}(?:share|percentage|proportion)\b(?! price)",
+        r"\bwhat (?:is|was|are|were) (?:(?:the|our|its|their) )?(?:[\w-]+ ){0,2}(?:share|percentage|"
+        r"proportion)\b(?! price)",
         "percent",
     ),
     (r"\b(?:within|in|after) (?:what|which|how much) time\b", "duration"),
@@ -63,7 +64,8 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
         "money",
     ),
     (
-        r"\bwhat (?:do|does|did|will|would|must|may|can|could|should|might)\b(?=.*\b(?:cost|costs|pay|pays|charge|bill|earn|spend)\b)",
+        r"\bwhat (?:do|does|did|will|would|must|may|can|could|should|might)\b(?=.*\b(?:cost|costs|pay|pays|"
+        r"charge|bill|earn|spend)\b)",
         "money",
     ),
     (r"\b(?:what|which) (?:amount|sum|value)\b", "number"),
@@ -87,13 +89,15 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
     ),
     (r"\bwhere\b", "place"),
     (
-        r"\b(?:which|what) (?:(?!(?:is|are|was|were|do|does|did|can|may|will|must|should) )[\w-]+ ){0,3}?(?:bank|insurer|company|companies|firm|provider|airline|restaurant|"
+        r"\b(?:which|what) (?:(?!(?:is|are|was|were|do|does|did|can|may|will|must|should) )[\w-]+ ){0,3}?(?:bank|"
+        r"insurer|company|companies|firm|provider|airline|restaurant|"
         r"brand|manufacturer|auditor|lawyer|agency|software|app|services|vendor)s?\b(?! (?:car|bonus|card|phone))",
         "named",
     ),
     (r"\bwhy\b|\bwhat (?:is|was|were|are) the (?:reason|cause)s?\b", "reason"),
     (
-        r"\b(?:cost|price|fee|salary|wage|revenue|profit|budget|bonus|allowance|deposit|dividend|refund|fare|rent|lease amount)\b",
+        r"\b(?:cost|price|fee|salary|wage|revenue|profit|budget|bonus|allowance|deposit|dividend|refund|fare|"
+        r"rent|lease amount)\b",
         "money",
     ),
 )

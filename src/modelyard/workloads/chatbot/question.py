@@ -24,12 +24,16 @@ _NUMBER = re.compile(
 _YEAR = re.compile(r"(?<![\w.,-])(?:FY|fy)?\s?((?:19|20)\d\d)(?=Q[1-4]\b|(?!\w|[.,]\d))")
 _FISCAL = re.compile(r"\b(?:FY|CY|fiscal year)?\s?(?:19|20)\d\d(?:Q[1-4])?\b|\b(?:FY|CY)\b", re.I)
 _ID = re.compile(
-    r"\b([A-Z][a-z\u00df-\u017f]{2,}|(?i:grade|level|class|tier|band|zone|line|area|phase|step|stage|hall|room|table|chapter|section|category|type|"
-    r"group|version|page|article|form|floor|gate|bay|platform|unit|model|series|part|severity|priority|site|region|annex|appendix|item|note|"
-    r"plan|round|batch|size|building|block|code|option|schedule))s?\s+(?:no\.?\s*|number\s+)?(\d{1,4}|[A-Z]|[IVX]{1,4})(?![\w.,:]*\d)(?!\w)"
+    r"\b([A-Z][a-z\u00df-\u017f]{2,}|(?i:grade|level|class|tier|band|zone|line|area|phase|step|stage|hall|room|"
+    r"table|chapter|section|category|type|"
+    r"group|version|page|article|form|floor|gate|bay|platform|unit|model|series|part|severity|priority|site|"
+    r"region|annex|appendix|item|note|"
+    r"plan|round|batch|size|building|block|code|option|schedule))s?\s+(?:no\.?\s*|number\s+)?(\d{1,4}|[A-Z]|"
+    r"[IVX]{1,4})(?![\w.,:]*\d)(?!\w)"
 )
 _CODE = re.compile(
-    r"(?<![\w-])[A-Z]{1,4}(?:-[A-Z0-9]{1,5})*-\d{1,6}[A-Z]?(?![\w-])|(?<![\w-])[A-Z]{2,4}[ -]\d{1,4}(?![\w.,-]*\d)(?!\w)"
+    r"(?<![\w-])[A-Z]{1,4}(?:-[A-Z0-9]{1,5})*-\d{1,6}[A-Z]?(?![\w-])|"
+    r"(?<![\w-])[A-Z]{2,4}[ -]\d{1,4}(?![\w.,-]*\d)(?!\w)"
 )
 _NAME = re.compile(r"[A-Z\u00c0-\u00de][\w\u00c0-\u017f&'-]*|\w*\d\w*[A-Za-z]\w*|[A-Za-z]+\d\w*")
 _ASKS = frozenset(
@@ -349,14 +353,16 @@ def _names(text: str) -> frozenset[str]:
 _FOCUS = re.compile(
     r"\b(?:how many|how much|what|which|whose)\s+(?:is|are|was|were|kind of|type of|sort of)?\s*"
     r"(?:the|an?|our|my|your)?\s*"
-    r"((?:[\w-]+\s+){0,3}?[\w-]+)(?=\s+(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have|had|of|in|for|on|at|to|"
+    r"((?:[\w-]+\s+){0,3}?[\w-]+)(?=\s+(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|"
+    r"have|had|of|in|for|on|at|to|"
     r"per|from|by|when|if|that|with|between|after|before|during|under)\b|[?.,]|\s*$)"
 )
 
 
 _COMPOUND = re.compile(r"(?<![\w-])[a-z]{2,}(?:-[a-z]{2,})+(?![\w-])")
 _COUNTED = re.compile(
-    r"\bhow many (?:of (?:the|our|my|these|those) )?((?:[\w-]+ ){0,3}?[\w-]+)(?= (?:is|are|was|were|do|does|did|can|could|may|must|should|"
+    r"\bhow many (?:of (?:the|our|my|these|those) )?((?:[\w-]+ ){0,3}?[\w-]+)(?= (?:is|are|was|were|do|does|did|"
+    r"can|could|may|must|should|"
     r"will|would|has|have|had|of|in|for|on|at|to|per|from|by|with|there)\b|[?.,]|\s*$)"
 )
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 
 _RULE = re.compile(r"[\s|:+=-]*--[\s|:+=-]*\Z")
 _PERIOD = re.compile(r"(?:FY|fiscal |year )?(?:19|20)\d\d(?:[/-]\d\d)?|[QH][1-4](?: ?(?:19|20)\d\d)?", re.I)
@@ -190,7 +191,7 @@ def _sizes(rows: Sequence[Line]) -> bool:
     numbers = [c for c in first[1:] if c.isdigit()]
     if len(numbers) < 3 or len(numbers) < len(first) - 1 or not rest or re.search(r"\d", first[0]):
         return False
-    growing = all(int(a) < int(b) for a, b in zip(numbers, numbers[1:], strict=False))
+    growing = all(int(a) < int(b) for a, b in pairwise(numbers))
     return growing and sum(_UNIT.search(r[0]) is not None for r in rest) >= len(rest) / 2
 
 

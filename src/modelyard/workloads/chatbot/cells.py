@@ -1,0 +1,192 @@
+"""The cells of a table against a question: where each term is spoken of, which cell was asked for, what a cell is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.calc.text import analyse
+from modelyard.workloads.chatbot.kinds import MEASURED, speaks_of_money
+from modelyard.workloads.chatbot.lexicon import PLACES, bag
+from modelyard.workloads.chatbot.match import strength
+from modelyard.workloads.chatbot.page import PageView
+from modelyard.workloads.chatbot.places import STANDS_FOR, stands_for
+from modelyard.workloads.chatbot.question import Question, Term, fits
+from modelyard.workloads.chatbot.table import Row, Table, is_empty, is_value, value_of
+
+_YEAR = re.compile(r"(?<![\d.,])(?:19|20)\d\d(?![\d,]|\.\d)")
+_TOTAL = re.compile(r"(?:grand |sub)?total|sum\b|all\b", re.I)
+_QUARTER = re.compile(r"\b[QH][1-4]\b")
+UNTYPED = frozenset(["thing", "polar", "reason", "number"])
+"""Kinds that do not tell one cell of a row from another."""
+_PHONE = re.compile(r"\+\d[\d ()/-]{6,}\d|0\d{2,}[ /-][\d /-]{4,}\d")
+_ROLE = re.compile(
+    r"\b(?:owner|owned|buyer|manager|responsible|contact|name|approv|who|whom|by|lead|head|person|team|"
+    r"department|sign|decid|role)",
+    re.I,
+)
+_SPAN = re.compile(r"\b(?:ms|s|sec|min|h|(?:second|minute|hour|day|week|month|year)s?)\b", re.I)
+
+
+def meet(terms: Sequence[Term], view: PageView, table: Table, glossary: Mapping[str, frozenset[str]]) -> Met:
+    """Where in `table` each term is spoken of."""
+    columns = [" ".join(p for p in (c, view.legend.get(c, "")) if p) for c in table.columns]
+    caption = plain_caption(table)
+    context = ((caption, 0.95), (section_words(table.section), 0.9), (view.names, 0.85))
+    around = np.array([max(strength(t, text, glossary) * w for text, w in context) for t in terms])
+    by_column = np.array([[strength(t, c, glossary) for t in terms] for c in columns]).reshape(len(columns), len(terms))
+    for i, term in enumerate(terms):
+        # "Ferrel 50" of a table about Ferrel meters, one column a size.
+        if term.kind == "id" and term.noun and any(term.noun in bag(text).stems for text, _ in context):
+            number = term.text.split()[-1]
+            by_column[:, i] = np.maximum(by_column[:, i], [0.95 * (c.strip() == number) for c in columns])
+    by_cell = np.zeros((len(table.rows), len(columns), len(terms)))
+    for r, row in enumerate(table.rows):
+        labels = row_labels(table, row)
+        for j, cell in enumerate(row.cells):
+            for i, term in enumerate(terms):
+                if j in labels:
+                    text = f"{labels[j]} {view.legend.get(cell, '')}"
+                    by_cell[r, j, i] = strength(term, text, glossary) if not _only_head(term, table, j, cell) else 0.0
+                elif term.kind == "number" and term.stem in bag(cell).stems:
+                    by_cell[r, j, i] = 0.9  # the value itself may be named, with its row asked for
+        if row.group:
+            group = np.array([strength(t, row.group, glossary) * 0.9 for t in terms])
+            by_cell[r, 0] = np.maximum(by_cell[r, 0], group)
+    names = [row.cells[0] for row in table.rows]
+    for i, term in enumerate(terms):
+        rest = stands_for(term, names) if by_column[:, i].max(initial=0.0) < 0.5 else None
+        if rest is not None:
+            by_cell[rest, 0, i] = STANDS_FOR
+    return Met(around, by_column, by_cell, columns)
+
+
+@dataclass(frozen=True)
+class Met:
+    """How surely each term is spoken of: around the table [t], by the label of a column [c, t], by a cell [r, c, t]."""
+
+    around: NDArray[np.float64]
+    columns: NDArray[np.float64]
+    cells: NDArray[np.float64]
+    columns_text: list[str]
+
+    def of(self, row: int, column: int, question: Question) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(how well each term is met by the cell's labels [t], which terms speak of another row or column [t])."""
+        terms = question.terms
+        others = self.cells[row] if question.polar else np.delete(self.cells[row], column, axis=0)
+        told = others.max(axis=0) if len(others) else np.zeros(len(terms))
+        best = np.maximum(np.maximum(self.around, self.columns[column]), told)
+        clash = np.zeros(len(terms))
+        rows = self.cells.max(axis=1)
+        for i, term in enumerate(terms):
+            here = max(told[i], self.columns[column, i])
+            if term.kind in ("year", "quarter") and here < 0.5:
+                text = self.columns_text[column]
+                # A table of other years, or a column of another, does not speak of the one asked for.
+                others = term.kind == "year" and any(map(_YEAR.search, self.columns_text))
+                if others and self.columns[:, i].max(initial=0.0) < 0.5 and self.cells[:, :, i].max(initial=0.0) < 0.5:
+                    best[i], clash[i] = 0.0, 1.0
+                    continue
+                if (term.kind == "year" and _YEAR.search(text)) or (term.kind == "quarter" and _QUARTER.search(text)):
+                    best[i], clash[i] = 0.0, 1.0
+                    continue
+            if here >= 0.7 or self.around[i] >= (0.8 if term.kind in ("year", "quarter") else 0.94):
+                continue
+            there = max(float(rows[:, i].max()), float(self.columns[:, i].max()))
+            if there >= 0.9:
+                clash[i] = there
+                if term.hard:
+                    best[i] = min(best[i], 0.3)
+        return best, clash
+
+    def row(self, row: int, column: int, naming: NDArray[np.bool_]) -> float:
+        """How surely a term of those that name things speaks of the row: one that nothing names was not asked for."""
+        return float(np.delete(self.cells[row], column, axis=0)[:, naming].max(initial=0.0))
+
+    def column(self, column: int, heavy: NDArray[np.bool_]) -> float:
+        """The same of the column; of a table of two columns nobody names the second."""
+        return float(self.columns[column, heavy].max(initial=0.0)) if len(self.columns) > 2 else 1.0
+
+    def extreme(self, table: Table, row: int, column: int, question: Question) -> float:
+        """1 where the question asks for the greatest (or least) and the cell is that of its column, else 0."""
+        if not question.superlative or any(
+            self.cells[:, :, i].max(initial=0.0) >= 0.9 for i, t in enumerate(question.terms) if t.hard
+        ):
+            return 0.0
+        values = {
+            r: v
+            for r, x in enumerate(table.rows)
+            if (v := value_of(x.cells[column])) is not None and not _TOTAL.match(x.cells[0])
+        }
+        if row not in values or len(values) < 3:
+            return 0.0
+        best = max(values.values()) if question.superlative > 0 else min(values.values())
+        return 1.0 if values[row] == best else -0.5
+
+
+def _only_head(term: Term, table: Table, column: int, cell: str) -> bool:
+    """Whether a label meets the term by its column's head alone, which tells no row from another."""
+    if term.kind in ("id", "number"):
+        return False
+    return strength(term, cell) < 0.5 and strength(term, table.columns[column]) >= 0.5
+
+
+def section_words(path: str) -> str:
+    """The heading path without the document's title, which is weighed on its own."""
+    return " ".join(part for part in path.split(" > ")[1:] if len(part) < 60)
+
+
+def row_labels(table: Table, row: Row) -> dict[int, str]:
+    """The cells that name the row: those of words, and the first; each with its column's label, as ranges need it."""
+    out = {}
+    for j, cell in enumerate(row.cells):
+        if cell and (j == 0 or not (is_value(cell) or is_empty(cell))):
+            out[j] = f"{table.columns[j]} {cell}"
+    return out
+
+
+def row_name(table: Table, row: Row) -> str:
+    first, label = row.cells[0], table.columns[0]
+    name = f"{label} {first}" if label and (len(first) <= 3 or is_value(first)) else first
+    return f"{row.group}: {name}" if row.group else name
+
+
+def plain_caption(table: Table) -> str:
+    """Caption and scale; the number of the table is no number of its subject."""
+    return re.sub(r"^\s*\w+\s+[\w.]*\d[\w.]*[.:]?\s", "", table.caption) + f" {table.scale}"
+
+
+def full_caption(table: Table) -> str:
+    return f"{table.caption} ({table.scale})" if table.scale else table.caption
+
+
+def fit_of_cell(question: Question, table: Table, name: str, own: str, cell: str) -> float:
+    if question.kind == "money" and _YEAR.fullmatch(cell):
+        return 0.0
+    if question.kind in ("number", "money", "count", "duration", "percent") and _PHONE.fullmatch(cell):
+        return 0.0
+    if question.kind == "money" and is_value(cell):
+        told = speaks_of_money(f"{own} {table.scale} {table.caption} {name} {cell}")
+        return 1.0 if told else 0.5
+    if question.kind in ("number", "money"):
+        return 1.0 if is_value(cell) else fits(question, cell)
+    if question.kind in ("count", "email", "phone"):
+        return fits(question, cell)  # the unit of most of a table's columns need not be that of this one
+    if question.kind in MEASURED:
+        return fits(question, f"{name} {own}") if re.search(r"\d", cell) else 0.0
+    if question.kind == "person":
+        if any(t in PLACES for t in analyse(cell)):
+            return 0.0
+        # A department may own or approve; what happens somewhere is nobody.
+        return fits(question, cell) or 0.8 * (
+            re.search(r"\d", cell) is None and _ROLE.search(own.split(":")[0]) is not None
+        )
+    if question.kind == "duration" and is_value(cell) and _SPAN.search(f"{name} {own} {table.scale} {table.caption}"):
+        return 1.0
+    if question.kind in ("percent", "duration", "frequency"):
+        return fits(question, f"{name} {own} {table.scale} {table.caption}" if is_value(cell) else own)
+    return fits(question, cell)
