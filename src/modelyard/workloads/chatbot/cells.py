@@ -150,6 +150,7 @@ def row_labels(table: Table, row: Row) -> dict[int, str]:
 
 
 def row_name(table: Table, row: Row) -> str:
+    """What the row is called: its first cell, with the column's label where that alone says little, and its group."""
     first, label = row.cells[0], table.columns[0]
     name = f"{label} {first}" if label and (len(first) <= 3 or is_value(first)) else first
     return f"{row.group}: {name}" if row.group else name
@@ -161,10 +162,13 @@ def plain_caption(table: Table) -> str:
 
 
 def full_caption(table: Table) -> str:
+    """Caption and scale as printed."""
     return f"{table.caption} ({table.scale})" if table.scale else table.caption
 
 
 def fit_of_cell(question: Question, table: Table, name: str, own: str, cell: str) -> float:
+    """1 where the cell holds something of the kind asked for, 0 where it plainly does not. own: the cell with its label
+    and unit; name: that of its row."""
     if question.kind == "money" and _YEAR.fullmatch(cell):
         return 0.0
     if question.kind in ("number", "money", "count", "duration", "percent") and _PHONE.fullmatch(cell):
