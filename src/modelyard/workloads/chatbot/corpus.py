@@ -40,7 +40,8 @@ DOCUMENTS = pa.schema(
 """One row per document and digest of its bytes. At most one row of a document is not `removed`; what was replaced or
 removed stays as `removed`: its bytes serve the page pictures of older releases. A file that could not be read at all
 has `sha256` "" and `content` null. `prepared` and `embedder` say what made its pages and chunks. An archive is
-`opened`: it has no pages and keeps no bytes, and the files in it are documents of their own below its name (`a.zip/b/c.pdf`)."""
+`opened`: it has no pages and keeps no bytes, and the files in it are documents of their own below its name
+(`a.zip/b/c.pdf`)."""
 
 EMBEDDED = CHUNKS.append(pa.field("embed_key", pa.string(), nullable=False)).append(
     pa.field("embedding", pa.list_(pa.float32()), nullable=False)
