@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from modelyard.workloads.chatbot.chunk import LONGEST, chunk_pages
@@ -82,7 +82,11 @@ def test_the_spans_rebuild_the_page(row: dict[str, Any]) -> None:
     assert len({chunk["chunk_id"] for chunk in found}) == len(found)
 
 
+TWO_LONG_HEADINGS = page(f"\n{'0;' * 60}\n{'0;' * 60}", [(1, 121, 1), (122, 242, 1)])
+
+
 @given(pages())
+@example(TWO_LONG_HEADINGS)
 @settings(max_examples=150, deadline=None)
 def test_no_row_and_no_sentence_is_cut_unless_it_is_too_long(row: dict[str, Any]) -> None:
     text = row["text"]

@@ -187,7 +187,8 @@ def _prose(text: str, bounds: list[int], first: int, last: int, headed: frozense
                 break
             line += 1
         start, end = bounds[begin], bounds[line]
-        for at in [end] if heading else sentence_ends(text, start, end):
+        # Headings below each other are a unit each: only one that alone is too long is cut.
+        for at in bounds[begin + 1 : line + 1] if heading else sentence_ends(text, start, end):
             _cut(text, Unit(start, at, token_count(text[start:at]), heading=heading, fresh=fresh), units)
             start, fresh = at, False
         fresh = heading

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 PARSER_VERSION = "2"
-CHUNKER_VERSION = "1"
+CHUNKER_VERSION = "2"
 
 prepare_version = f"parse-{PARSER_VERSION}+chunk-{CHUNKER_VERSION}"
 """Names what turns bytes into chunks: the same bytes under the same version always give the same chunks."""
