@@ -29,7 +29,7 @@ def main(folder: Path) -> None:
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     paths = [path for path in paths if refusal(path.name, path.stat().st_size, limits) is None]
     began, wall = _cpu(), time.perf_counter()
-    pages = pa.Table.from_batches(read_documents(_sources(paths, folder), limits))
+    pages = pa.Table.from_batches(read_documents(sources(paths, folder), limits))
     parse_s, wall = _cpu() - began, time.perf_counter() - wall
     began = _cpu()
     chunks = sum(batch.num_rows for batch in chunk_pages(pages.to_batches(max_chunksize=64)))
@@ -60,7 +60,7 @@ def main(folder: Path) -> None:
 _KILO = 1_000_000 if sys.platform == "darwin" else 1_000
 
 
-def _sources(paths: list[Path], folder: Path) -> Iterator[pa.RecordBatch]:
+def sources(paths: list[Path], folder: Path) -> Iterator[pa.RecordBatch]:
     for path in paths:
         content = path.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
