@@ -1,0 +1,109 @@
+"""What speaks against an answer: another kind of thing, another row, another column, another year, another subject."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.chatbot.shelf import Sheet, ask, bot
+
+from modelyard.workloads.chatbot.chain import Chatbot
+from modelyard.workloads.chatbot.judge import stands_in
+
+GUIDE = (
+    Sheet(
+        "canteens.md",
+        "Table 1. Canteens\nSite\tBreakfast\tLunch\tPrice of the daily dish (euros)\n"
+        "Delft\t07:30 to 09:00\t11:30 to 13:30\t4.60\nPorto\t07:45 to 09:15\t12:00 to 14:00\t3.90\n\n"
+        "A physiotherapist comes to Delft on Mondays. Letters to the canteen go to the head cook, Rosa Lind.",
+        title="Guide to the canteens",
+        section="Canteens",
+    ),
+    Sheet(
+        "archive.md",
+        "Table 2. Shelves of the archive\nMetres of shelf at the end of the year\n"
+        "Department\t2021\t2022\t2023\tCapacity\n"
+        "Payroll\t40\t44\t47\t90\nSales\t120\t131\t140\t200\n\n"
+        "Hold H-21, on the old lighthouse, was lifted in April. Test messages are sent four times a year; in 2023 the "
+        "share of employees who clicked was 6 percent, after 9 percent in 2022.",
+        title="The archive",
+        section="The archive",
+    ),
+    Sheet(
+        "meters.md",
+        "Table 3. Technical data of the Brook meters\nProperty\t15\t20\t40\nLength (mm)\t110\t130\t300\n"
+        "Weight (kg)\t0.7\t0.9\t3.9\nBattery life (years)\t16\t14\t10\n\n"
+        "The flange set for DN 50 costs 64 euros. On-time delivery was 93 percent in 2022.",
+        title="Brook meters",
+        section="Brook meters",
+    ),
+    Sheet(
+        "laptops.md",
+        "The loss of a laptop is reported to the help desk within four hours. A loan laptop goes to countries "
+        "that the security team has listed. Goods worth more than 50,000 euros are insured one by one.",
+        title="Laptops and losses",
+        section="Laptops and losses",
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def chatbot(tmp_path_factory: pytest.TempPathFactory) -> Chatbot:
+    return bot(tmp_path_factory.mktemp("guide"), list(GUIDE))
+
+
+@pytest.mark.parametrize(
+    ("question", "gold"),
+    [
+        ("When is lunch served in Porto?", "12:00 to 14:00"),
+        ("What does the daily dish cost in Delft?", "4.60"),
+        ("How heavy is the Brook 20?", "0.9"),
+        ("How long does the battery of a Brook 40 last?", "10"),
+        ("How many metres of shelf did Sales have at the end of 2022?", "131"),
+        ("How much is the flange set for DN 50?", "64 euros"),
+        ("What was hold H-21 about?", "lighthouse"),
+        ("What share of employees clicked on the test messages in 2022?", "9 percent"),
+        ("I left my laptop on the train!! how quickly do i have to report its loss", "four hours"),
+    ],
+)
+def test_what_is_asked_for_is_found(chatbot: Chatbot, question: str, gold: str) -> None:
+    output = ask(chatbot, question)
+    assert stands_in(gold, output["answer"]), output
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "At what time does the physiotherapist in Delft begin on Mondays?",  # a day is no time of day
+        "To which countries do I take a loan laptop?",  # none is named
+        "Which insurance company covers our goods?",
+        "How many metres of shelf did Sales have at the end of 2024?",  # a capacity is no year
+        "What share of employees clicked on the test messages in 2020?",
+        "How much is the flange set for DN 80?",
+        "What was hold H-22 about?",
+        "What does breakfast for a guest from Utrecht cost?",
+        "Who is the site manager of Porto?",  # a site is nobody
+        "What was our on-time delivery in 2023?",
+        "How heavy is the Brook 25?",
+    ],
+)
+def test_what_only_looks_like_it_is_refused(chatbot: Chatbot, question: str) -> None:
+    output = ask(chatbot, question)
+    assert output["refused"], output
+
+
+def test_a_half_is_not_the_other_half(tmp_path: Path) -> None:
+    caption = "Table 1. Points of suppliers in the second half of 2024"
+    text = f"{caption}\nSupplier\tQuality\tTotal\nOrkan\t31\t80\nFjeld\t28\t71"
+    chatbot = bot(tmp_path, [Sheet("points.md", text, title="Suppliers", section="Suppliers"), *GUIDE[:2]])
+    assert stands_in("80", ask(chatbot, "What total did Orkan get in the second half of 2024?")["answer"])
+    assert ask(chatbot, "What total did Orkan get in the first half of 2024?")["refused"]
+
+
+def test_there_and_that_keep_to_what_was_named(chatbot: Chatbot) -> None:
+    output = ask(chatbot, "Where is a physiotherapist on Mondays?", "In Delft.", "What does the dish cost in Porto?")
+    assert stands_in("3.90", output["answer"])
+    output = ask(
+        chatbot, "When is breakfast served in Porto?", "07:45 to 09:15.", "And what does the daily dish cost there?"
+    )
+    assert stands_in("3.90", output["answer"]), output
