@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.chatbot.shelf import Sheet, bot
 
+from modelyard.errors import RequestError
 from modelyard.workloads.chatbot.chain import Chatbot
 from modelyard.workloads.chatbot.glossary import Glossary
 from modelyard.workloads.chatbot.periods import Period, period_in
@@ -144,7 +145,7 @@ def test_a_glossary_takes_phrases_on_both_sides() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.sampled_from(["sales", "wages", "Norby", "Vasa", "2023", "FY2024", "risks", "of", "?"]), max_size=8))
+@given(st.lists(st.sampled_from(["sales", "wages", "Norby", "Vasa", "2023", "FY2024", "risks", "of", "?"]), min_size=1, max_size=8))
 def test_every_score_is_the_sum_of_its_parts(reports: Chatbot, words: Sequence[str]) -> None:
     hits = reports.search(" ".join(words), 6)
     for hit in hits:
@@ -156,7 +157,7 @@ def test_every_score_is_the_sum_of_its_parts(reports: Chatbot, words: Sequence[s
 
 
 @pytest.mark.parametrize(
-    "query", ["", "?!", "the of and", "wages " * 10_000, "Wie hoch waren die Löhne im Jahr 2024?", "\u202e賃金 \x00"]
+    "query", ["?!", "the of and", "wages " * 10_000, "Wie hoch waren die Löhne im Jahr 2024?", "\u202e賃金 \x00"]
 )
 def test_odd_questions_get_some_list(reports: Chatbot, query: str) -> None:
     assert len(reports.search(query, 3)) <= 3
@@ -183,3 +184,9 @@ def test_an_empty_snapshot_finds_nothing(tmp_path: Path) -> None:
 )
 def test_times_are_read(text: str, period: Period) -> None:
     assert period_in(text) == period
+
+
+@pytest.mark.parametrize("query", ["", "  \n\t"])
+def test_a_search_for_nothing_is_refused(tmp_path: Path, query: str) -> None:
+    with pytest.raises(RequestError, match="empty"):
+        bot(tmp_path).search(query, 3)

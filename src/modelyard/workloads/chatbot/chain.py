@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from modelyard.errors import RequestError
 from modelyard.ports.chat import Chat
 from modelyard.ports.embedder import Embedder
 from modelyard.ports.index import Searcher
@@ -112,7 +113,9 @@ class Chatbot:
             yield from self._extractive(resolved, question, vector, pages, call)
 
     def search(self, query: str, k: int) -> list[dict[str, Any]]:
-        """What retrieval alone finds: at most `k` hits, best first, one a page."""
+        """What retrieval alone finds: at most `k` hits, best first, one a page. Raises RequestError for no words."""
+        if not query.strip():
+            raise RequestError("the question is empty")
         resolved = Resolved(" ".join(query.split()))
         question = self._analyse(resolved)
         depth = max(4 * k, int(self._settings["depth"]))
