@@ -19,6 +19,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,9 @@ def home() -> Path:
 
 def ours(documents: Path) -> dict[str, Any]:
     line = last_line([sys.executable, str(HERE / "ingest.py"), str(documents)])
-    return {key: line[key] for key in ("documents", "pages", "chunks", "cpu_s", "split", "workers", "wall_s", "peak_mb")}
+    return {
+        key: line[key] for key in ("documents", "pages", "chunks", "cpu_s", "split", "workers", "wall_s", "peak_mb")
+    }
 
 
 def floor(documents: Path, questions: Path, glossary: Path | None) -> dict[str, Any]:
@@ -69,7 +72,7 @@ def floor(documents: Path, questions: Path, glossary: Path | None) -> dict[str, 
     place = {text: at for at, text in enumerate(dict.fromkeys(texts))}
     vectors = embedder.embed(list(place))
     spent.append(sum(cpu()))
-    parse, chunk, embed = (round(b - a, 2) for a, b in zip(spent, spent[1:], strict=False))
+    parse, chunk, embed = (round(b - a, 2) for a, b in pairwise(spent))
     megabytes = peak.stop()
     with tempfile.TemporaryDirectory() as folder:
         table = pa.Table.from_pylist(
@@ -117,7 +120,7 @@ def peer(name: str, documents: Path, questions: Path, folder: Path) -> dict[str,
 
 
 def last_line(command: list[str]) -> dict[str, Any]:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     line: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return line
 

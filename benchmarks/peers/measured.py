@@ -55,7 +55,11 @@ def main(
         "versions": {name: version(name) for name in packages},
         "chunks": chunks,
         "cpu_s": round(stored - started, 1),
-        "split": {"start": round(started, 1), "parse": round(read - started, 1), "embed and store": round(stored - read, 1)},
+        "split": {
+            "start": round(started, 1),
+            "parse": round(read - started, 1),
+            "embed and store": round(stored - read, 1),
+        },
         "wall_s": round(wall, 1),
         "peak_mb": round(peak),
         "query_ms_cpu": round(1000 * asked / max(1, len(cases)), 1),

@@ -43,4 +43,6 @@ def find(question: str, count: int) -> list[measured.Place]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as FOUND["scratch"]:
-        measured.main(["langchain", "langchain-chroma", "chromadb", "pypdf", "sentence-transformers"], parse, store, find)
+        measured.main(
+            ["langchain", "langchain-chroma", "chromadb", "pypdf", "sentence-transformers"], parse, store, find
+        )

@@ -37,4 +37,6 @@ def find(question: str, count: int) -> list[measured.Place]:
 
 
 if __name__ == "__main__":
-    measured.main(["llama-index-core", "llama-index-readers-file", "pypdf", "sentence-transformers"], parse, store, find)
+    measured.main(
+        ["llama-index-core", "llama-index-readers-file", "pypdf", "sentence-transformers"], parse, store, find
+    )
