@@ -27,6 +27,7 @@ from modelyard.ports.index import ROWS, Searcher
 from modelyard.ports.workload import Call, Response
 from modelyard.workloads.chatbot.chain import Chatbot
 from modelyard.workloads.chatbot.chunk import chunk_pages
+from modelyard.workloads.chatbot.continued import with_heads
 from modelyard.workloads.chatbot.generate import DEFAULT_PROMPT
 from modelyard.workloads.chatbot.judge import judge
 from modelyard.workloads.chatbot.limits import Limits
@@ -50,7 +51,8 @@ def rows(folder: Path, embedder: MiniLM) -> pa.Table:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     )
-    chunks = [row for batch in chunk_pages(read_documents(sources, Limits())) for row in batch.to_pylist()]
+    pages = with_heads(read_documents(sources, Limits()))
+    chunks = [row for batch in chunk_pages(pages) for row in batch.to_pylist()]
     vectors = embedder.embed([f"{c['header']}\n{c['text']}" for c in chunks])
     return pa.Table.from_pylist([{**c, "embedding": v} for c, v in zip(chunks, vectors, strict=True)], schema=ROWS)
 

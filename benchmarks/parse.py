@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pypdfium2
 
 from modelyard.workloads.chatbot.chunk import chunk_pages
+from modelyard.workloads.chatbot.continued import with_heads
 from modelyard.workloads.chatbot.limits import Limits
 from modelyard.workloads.chatbot.parse import read_documents, refusal
 from modelyard.workloads.chatbot.schemas import SOURCES
@@ -32,7 +33,7 @@ def main(folder: Path) -> None:
     pages = pa.Table.from_batches(read_documents(sources(paths, folder), limits))
     parse_s, wall = _cpu() - began, time.perf_counter() - wall
     began = _cpu()
-    chunks = sum(batch.num_rows for batch in chunk_pages(pages.to_batches(max_chunksize=64)))
+    chunks = sum(batch.num_rows for batch in chunk_pages(with_heads(pages.to_batches(max_chunksize=64))))
     chunk_s = _cpu() - began
     began = _cpu()
     plain = sum(_plain(path) for path in paths if path.suffix.lower() == ".pdf")

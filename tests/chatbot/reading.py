@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from modelyard.workloads.chatbot.chunk import chunk_pages
+from modelyard.workloads.chatbot.continued import with_heads
 from modelyard.workloads.chatbot.limits import Limits
 from modelyard.workloads.chatbot.parse import read_documents
 from modelyard.workloads.chatbot.schemas import PAGES, SOURCES
@@ -35,7 +36,7 @@ def read(files: dict[str, bytes], limits: Limits | None = None) -> Rows:
 
 def check_spans(batches: list[pa.RecordBatch], rows: Rows) -> None:
     """The promise of schemas.CHUNKS: spans follow each other without gap and cover the page."""
-    chunks = [chunk for batch in chunk_pages(iter(batches)) for chunk in batch.to_pylist()]
+    chunks = [chunk for batch in chunk_pages(with_heads(batches)) for chunk in batch.to_pylist()]
     for row in rows:
         own = [c for c in chunks if (c["document"], c["page"]) == (row["document"], row["page"])]
         assert "".join(chunk["text"] for chunk in own) == (row["text"] if row["text"].strip() else "")

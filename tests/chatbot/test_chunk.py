@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from modelyard.workloads.chatbot.chunk import LONGEST, chunk_pages
+from modelyard.workloads.chatbot.continued import with_heads
 from modelyard.workloads.chatbot.reading.sentence import token_count
 from modelyard.workloads.chatbot.schemas import CHUNKS, PAGES, prepare_version
 
@@ -40,7 +41,7 @@ def page(text: str, headings: list[tuple[int, int, int]] | None = None, **fields
 
 def chunks(*pages: dict[str, Any]) -> list[dict[str, Any]]:
     batch = pa.RecordBatch.from_pylist(list(pages), schema=PAGES)
-    [out] = list(chunk_pages(iter([batch])))
+    [out] = list(chunk_pages(with_heads([batch])))
     assert out.schema == CHUNKS
     return list(out.to_pylist())
 

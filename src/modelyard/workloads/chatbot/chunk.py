@@ -1,4 +1,4 @@
-"""Pages to chunks, as a pure function of Arrow batches. Every page stands alone.
+"""Pages to chunks, as a pure function of Arrow batches. Every page stands alone, with what `continued` says of it.
 
 The spans of a page's chunks follow each other without gap and cover its text. A chunk does not cut a sentence or a
 table row, unless that alone is longer than the limit.
@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from modelyard.workloads.chatbot.reading.naming import name_words
-from modelyard.workloads.chatbot.reading.regions import Table, tables_of
+from modelyard.workloads.chatbot.reading.regions import Table, head_of, tables_of
 from modelyard.workloads.chatbot.reading.sentence import sentence_ends, token_count
 from modelyard.workloads.chatbot.schemas import CHUNKER_VERSION, CHUNKS
 
@@ -25,7 +25,6 @@ ENOUGH = 130
 SMALL = 25
 LONGEST = 230
 ENTRY_LENGTH = 70
-REPEATED_LENGTH = 320
 
 
 @dataclass(slots=True)
@@ -53,8 +52,9 @@ class Span:
 
 
 def chunk_pages(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """PAGES rows to CHUNKS rows, batch by batch. Rows with a reason, and blank pages, give none."""
-    needed = ("document", "sha256", "page", "text", "title", "period", "section", "headings", "reason")
+    """Rows of PAGES and `above` (see `continued.with_heads`) to CHUNKS rows, batch by batch. Rows with a reason, and
+    blank pages, give none."""
+    needed = ("document", "sha256", "page", "text", "title", "period", "section", "headings", "reason", "above")
     for batch in batches:
         rows: list[dict[str, Any]] = []
         columns = [batch.column(name).to_pylist() for name in needed]
@@ -68,7 +68,7 @@ def chunk_pages(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 def _rows(page: dict[str, Any]) -> Iterator[dict[str, Any]]:
     text: str = page["text"]
     headings: list[dict[str, Any]] = page["headings"]
-    spans, repeated = split(text, [(heading["start"], heading["end"]) for heading in headings])
+    spans, repeated = split(text, [(heading["start"], heading["end"]) for heading in headings], page["above"])
     for span in spans:
         section = page["section"]
         for heading in headings:
@@ -121,28 +121,24 @@ def _header(page: dict[str, Any], section: str) -> str:
     return " | ".join([*parts, *entries[-3:]])
 
 
-def split(text: str, headings: list[tuple[int, int]]) -> tuple[list[Span], dict[int, str]]:
-    """(spans that cover the text, {start of a span: caption and column lines of the table it continues})."""
-    units, heads = _units(text, headings)
-    spans = _merge_small(_pack(units, [min(token_count(head), TARGET // 3) for head in heads]))
+def split(text: str, headings: list[tuple[int, int]], above: str = "") -> tuple[list[Span], dict[int, str]]:
+    """(spans that cover the text, {start of a span: caption and column lines of the table it continues}). above: those
+    of the table in which the page begins, if it does."""
+    units, heads = _units(text, headings, above)
+    spans = _merge_small(_pack(units, [min(token_count(head), TARGET // 3) for head in heads], bool(above)))
     repeated: dict[int, str] = {}
+    if above and spans[0].table == 0:
+        repeated[spans[0].start] = above
     for before, span in pairwise(spans):
         if span.table >= 0 and before.table == span.table and heads[span.table]:
             repeated[span.start] = heads[span.table]
     return spans, repeated
 
 
-def _units(text: str, headings: list[tuple[int, int]]) -> tuple[list[Unit], list[str]]:
+def _units(text: str, headings: list[tuple[int, int]], above: str) -> tuple[list[Unit], list[str]]:
     """The page as units in order, and per table its caption and column lines."""
-    starts = _line_starts(text)
-    lines = [text[a:b] for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
-    bounds = [*starts, len(text)]
-    headed = frozenset(
-        at
-        for at, line in enumerate(lines)
-        if line.strip() and any(a < bounds[at + 1] and b > bounds[at] for a, b in headings)
-    )
-    tables = tables_of(lines, headed)
+    lines, bounds, headed = lines_of(text, headings)
+    tables = tables_of(lines, headed, bool(above))
     units: list[Unit] = []
     heads: list[str] = []
     at = 0
@@ -155,11 +151,22 @@ def _units(text: str, headings: list[tuple[int, int]]) -> tuple[list[Unit], list
             _cut(text, Unit(bounds[line], bounds[line + 1], token_count(lines[line]), number), units)
         at = table.end
         if number < len(tables):
-            head = [line.strip() for line in lines[table.caption : table.rows] if line.strip()]
-            heads.append("\n".join(head)[:REPEATED_LENGTH])
+            heads.append(above if above and number == 0 else head_of(lines, table))
     if units:
         units[0].start, units[-1].end = 0, len(text)
     return units, heads
+
+
+def lines_of(text: str, headings: list[tuple[int, int]]) -> tuple[list[str], list[int], frozenset[int]]:
+    """(lines with their ends, where each begins and the last ends, indices of those in headings)."""
+    bounds = [*_line_starts(text), len(text)]
+    lines = [text[a:b] for a, b in pairwise(bounds)]
+    headed = frozenset(
+        at
+        for at, line in enumerate(lines)
+        if line.strip() and any(a < bounds[at + 1] and b > bounds[at] for a, b in headings)
+    )
+    return lines, bounds, headed
 
 
 def _line_starts(text: str) -> list[int]:
@@ -208,12 +215,14 @@ def _cut(text: str, unit: Unit, units: list[Unit]) -> None:
     units.append(unit)
 
 
-def _pack(units: list[Unit], heads: list[int]) -> list[Span]:
-    """heads: tokens of each table's caption and column lines, which its later parts carry in their header."""
+def _pack(units: list[Unit], heads: list[int], goes_on: bool) -> list[Span]:
+    """heads: tokens of each table's caption and column lines, which its later parts carry in their header. goes_on: all
+    parts of the first table are later ones."""
     spans: list[Span] = []
     for at, unit in enumerate(units):
         current = spans[-1] if spans else None
         later = current is not None and len(spans) > 1 and 0 <= current.table == spans[-2].table
+        later = later or (goes_on and unit.table == 0)
         room = TARGET - (heads[unit.table] if later and unit.table >= 0 else 0)
         if current is None or _breaks(current, unit, units, at, room):
             spans.append(Span(unit.start, unit.end, unit.tokens, unit.table, unit.heading, unit.heading))

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 _RULE = re.compile(r"[\s|:+=-]*--[\s|:+=-]*\Z")
 _PERIOD = re.compile(r"(?:FY|fiscal |year )?(?:19|20)\d\d(?:[/-]\d\d)?|[QH][1-4](?: ?(?:19|20)\d\d)?", re.I)
@@ -116,14 +116,25 @@ def read_table(above: Sequence[Line], lines: Sequence[Line], below: Sequence[Lin
     width = _width([line.cells for line in rows if len(line.cells) > 1])
     head = _head(rows, width)
     header = rows[:head]
-    if not header and lines[0].header:
-        repeated = [Line(text, -1, -1) for text in lines[0].header.splitlines()]
-        header = [line for line in repeated if len(line.cells) > 1][-2:]
-        caption = caption or next((h.text.strip() for h in repeated if _CAPTION.match(h.text.strip())), "")
+    over, labels = _repeated(lines[0].header)
+    # What a page begins with goes on from the page before.
+    blank = not "".join(line.text for line in above).strip()
+    goes_on = blank and lines[0].start == sum(len(line.text) + 1 for line in above)
+    if labels and (goes_on or not header):
+        head, header = 0 if goes_on else head, labels
+        named, scaled, _ = _caption(over)
+        caption, scale = caption or named, scale or scaled
     notes = _notes(below)
     columns = tuple(strip_mark(c, notes)[0] for c in _columns([line.cells for line in header], width))
     body = _body(rows[head:], width, notes)
     return Table(caption, scale, columns, tuple(body), lines[0].section, lines[0].start, lines[-1].end, notes), used
+
+
+def _repeated(header: str) -> tuple[list[Line], list[Line]]:
+    """(lines of the caption, column lines) that the header of a table's later part repeats."""
+    lines = [Line(text, -1, -1) for text in header.splitlines()[1:]]
+    over = list(takewhile(lambda line: len(line.cells) == 1, lines))
+    return over, [line for line in lines[len(over) :] if len(line.cells) > 1][-2:]
 
 
 def _caption(above: Sequence[Line]) -> tuple[str, str, int]:

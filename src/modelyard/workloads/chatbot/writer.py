@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from modelyard.ports.workload import Context
 from modelyard.workloads.chatbot import corpus
 from modelyard.workloads.chatbot.chunk import chunk_pages
+from modelyard.workloads.chatbot.continued import with_heads
 from modelyard.workloads.chatbot.corpus import (
     CHUNKS_TABLE,
     OPENED,
@@ -69,7 +70,7 @@ class Writer:
         pages = _readable(portion)
         # Word boxes are most of a page's bytes and no chunk needs them: they need not travel. One batch, as readers are
         # still at work on what comes next, and chunking is not worth more processes beside them.
-        texts = pages.drop_columns(["words"]).combine_chunks().to_batches()
+        texts = with_heads(pages.drop_columns(["words"]).combine_chunks().to_batches())
         chunks = _table(self._ctx.ports.engine.run(chunk_pages, texts), CHUNKS)
         chunked = set(chunks.column("document").to_pylist())
         for piece in portion:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from modelyard.workloads.chatbot.reading.naming import CAPTION
 from modelyard.workloads.chatbot.reading.numbers import is_number
 
 YEAR = re.compile(r"(?:FY|fiscal|year)?\s*(?:(?:19|20)\d\d|'\d\d)(?:\s*\([a-z0-9*]\)|[a-z*¹²³⁴⁵])?", re.I)
@@ -13,6 +14,7 @@ YEAR = re.compile(r"(?:FY|fiscal|year)?\s*(?:(?:19|20)\d\d|'\d\d)(?:\s*\([a-z0-9
 BRIDGE = 2
 CAPTION_LENGTH = 240
 SHORT_LABEL = 90
+REPEATED_LENGTH = 320
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +27,9 @@ class Table:
     end: int
 
 
-def tables_of(lines: Sequence[str], headings: frozenset[int]) -> list[Table]:
-    """The tables among the lines of a page, in order. headings: indices of lines no table reaches across."""
+def tables_of(lines: Sequence[str], headings: frozenset[int], goes_on: bool = False) -> list[Table]:
+    """The tables among the lines of a page, in order. headings: indices of lines no table reaches across. goes_on: the
+    page begins within a table, of which a single row may be left."""
     tables: list[Table] = []
     at = 0
     while at < len(lines):
@@ -34,7 +37,8 @@ def tables_of(lines: Sequence[str], headings: frozenset[int]) -> list[Table]:
             at += 1
             continue
         end = _end(lines, at, headings)
-        if sum("\t" in line.strip() for line in lines[at:end]) >= 2:
+        least = 1 if goes_on and not "".join(lines[:at]).strip() else 2
+        if sum("\t" in line.strip() for line in lines[at:end]) >= least:
             floor = tables[-1].end if tables else 0
             tables.append(Table(_caption(lines, at, floor, headings), at, _first_row(lines, at, end), end))
         at = end
@@ -47,10 +51,18 @@ def _end(lines: Sequence[str], start: int, headings: frozenset[int]) -> int:
         line = lines[at].strip()
         if "\t" in line:
             end = at + 1
-        elif len(line) > SHORT_LABEL:
+        elif len(line) > SHORT_LABEL or CAPTION.match(line):
             break
         at += 1
     return end
+
+
+def head_of(lines: Sequence[str], table: Table) -> str:
+    """Caption and column lines, to be repeated for later parts; where that is too long, less of the caption."""
+    caption = "\n".join(line.strip() for line in lines[table.caption : table.head] if line.strip())
+    columns = "\n".join(line.strip() for line in lines[table.head : table.rows] if line.strip())[:REPEATED_LENGTH]
+    room = REPEATED_LENGTH - len(columns) - 1
+    return f"{caption[: max(0, room)]}\n{columns}".strip()
 
 
 def _caption(lines: Sequence[str], start: int, floor: int, headings: frozenset[int]) -> int:
@@ -79,7 +91,7 @@ def _first_row(lines: Sequence[str], start: int, end: int) -> int:
     to the fullest of the lines before the first that has a label and values."""
     last = min(end, start + 8)
     cells = [[cell.strip() for cell in line.rstrip("\n").split("\t")] for line in lines[start:last]]
-    values = next((at for at, row in enumerate(cells) if row[0] and any(map(_is_value, row[1:]))), len(cells))
+    values = next((at for at, row in enumerate(cells) if row[0] and any(map(is_amount, row[1:]))), len(cells))
     filled = [sum(map(bool, row)) for row in cells[: max(1, values)]]
     first = filled.index(max(filled)) + 1
     while first < values and not cells[first][0]:
@@ -87,6 +99,7 @@ def _first_row(lines: Sequence[str], start: int, end: int) -> int:
     return min(start + first, end)
 
 
-def _is_value(cell: str) -> bool:
+def is_amount(cell: str) -> bool:
+    """Whether the cell begins with a number, which is not a year."""
     words = cell.split()
     return bool(words) and is_number(words[0]) and not YEAR.fullmatch(cell)
