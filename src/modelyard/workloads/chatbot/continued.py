@@ -76,7 +76,7 @@ def _above(before: _Page, page: _Page) -> str:
     here, parts = page.tables(True)
     if not tables or not parts or "".join([*lines[tables[-1].end :], *here[: parts[0].caption]]).strip():
         return ""
-    last, first = tables[-1], parts[0]
+    first = parts[0]
     own = [line for line in here[first.caption : first.head] if line.strip()]
     if own and not (len(own) == 1 and _AGAIN.search(own[0])):
         return ""
