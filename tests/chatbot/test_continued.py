@@ -145,6 +145,7 @@ def test_what_stands_between_parts_them() -> None:
 def test_columns_of_words_go_on_too_and_lists_do_not() -> None:
     assert above("Town\tWay\tWhen\nBrno\tbus\tMay\nOslo\tboat\tJune", "Pisa\ttrain\tJuly\nTurku\tboat\tMay")[1]
     assert above("Brno\tThe bus goes in May\nOslo\tA boat\n", "Pisa\tThe train\nTurku\tA boat") == ["", ""]
+    assert above("Brno\t\tbus\nOslo\t\tboat\n", "Pisa\t\ttrain\nTurku\t\tboat") == ["", ""]
 
 
 def test_rows_below_no_column_lines_have_only_a_caption() -> None:

@@ -105,8 +105,8 @@ def _go_on(labels: list[Cells], rows: list[Cells], more: list[Cells]) -> bool:
     if width != other:
         return False
     if not values:
-        # Words in two columns are as often a list as a table.
-        return width > 2 and not found and bool(labels)
+        # Words in two columns are as often a list as a table, and the first line of a list names nothing.
+        return width > 2 and not found and bool(labels) and all(labels[-1])
     return _is_row(more[0]) and 2 * len(values & found) >= max(len(values), len(found))
 
 
