@@ -384,15 +384,15 @@ def test_another_way_to_prepare_redoes_everything_and_embeds_nothing(
 def test_a_build_refuses_tables_that_are_not_of_the_snapshot(house: House) -> None:
     snapshot = ChatbotWorkload().snapshot(house.ctx)
     digest = house.embedder.digest
-    shown = corpus.visible(house.tables, snapshot.entries, snapshot.prepared, digest)
+    shown = corpus.visible(house.tables, snapshot, digest)
     assert set(shown.values()) == {name for name, _ in snapshot.entries}
     with pytest.raises(Damaged, match="prepare again"):
-        corpus.visible(house.tables, snapshot.entries, snapshot.prepared, "another embedder")
+        corpus.visible(house.tables, snapshot, "another embedder")
     house.tables.delete("chunks", {"document": ["notes.txt"]})
     with pytest.raises(Damaged, match=r"notes\.txt"):
-        corpus.visible(house.tables, snapshot.entries, snapshot.prepared, digest)
+        corpus.visible(house.tables, snapshot, digest)
     ingest(house.ctx, Changes((), ()))
-    assert corpus.visible(house.tables, snapshot.entries, snapshot.prepared, digest) == shown, "it heals itself"
+    assert corpus.visible(house.tables, snapshot, digest) == shown, "it heals itself"
 
 
 def second_day(house: House) -> None:

@@ -13,14 +13,18 @@ import pyarrow as pa
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from modelyard.errors import Damaged
+from modelyard.ports.records import Changes
 from modelyard.project.model import Chatbot
 from modelyard.workloads.chatbot import corpus
 from modelyard.workloads.chatbot.limits import Limits, looks, ocr_of
 from modelyard.workloads.chatbot.parse import read_documents
 from modelyard.workloads.chatbot.schemas import SOURCES
+from modelyard.workloads.chatbot.workload import ChatbotWorkload
 
 from . import test_ingest
 from .pdfs import assemble, objects_of, shown, stream
+from .test_workload import Yard, ask
 
 HERE = looks(ocr_of("auto", ["eng"]))
 needs_tesseract = pytest.mark.skipif(not HERE, reason="Tesseract, or its English data, is not installed")
@@ -109,6 +113,7 @@ def test_only_what_needed_it_is_read_again_where_ocr_appears(tmp_path: Path) -> 
     with_it = replace(house.ctx, settings={**settings, "ocr": "auto", "ocr_languages": ["eng"]})
     house.ingest(without)
     assert house.states() == {"scan.pdf": "quarantined", "half.pdf": "ready", "rules.md": "ready"}
+    before = ChatbotWorkload().snapshot(without)
     raw = {row["document"]: row["reason"] or "" for row in corpus.status(house.tables)}
     assert "it needs OCR (it is switched off" in raw["scan.pdf"] and "page 2 of 2" in raw["half.pdf"]
     house.ingest(with_it)
@@ -116,6 +121,29 @@ def test_only_what_needed_it_is_read_again_where_ocr_appears(tmp_path: Path) -> 
     pages = house.tables.read("pages").to_pylist()
     assert sum("seven pumps" in page["text"] for page in pages) == 2
     test_ingest.check_whole(house.tables)
+    after = ChatbotWorkload().snapshot(with_it)
+    assert set(before.entries) < set(after.entries) and before.root != after.root
+
+
+@needs_tesseract
+def test_a_page_that_is_read_at_last_is_another_snapshot(tmp_path: Path) -> None:
+    yard = Yard(tmp_path)
+    without = replace(yard.ctx, settings={**yard.ctx.settings, "ocr": "off"})
+    with_it = replace(yard.ctx, settings={**yard.ctx.settings, "ocr": "auto", "ocr_languages": ["eng"]})
+    yard.ctx = without
+    yard.ingest({"half.pdf": assemble_two()})
+    before, first = ChatbotWorkload().snapshot(without), yard.build()
+    assert ask(yard.load(first), "How many pumps did the committee agree to buy?")["refused"]
+    ChatbotWorkload().ingest(with_it, Changes((), ()))
+    after = ChatbotWorkload().snapshot(with_it)
+    assert before.entries == after.entries and before.root != after.root
+    with pytest.raises(Damaged, match="prepare again"):
+        ChatbotWorkload().build(with_it, before, tmp_path / "late")
+    found = ask(yard.load(yard.build()), "How many pumps did the committee agree to buy?")
+    assert "seven pumps" in found["answer"] and [cited["page"] for cited in found["citations"]] == [2]
+    # What it found stays when it is switched off again, and so does the snapshot.
+    ChatbotWorkload().ingest(without, Changes((), ()))
+    assert ChatbotWorkload().snapshot(without).root == after.root
 
 
 def test_without_tesseract_the_reason_says_what_to_install() -> None:

@@ -48,8 +48,9 @@ class Changes:
 class Snapshot:
     """The content a release is built from: (path, SHA-256 of the bytes) of every source, and how it was prepared.
 
-    `prepared` names what changes the rows made of the same bytes (parser, chunker). Never embeddings. `access` names
-    the groups that may see a source, sorted; sources that are not in it are for everybody.
+    `prepared` names what changes the rows made of the same bytes (parser, chunker, whether pictures could be read).
+    Never embeddings. `access` names the groups that may see a source, sorted; sources that are not in it are for
+    everybody.
     """
 
     entries: tuple[tuple[str, str], ...]

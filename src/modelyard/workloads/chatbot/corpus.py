@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modelyard.errors import Damaged
-from modelyard.ids import digest_bytes
+from modelyard.ids import digest, digest_bytes
 from modelyard.ports.index import ROWS
+from modelyard.ports.records import Snapshot
 from modelyard.ports.tables import Match, Tables, TableSpec
-from modelyard.workloads.chatbot.schemas import CHUNKS, PAGES
+from modelyard.workloads.chatbot.schemas import CHUNKS, PAGES, prepare_version
 
 READY, QUARANTINED, REMOVED, OPENED = "ready", "quarantined", "removed", "opened"
 RAW_TABLE, PAGES_TABLE, CHUNKS_TABLE = "documents_raw", "pages", "chunks"
@@ -138,6 +139,16 @@ def _counted(rows: pa.Table) -> dict[str, tuple[str, int]]:
     return found
 
 
+def prepared(rows: Iterable[Document]) -> str:
+    """How documents were prepared, for a snapshot of them: by what, and how much came of each. The same bytes give
+    more passages and words once pages that are pictures can be read.
+
+    Not told: two readings of a picture that differ in letters alone.
+    """
+    came = sorted([row.document, row.chunks, row.words] for row in rows)
+    return f"{prepare_version}+made-{digest(came)[:16]}"
+
+
 def status(tables: Tables) -> list[dict[str, Any]]:
     """[{document, state, pages, chunks, words, reason, title}], by document; what was removed is left out."""
     columns = ("document", "state", "pages", "chunks", "words", "reason", "title")
@@ -153,25 +164,28 @@ def page_texts(tables: Tables, match: Match | None = None) -> Iterator[dict[str,
             yield from (row for row in batch.to_pylist() if row["text"].strip())
 
 
-def visible(tables: Tables, entries: Iterable[tuple[str, str]], prepared: str, embedder: str) -> dict[str, str]:
-    """The passages of exactly these (document, sha256), as {row id: document}. The id of a row is its chunk's with what
-    was embedded of it, so that passages embedded anew are new rows of the index.
+def visible(tables: Tables, snapshot: Snapshot, embedder: str) -> dict[str, str]:
+    """The passages of exactly the documents of `snapshot`, as {row id: document}. The id of a row is its chunk's with
+    what was embedded of it, so that passages embedded anew are new rows of the index.
 
     Raises Damaged where the tables do not hold all of them, or hold them as prepared or embedded otherwise.
     """
-    wanted = dict(entries)
+    wanted = dict(snapshot.entries)
     known = current(tables)
     for name, sha256 in wanted.items():
         row = known.get(name)
-        if row is None or (row.sha256, row.state, row.prepared, row.embedder) != (sha256, READY, prepared, embedder):
+        made = (sha256, READY, prepare_version, embedder)
+        if row is None or (row.sha256, row.state, row.prepared, row.embedder) != made:
             raise Damaged(f"{name} is not in the tables as the snapshot has it: prepare again (`modelyard run`)")
+    if prepared(known[name] for name in wanted) != snapshot.prepared:
+        raise Damaged("the tables do not hold the documents as the snapshot has them: prepare again (`modelyard run`)")
     rows: dict[str, str] = {}
     counts = dict.fromkeys(wanted, 0)
     for batch in tables.scan(CHUNKS_TABLE, ["chunk_id", "document", "sha256", "embed_key"]):
         columns = (batch.column(name).to_pylist() for name in ("chunk_id", "document", "sha256", "embed_key"))
         for chunk, document, sha256, key in zip(*columns, strict=True):
             if wanted.get(document) == sha256:
-                rows[row_id(chunk, key, prepared)] = document
+                rows[row_id(chunk, key)] = document
                 counts[document] += 1
     for name, count in counts.items():
         if count != known[name].chunks:
@@ -179,14 +193,12 @@ def visible(tables: Tables, entries: Iterable[tuple[str, str]], prepared: str, e
     return rows
 
 
-def row_id(chunk_id: str, key: str, prepared: str) -> str:
+def row_id(chunk_id: str, key: str) -> str:
     """The id under which an index holds a passage: other words, vectors or ways of preparing are another row."""
-    return f"{chunk_id}.{digest_bytes(key.encode(), prepared.encode())[:16]}"
+    return f"{chunk_id}.{digest_bytes(key.encode(), prepare_version.encode())[:16]}"
 
 
-def fetcher(
-    tables: Tables, shown: Mapping[str, str], prepared: str
-) -> Callable[[Sequence[str]], Iterator[pa.RecordBatch]]:
+def fetcher(tables: Tables, shown: Mapping[str, str]) -> Callable[[Sequence[str]], Iterator[pa.RecordBatch]]:
     """What `Index.write` calls for the rows it has not seen: batches of ROWS."""
 
     def fetch(ids: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -198,13 +210,13 @@ def fetcher(
             groups = [{"document": names[at : at + 256]} for at in range(0, len(names), 256)]
         for match in groups:
             for batch in tables.scan(CHUNKS_TABLE, [*ROWS.names, "embed_key"], match):
-                yield from _index_rows(batch, wanted, prepared)
+                yield from _index_rows(batch, wanted)
 
     return fetch
 
 
-def _index_rows(batch: pa.RecordBatch, wanted: pa.Array, prepared: str) -> Iterator[pa.RecordBatch]:
+def _index_rows(batch: pa.RecordBatch, wanted: pa.Array) -> Iterator[pa.RecordBatch]:
     chunks, keys = (batch.column(name).to_pylist() for name in ("chunk_id", "embed_key"))
-    ids = pa.array([row_id(chunk, key, prepared) for chunk, key in zip(chunks, keys, strict=True)], pa.string())
+    ids = pa.array([row_id(chunk, key) for chunk, key in zip(chunks, keys, strict=True)], pa.string())
     rows = pa.table({**{name: batch.column(name) for name in ROWS.names}, "chunk_id": ids})
     yield from rows.filter(pc.is_in(ids, value_set=wanted)).select(ROWS.names).cast(ROWS).to_batches()

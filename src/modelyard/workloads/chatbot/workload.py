@@ -85,7 +85,8 @@ class ChatbotWorkload(BaseWorkload):
         """The documents that are ready, and who may see them. Raises UserError for a file that should say so and
         cannot be understood."""
         rows = corpus.current(ctx.ports.tables).values()
-        entries = sorted((row.document, row.sha256) for row in rows if row.state == corpus.READY)
+        shelf = [row for row in rows if row.state == corpus.READY]
+        entries = sorted((row.document, row.sha256) for row in shelf)
         found = _access(ctx, ctx.sources, [row.document for row in rows])
         for idle in found.idle:
             if idle.where not in self._told:
@@ -93,7 +94,7 @@ class ChatbotWorkload(BaseWorkload):
                 ctx.progress.say(f"{idle.where} says who may see {idle.path or 'everything'!r}: no document is there")
         ready = {name for name, _ in entries}
         shown = sorted((name, groups) for name, groups in found.access.items() if name in ready)
-        return Snapshot(tuple(entries), prepare_version, tuple(shown))
+        return Snapshot(tuple(entries), corpus.prepared(shelf), tuple(shown))
 
     def corpus_status(self, ctx: Context) -> Sequence[Mapping[str, Any]]:
         """[{document, state, pages, chunks, words, reason, title, groups}], by document; `groups` is null where
@@ -108,9 +109,9 @@ class ChatbotWorkload(BaseWorkload):
         if not snapshot.entries:
             raise UserError(_nothing_to_build(ctx))
         embedder, tables = ctx.ports.embedder(), ctx.ports.tables
-        shown = corpus.visible(tables, snapshot.entries, snapshot.prepared, embedder.digest)
+        shown = corpus.visible(tables, snapshot, embedder.digest)
         name = index_name(snapshot, embedder)
-        fetch = corpus.fetcher(tables, shown, snapshot.prepared)
+        fetch = corpus.fetcher(tables, shown)
         with ctx.progress.bar("index", None, "passages") as bar:
             done = 0
 
