@@ -24,7 +24,8 @@ from modelyard.ids import digest_bytes
 from modelyard.ports.progress import Silent
 from modelyard.ports.records import Changes, Source
 from modelyard.ports.workload import Context
-from modelyard.workloads.chatbot import corpus
+from modelyard.workloads.chatbot import corpus, writer
+from modelyard.workloads.chatbot import ingest as ingesting
 from modelyard.workloads.chatbot.ingest import ingest
 from modelyard.workloads.chatbot.workload import ChatbotWorkload
 
@@ -125,6 +126,9 @@ class House:
     def states(self) -> dict[str, str]:
         return {row["document"]: row["state"] for row in corpus.status(self.tables)}
 
+    def hashes(self) -> dict[str, str]:
+        return {row.document: row.sha256 for row in corpus.current(self.tables).values()}
+
     def reasons(self) -> dict[str, str]:
         return {row["document"]: row["reason"] for row in corpus.status(self.tables) if row["state"] == "quarantined"}
 
@@ -204,6 +208,42 @@ def test_an_archive_that_lost_most_of_its_files_does_not_empty_the_corpus(house:
     house.ingest()
     assert "cut off" in house.reasons()["box.zip"]
     assert house.entries() == ["other.md"]
+
+
+def test_a_file_that_is_put_back_after_a_refused_run_is_opened_again(house: House) -> None:
+    whole = packed({f"{at}.md": rules(str(at)) for at in range(6)})
+    mail = letter(attached={"a.md": rules("a"), "b.md": rules("b"), "c.md": rules("c")})
+    house.put(box__zip=whole, mail__eml=mail)
+    house.ingest()
+    there, seen = house.hashes(), dict(house.seen)
+    house.put(box__zip=packed({"0.md": rules("0", 9)}), mail__eml=letter(attached={"a.md": rules("a", 9)}))
+    with pytest.raises(RefusedByPolicy):
+        house.ingest(share=0.2)
+    assert house.hashes() != there
+    house.put(box__zip=whole, mail__eml=mail)
+    house.seen = dict.fromkeys(seen, "in doubt")
+    house.ingest(share=0.2)
+    assert house.hashes() == there
+
+
+def test_another_version_reads_each_file_of_an_archive_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.put(box__zip=packed({"a.md": rules("a")}), mail__eml=letter(attached={"b.md": rules("b")}))
+    house.ingest()
+    read: list[str] = []
+    inner = Remembering.run
+
+    def counting(self: Remembering, stage: Any, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        asked = list(batches)
+        if "read_documents" in repr(stage):
+            read.extend(batch.column("document")[0].as_py() for batch in asked)
+        yield from inner(self, stage, asked)
+
+    monkeypatch.setattr(Remembering, "run", counting)
+    for module in (ingesting, writer):
+        monkeypatch.setattr(module, "prepare_version", "another")
+    house.ingest()
+    assert sorted(read) == ["box.zip/a.md", "mail.eml", "mail.eml/b.md"]
+    assert house.ingest() == 0 and len(read) == 3
 
 
 class Breaking:

@@ -49,6 +49,8 @@ class Todo:
     modified_ns: int | None = None
     stored: bool = False
     """Whether its bytes are in `documents_raw` and need not be read again."""
+    whole: bool = False
+    """Whether it is in the tables as it should be, and only what is in it is in doubt."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def ingest(ctx: Context, changes: Changes) -> None:
                 documents.advance(len(portion))
 
         boxes = [todo for todo in plan.read if holds_documents(todo.document)]
-        mails = [todo for todo in boxes if not is_archive(todo.document)]
+        mails = [todo for todo in boxes if not (is_archive(todo.document) or todo.whole)]
         plain = [todo for todo in plan.read if not holds_documents(todo.document)]
         writer.refuse(plan.refuse)
         write(_groups(ctx, plain, limits))
@@ -114,7 +116,7 @@ def ingest(ctx: Context, changes: Changes) -> None:
         # What files are in goes after them: it says that they are all there.
         write(unpacker.unmoved(_groups(ctx, mails, limits)))
         writer.opened(unpacker.archives)
-        documents.advance(len(unpacker.archives))
+        documents.advance(len(unpacker.archives) + sum(todo.whole and not is_archive(todo.document) for todo in boxes))
         # Last, so that a file that was only renamed still finds its vectors under the old name.
         writer.drop(sorted({*plan.drop} - unpacker.found))
         writer.sweep([name for name in plan.sweep if name not in unpacker.found])
@@ -156,9 +158,12 @@ def make_plan(held: corpus.Holdings, changes: Changes, marks: Marks) -> Plan:
     read: dict[str, Todo] = {}
     for source in changes.changed:
         row = current.get(source.path)
-        if row is None or row.sha256 != source.sha256 or not up_to_date(row, held, marks):
+        # A file that holds others is opened even when it is what it was: a run that was cut short while it was another
+        # has written of that what it came to.
+        whole = row is not None and row.sha256 == source.sha256 and up_to_date(row, held, marks)
+        if not whole or holds_documents(source.path):
             stored = row is not None and row.sha256 == source.sha256 and row.state == READY
-            read[source.path] = Todo(source.path, source.sha256, source.size, source.modified_ns, stored)
+            read[source.path] = Todo(source.path, source.sha256, source.size, source.modified_ns, stored, whole)
     inside = {name for box in (*changes.removed, *changes.unreadable, *read) for name in beneath.of(box)}
     leaving = {*changes.removed, *changes.unreadable, *inside}
     for row in current.values():
@@ -167,8 +172,10 @@ def make_plan(held: corpus.Holdings, changes: Changes, marks: Marks) -> Plan:
         if told or not row.sha256 or up_to_date(row, held, marks):
             continue
         root = beneath.root(row.document)
-        if root is not None and row.state != READY:
-            row = current[root]
+        box = current[root] if root is not None else row
+        # What the file that it is in gives need not be read here as well.
+        if row.state != READY or (box.sha256 and not up_to_date(box, held, marks)):
+            row = box
         modified = _nanoseconds(row.modified)
         read[row.document] = Todo(row.document, row.sha256, row.length, modified, row.state == READY)
     # A folder may have taken the name of an archive.

@@ -1,7 +1,8 @@
 """Archives, and mails with attachments, as many documents of one file: `a.zip/b/c.pdf` is the file b/c.pdf in a.zip.
 
 An archive that is what it was is not opened. One that changed is, and only those of its files that changed are read.
-The archive's own row is written last: until then it counts as not opened, whatever of it is already there.
+The archive's own row is written last: until then it counts as not opened, whatever of it is already there. One whose
+run was cut short is opened again even when it is what its row says: it may have been another in between.
 """
 
 from __future__ import annotations
