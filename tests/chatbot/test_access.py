@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.chatbot.shelf import Sheet, model, searcher
 
 from modelyard.adapters.chat_scripted import ScriptedChat
 from modelyard.adapters.embed_hash import HashEmbedder
@@ -26,6 +29,8 @@ from modelyard.ports.progress import Silent
 from modelyard.ports.records import Changes, Source
 from modelyard.ports.workload import Call, Context, Delta, Predictor
 from modelyard.project.access import Statement, beside, resolve, rules_of
+from modelyard.workloads.chatbot.chain import Chatbot
+from modelyard.workloads.chatbot.release import ChatbotRelease
 from modelyard.workloads.chatbot.workload import ChatbotWorkload
 
 SETTINGS: Mapping[str, Any] = {"embedder": "hash", "index": "segments", "chat": None, "answer": {"threshold": "0.4"}}
@@ -342,3 +347,24 @@ def test_the_nearest_statement_decides(
 def test_the_same_name_in_two_spellings_is_the_same() -> None:
     _, rules = rules_of({"rules": [{"folder": "Caf\u00e9/", "groups": ["x"]}]})
     assert resolve(["Cafe\u0301/menu.md"], None, rules, []).access == {"Cafe\u0301/menu.md": ("x",)}
+
+
+def test_a_picture_in_the_making_keeps_nobody_waiting(tmp_path: Path) -> None:
+    asked, given = threading.Event(), threading.Event()
+
+    def source(sha256: str) -> bytes | None:
+        asked.set()
+        assert given.wait(60)
+        return None
+
+    found = searcher(tmp_path, [Sheet("a.pdf", "A night costs 40 euros."), Sheet("b.md", "Boats have 4 seats.")])
+    release = ChatbotRelease(lambda some: Chatbot(some, model(), None, {}, ""), found, {"a.pdf": "1"}, {}, source)
+    with ThreadPoolExecutor() as pool:
+        picture = pool.submit(release.page_picture, "a.pdf", 1, "")
+        try:
+            assert asked.wait(60)
+            hits = pool.submit(release.search, "What does a night cost?", 1)
+            assert hits.result(timeout=20)[0]["document"] == "a.pdf"
+        finally:
+            given.set()
+        assert picture.result().startswith(b"\x89PNG")

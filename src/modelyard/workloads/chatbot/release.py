@@ -66,7 +66,8 @@ class ChatbotRelease:
         self._entries, self._searcher = entries, searcher
         self._views: OrderedDict[frozenset[str] | None, _View] = OrderedDict()
         self._pictures: OrderedDict[tuple[str, int, str], bytes] = OrderedDict()
-        self._lock, self._making = Lock(), Lock()
+        # A picture may take as long as a hostile file likes: only who asks for another waits for it.
+        self._lock, self._making, self._drawing = Lock(), Lock(), Lock()
         # Ready before the first who asks is there: most callers have no groups.
         self._view(frozenset())
 
@@ -94,7 +95,7 @@ class ChatbotRelease:
         if sha256 is None:
             raise NotFound(f"{document!r} is not in this release")
         key = (document, page, quote)
-        with self._lock:
+        with self._drawing:
             if (kept := self._pictures.get(key)) is not None:
                 self._pictures.move_to_end(key)
                 return kept
