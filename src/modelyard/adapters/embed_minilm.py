@@ -33,6 +33,8 @@ _MAX_CHARACTERS = 40_000
 _STEP = 16
 """A text is padded to the next multiple of this. The padding is a function of its own length, never of its
 neighbours', so its vector is too; and there are only MAX_TOKENS / _STEP lengths to compile kernels for."""
+_TOKENIZED_AT_ONCE = 256
+"""What the tokenizer gives of a text takes 25 KB until its numbers are taken out."""
 _BATCH = 4
 """More is no faster, and costs 10 MB a core for each."""
 _THREADS = 16
@@ -120,9 +122,14 @@ class MiniLM:
                 self._idle.extend(requests)
         return out
 
-    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        encoded = self._tokenizer.encode_batch_fast([_clean(text[:_MAX_CHARACTERS]) for text in texts])
-        return [e.ids if len(e.ids) <= MAX_TOKENS else [*e.ids[: MAX_TOKENS - 1], e.ids[-1]] for e in encoded]
+    def _tokens(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        found = []
+        for at in range(0, len(texts), _TOKENIZED_AT_ONCE):
+            some = [_clean(text[:_MAX_CHARACTERS]) for text in texts[at : at + _TOKENIZED_AT_ONCE]]
+            for encoded in self._tokenizer.encode_batch_fast(some):
+                ids_ = encoded.ids
+                found.append(np.array(ids_ if len(ids_) <= MAX_TOKENS else [*ids_[: MAX_TOKENS - 1], ids_[-1]], "i4"))
+        return found
 
     def _borrow(self, count: int) -> list[Any]:
         """Inference requests nobody else is using: each holds the buffers of one computation."""
@@ -196,7 +203,9 @@ def _unpack(model: Any) -> None:
             node.output(0).replace(nodes[f"{stem}.smooth"].output(0))
 
 
-def _batches(tokens: list[list[int]]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]]:
+def _batches(
+    tokens: Sequence[NDArray[np.int32]],
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]]:
     """(rows, input_ids [b, s], attention_mask [b, s]), texts of like length together, s a multiple of `_STEP`.
 
     The longest come first, so that buffers are made once and then reused.

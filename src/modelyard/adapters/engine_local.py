@@ -30,7 +30,7 @@ from modelyard.errors import Unavailable
 from modelyard.ports.engine import Stage
 
 MOST = 4
-"""Processes unless told otherwise: each holds an interpreter, Arrow, and what its stage imports."""
+"""Processes unless told otherwise: each holds an interpreter, Arrow, what its stage imports, and what that starts."""
 AHEAD = 4
 """Batches per process that may be read before the first of them is given out."""
 GRACE_SECONDS = 3.0
@@ -40,8 +40,10 @@ _WORKER = "modelyard.adapters.engine_worker"
 
 
 class LocalEngine:
-    """Runs stages in up to `processes` workers (None: as many as there are CPUs, at most 4; 1: in this process alone).
+    """Runs stages in up to `processes` workers (None: one for every two CPUs, at most 4; 1: in this process alone).
 
+    Half of the CPUs, as whoever asks for the results has more to do with them: passages are embedded here while the
+    next documents are read there, and a worker with its parser takes some 190 MB.
     The first `alone` seconds of work of a stage are done in this process: small jobs are over before a worker has
     started. A stage that is defined in `__main__` stays here. Safe between threads. A worker that is killed, by the
     system for want of memory say, makes the run raise Unavailable.
@@ -50,7 +52,8 @@ class LocalEngine:
     def __init__(self, processes: int | None = None, alone: float = 2.0) -> None:
         if processes is not None and processes < 1:
             raise ValueError(f"{processes} processes cannot run anything")
-        self._processes, self._alone = processes or min(_cpus(), MOST), alone
+        self._here = (processes or _cpus()) == 1
+        self._processes, self._alone = processes or min(max(1, _cpus() // 2), MOST), alone
         self._left: dict[bytes, float] = {}  # of those seconds, by stage
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
@@ -59,7 +62,7 @@ class LocalEngine:
     def run(self, stage: Stage, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """See the port. The work begins when the first result is asked for."""
         source = iter(batches)
-        if self._processes == 1 or _module(stage) == "__main__":
+        if self._here or _module(stage) == "__main__":
             yield from stage(source)
             return
         packed = pickle.dumps(stage)
@@ -69,7 +72,7 @@ class LocalEngine:
                 yield from here.results(stage)
             finally:
                 self._left[packed] = here.left
-        first = list(islice(source, self._processes))
+        first = list(islice(source, max(2, self._processes)))
         if len(first) < 2:
             yield from stage(iter(first)) if first else ()
             return
@@ -78,7 +81,7 @@ class LocalEngine:
     def _elsewhere(
         self, job: bytes, first: list[pa.RecordBatch], rest: Iterator[pa.RecordBatch]
     ) -> Iterator[pa.RecordBatch]:
-        workers = self._take(len(first))
+        workers = self._take(min(len(first), self._processes))
         finished = False
         try:
             yield from _Run(workers, job, _chained(first, rest)).results()

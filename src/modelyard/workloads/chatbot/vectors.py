@@ -42,6 +42,8 @@ class Vectors:
         missing = [key for key in by_key if key not in found]
         self._asked += len(missing)
         self._bar.total(self._asked)
+        # What reading the pages took is given back before the embedder takes its own.
+        pa.default_memory_pool().release_unused()
         fresh = self._embedder.embed([by_key[key] for key in missing], progress=self._progress(self._done))
         self._done += len(missing)
         found.update(zip(missing, fresh, strict=True))
