@@ -2,6 +2,7 @@
 # make demo     an example project from documents to served answers   (DOCS=folder: your own documents)
 # make test     lint, types, layers, tests
 # make bench    the figures of the README, one JSON line each
+# make bench-retrieval   quality, cost beside other libraries, scale, snapshots of retrieval   (benchmarks/peers/install.sh first)
 # make fuzz     damage made at random, against the reading of documents   (SECONDS=60 SEED=0)
 # make lock     resolve the dependencies anew into requirements.lock
 
@@ -13,7 +14,7 @@ SECONDS ?= 60
 SEED ?= 0
 REALDATA ?= ../shared/data
 
-.PHONY: all demo test lint browser realdata fuzz bench lock clean
+.PHONY: all demo test lint browser realdata fuzz bench bench-retrieval lock clean
 
 all: $(VENV)/.ready
 
@@ -45,6 +46,9 @@ realdata: all
 
 bench: all
 	$(BIN)/python benchmarks/run.py
+
+bench-retrieval: all
+	$(BIN)/python benchmarks/retrieval_all.py "$(REALDATA)/filings"
 
 fuzz: all
 	$(BIN)/python -m tests.chatbot.fuzz --seconds $(SECONDS) --seed $(SEED)
