@@ -246,6 +246,28 @@ def test_another_version_reads_each_file_of_an_archive_once(house: House, monkey
     assert house.ingest() == 0 and len(read) == 3
 
 
+def test_what_an_archive_says_who_may_see_is_not_left_open(house: House) -> None:
+    inner = packed({".access.yml": "groups: [board]", "z.md": rules("z")})
+    house.put(
+        box__zip=packed(
+            {
+                "hr\\.access.yml": "groups: [hr]",
+                "hr/pay.md": rules("pay"),
+                "hr/in/bonus.md": rules("bonus"),
+                "a.md.access.yaml": "groups: [hr]",
+                "a.md": rules("a"),
+                "b.md": rules("b"),
+                "inner.zip": inner,
+            }
+        )
+    )
+    house.ingest()
+    assert house.entries() == ["box.zip/b.md"]
+    reasons = house.reasons()
+    assert "hr/.access.yml" in reasons["box.zip/hr/pay.md"] and "hr/.access.yml" in reasons["box.zip/hr/in/bonus.md"]
+    assert "a.md.access.yaml" in reasons["box.zip/a.md"] and ".access.yml" in reasons["box.zip/inner.zip/z.md"]
+
+
 class Breaking:
     """Tables that break at their `at`-th write."""
 

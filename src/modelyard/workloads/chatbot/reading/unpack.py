@@ -10,6 +10,7 @@ import io
 import lzma
 import stat
 import struct
+import unicodedata
 import zipfile
 import zlib
 from collections import Counter
@@ -26,6 +27,8 @@ from modelyard.workloads.chatbot.reading.mail import attachments
 from modelyard.workloads.chatbot.schemas import SOURCES
 
 ZIP, MAIL = ".zip", ".eml"
+# Files beside documents that say who may see them, see project.access (which needs a parser of YAML).
+SIDECARS = (".access.yml", ".access.yaml")
 MOST_MEMBERS = 20_000
 MOST_DEPTH = 3
 # All files of an archive together, in files of the largest size allowed.
@@ -140,7 +143,7 @@ class _Walk:
             raise Unreadable("the archive is empty")
         if "[Content_Types].xml" in listed.NameToInfo:
             raise Unreadable("it is an Office document: give it its own ending in place of .zip")
-        overlapping = _overlapping(listed.infolist())
+        overlapping, closed = _overlapping(listed.infolist()), _sidecars(listed)
         last = {_label(_spelled(entry)): entry for entry in entries}
         copies: Counter[str] = Counter()
         for entry in entries:
@@ -151,7 +154,13 @@ class _Walk:
                     yield Member(f"{name} ({copies[name]})", None, _TWICE)
                 continue
             reason = _unsafe(spelled) or (_OVERLAP if entry.header_offset in overlapping else None)
-            reason = reason or _closed(entry) or refused(name, entry.file_size, self._limits) or _bomb(entry)
+            reason = (
+                reason
+                or _said_of(name, closed)
+                or _closed(entry)
+                or refused(name, entry.file_size, self._limits)
+                or _bomb(entry)
+            )
             reason = reason or self._full(entry.file_size)
             inner: bytes | None = None
             if reason is None:
@@ -267,6 +276,28 @@ def _unsafe(name: str) -> str | None:
         return f"its name in the archive leads out of it: {name[:200]}"
     if len(name) > LONGEST_NAME:
         return f"its name in the archive is longer than {LONGEST_NAME} characters"
+    return None
+
+
+def _sidecars(listed: zipfile.ZipFile) -> dict[str, str]:
+    """{path: the file that says who may see what is there or below}, "" for all of the archive."""
+    labels = [_label(_spelled(entry)) for entry in listed.infolist() if not entry.is_dir()]
+    ends = [(label, end) for label in labels for end in SIDECARS if label.endswith(end)]
+    return {unicodedata.normalize("NFC", label.removesuffix(end).rstrip("/")): label for label, end in ends}
+
+
+def _said_of(name: str, closed: Mapping[str, str]) -> str | None:
+    """What was meant to close a file does not leave it open."""
+    path = unicodedata.normalize("NFC", name) if closed else ""
+    while closed:
+        if path in closed:
+            return (
+                f"{closed[path]} in the archive says who may see it, and is not followed there: unpack the archive, or "
+                "say so beside the archive and pack it without"
+            )
+        if not path:
+            break
+        path = path.rpartition("/")[0]
     return None
 
 
