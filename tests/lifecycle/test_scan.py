@@ -102,9 +102,10 @@ def test_links_are_read_or_named(folder: Path, journal: Journal, tmp_path: Path)
     (folder / "file.md").symlink_to(tmp_path / "outside.md")
     (folder / "round").symlink_to(folder)
     (folder / "nowhere").symlink_to(tmp_path / "gone")
+    (folder / "itself.md").symlink_to("itself.md")
     (folder / ".hidden").write_text("hidden")
     found = scan(folder, journal.seen(), LIMIT)
-    assert set(found.changes.unreadable) == {"round", "nowhere"} and "file.md" in {
+    assert set(found.changes.unreadable) == {"round", "nowhere", "itself.md"} and "file.md" in {
         s.path for s in found.changes.changed
     }
     assert ".hidden" not in found.paths

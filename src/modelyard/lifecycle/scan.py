@@ -58,13 +58,12 @@ def _walk(folder: str, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
                 continue
             yield from _walk(entry.path, f"{prefix}{entry.name}/")
             continue
-        if entry.is_symlink() and entry.is_dir():
-            yield f"{prefix}{entry.name}", entry.stat(follow_symlinks=False)
-            continue
         try:
             found = entry.stat()
         except OSError:
             # A link that leads nowhere, or in a circle: named by the caller as unreadable.
+            found = entry.stat(follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode):
             found = entry.stat(follow_symlinks=False)
         yield f"{prefix}{entry.name}", found
 
