@@ -14,7 +14,7 @@ from tests.chatbot.shelf import Sheet, bot
 from modelyard.errors import RequestError
 from modelyard.workloads.chatbot.chain import Chatbot
 from modelyard.workloads.chatbot.glossary import Glossary
-from modelyard.workloads.chatbot.periods import Period, period_in
+from modelyard.workloads.chatbot.periods import Period, days_in, period_in
 
 
 def _report(name: str, file: str, year: int, sales: int, other: str) -> list[Sheet]:
@@ -122,6 +122,37 @@ def test_the_older_version_comes_first_where_it_is_asked_for(policies: Chatbot, 
     assert found(policies, query)[0] == ("leave-2023.md", 1)
 
 
+def test_what_lies_in_another_folder_is_no_version(tmp_path: Path) -> None:
+    sheets = [
+        Sheet(
+            f"{name.lower()}{middle}/annual-report-{year}.pdf", f"{name} sold {year - 1900} kettles.", 1, title, "", ""
+        )
+        for name, middle, year in (
+            ("Vasa", "", 2024),
+            ("Norby", "", 2021),
+            ("Holm", "/2020", 2020),
+            ("Holm", "/2022", 2022),
+        )
+        for title in [f"Annual report {year}"]
+    ]
+    chatbot = bot(tmp_path, sheets)
+    hits = {hit["document"]: hit["why"]["superseded_by"] for hit in chatbot.search("How many kettles were sold?", 9)}
+    assert hits == {
+        "vasa/annual-report-2024.pdf": None,
+        "norby/annual-report-2021.pdf": None,
+        "holm/2020/annual-report-2020.pdf": "holm/2022/annual-report-2022.pdf",
+        "holm/2022/annual-report-2022.pdf": None,
+    }
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(["May", "5", "2020", "-05-06", "7,", "12.", " ", "  ", "x", "September", "1", "\n"])))
+def test_days_are_found_wherever_they_stand(parts: Sequence[str]) -> None:
+    text = "".join(parts)
+    assert days_in(" " * 100 + text + " " * 100) == days_in(text)
+    assert days_in(f"{text} 3 May 2021") >= {(2021, 5, 3)}
+
+
 def test_copies_are_shown_once_and_versions_are_no_copies(policies: Chatbot) -> None:
     hits = policies.search("Where do bicycles stand?", 5)
     parking = [hit for hit in hits if hit["document"].startswith("parking")]
@@ -145,7 +176,13 @@ def test_a_glossary_takes_phrases_on_both_sides() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.sampled_from(["sales", "wages", "Norby", "Vasa", "2023", "FY2024", "risks", "of", "?"]), min_size=1, max_size=8))
+@given(
+    st.lists(
+        st.sampled_from(["sales", "wages", "Norby", "Vasa", "2023", "FY2024", "risks", "of", "?"]),
+        min_size=1,
+        max_size=8,
+    )
+)
 def test_every_score_is_the_sum_of_its_parts(reports: Chatbot, words: Sequence[str]) -> None:
     hits = reports.search(" ".join(words), 6)
     for hit in hits:

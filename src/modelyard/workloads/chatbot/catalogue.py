@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import PurePosixPath
 
 from modelyard.calc.text import analyse, fold
@@ -44,8 +44,8 @@ name, or a name of no title."""
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a document. family: its title without years and versions; names: the terms of its title and
-    file name; aliases: their initials; cover: how it begins, folded."""
+    """What is known of a document. family: its title, file name and folder without years and versions; names: the terms
+    of its title and file name; aliases: their initials; cover: how it begins, folded."""
 
     document: str
     title: str
@@ -56,7 +56,7 @@ class Entry:
     cover: str
     passages: int
 
-    @property
+    @cached_property
     def year(self) -> int:
         """The newest year it names; 0 for none."""
         return max(self.period.years, default=0)
@@ -124,9 +124,9 @@ class Catalogue:
         for family in self._families:
             chosen = (min if former else max)(family, key=_age)
             named = {e.year for e in family if str(e.year) in question.years}
+            instead = next((o for o in family if o.year in named), chosen)
             for e in family:
                 if (e.year != chosen.year and e.year not in named) or (named and e.year not in named):
-                    instead = next((o for o in family if o.year in named), chosen)
                     out[e.document] = instead.document
         return out
 
@@ -248,8 +248,9 @@ def _entry(searcher: Searcher, document: str, passages: int) -> Entry:
     period = first[0].period if first else ""
     cover = "\n".join(p.text for p in first)[:_COVER]
     name = " ".join(re.findall(r"[^\W_]+", PurePosixPath(document).stem))
-    # Forms that every company files have one title; the file's name tells them apart.
-    family = " ".join(analyse(_VERSION.sub(" ", _YEAR.sub(" ", f"{title} {name}"))))
+    # Forms that every company files have one title; the file's name or its folder tells them apart.
+    folder = _FORMER.sub(" ", " ".join(re.findall(r"[^\W_]+", str(PurePosixPath(document).parent))))
+    family = " ".join(analyse(_VERSION.sub(" ", _YEAR.sub(" ", f"{title} {name} {folder}"))))
     times = periods_of(f"{title} {name}", period, cover)
     terms = frozenset(t for t in analyse(f"{title} {name}") if not _YEAR.fullmatch(t) and len(t) > 1)
     aliases = frozenset(alias for text in (title, name) for alias in _initials(text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from modelyard.workloads.chatbot.reading.naming import MONTH, ORDINALS
@@ -20,6 +21,9 @@ _DAY = re.compile(
     r"|(?<!\d)((?:19|20)\d\d)[-_ ](\d\d)[-_ ](\d\d)(?!\d)",
     re.I,
 )
+_ANY_YEAR = re.compile(r"(?:19|20)\d\d")
+_BEFORE, _AFTER = 40, 12
+"""Characters around a year in which the rest of its day stands."""
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
@@ -84,7 +88,7 @@ def periods_of(name: str, period: str, cover: str) -> Period:
 def days_in(text: str) -> set[tuple[int, int, int]]:
     """Days written with their year."""
     found = set()
-    for m in _DAY.finditer(text):
+    for m in _dated(text):
         if m[7]:
             day = (int(m[7]), int(m[8]), int(m[9]))
         elif m[1]:
@@ -93,3 +97,14 @@ def days_in(text: str) -> set[tuple[int, int, int]]:
             day = (int(m[6]), _MONTHS.index(m[5][:3].lower()) + 1, int(m[4]))
         found.add(day)
     return found
+
+
+def _dated(text: str) -> Iterator[re.Match[str]]:
+    """Days are looked for around years only: most of a text has none, and a catalogue reads the start of every file."""
+    start = stop = 0
+    for year in _ANY_YEAR.finditer(text):
+        if year.start() - _BEFORE > stop:
+            yield from _DAY.finditer(text, start, stop)
+            start = year.start() - _BEFORE
+        stop = year.end() + _AFTER
+    yield from _DAY.finditer(text, start, stop)
