@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import docx
 import pptx
 
+from tests.chatbot.test_ocr import assemble_two, needs_tesseract
 from tests.story.conftest import Story
 
 
@@ -57,3 +59,20 @@ def test_word_html_and_slides_are_answered_from_with_their_page(fresh: Callable[
         answer = house("ask", question, "--json").json
         assert words in answer["answer"], answer
         assert (document, page) in {(cited["document"], cited["page"]) for cited in answer["citations"]}
+
+
+@needs_tesseract
+def test_where_tesseract_appears_the_next_run_reads_and_builds(house: Story, tmp_path: Path) -> None:
+    question = "How many pumps did the committee agree to buy?"
+    (house.documents / "minutes.pdf").write_bytes(assemble_two())
+    (tmp_path / "nothing").mkdir()
+    bare = {"PATH": str(tmp_path / "nothing")}
+    house("run", env=bare)
+    assert house("ask", question, "--json").json["refused"]
+    assert set(house("run", "--json", env=bare).json["steps"].values()) == {"skipped"}
+    steps = house("run", "--json").json["steps"]
+    assert (steps["prepare"], steps["build"]) == ("done", "done")
+    answer = house("ask", question, "--json").json
+    assert "seven pumps" in answer["answer"]
+    assert [(cited["document"], cited["page"]) for cited in answer["citations"]] == [("minutes.pdf", 2)]
+    assert set(house("run", "--json").json["steps"].values()) == {"skipped"}

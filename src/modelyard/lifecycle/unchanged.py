@@ -75,7 +75,8 @@ def run_key(world: World) -> str:
     """Everything but the data that a run's outcome depends on. Where it serves is not among it."""
     config = world.loaded.config.model_dump(mode="json", exclude={"serve"})
     exam = world.loaded.exam
-    return digest([repr(sorted(config.items())), digest_file(exam) if exam.is_file() else "", world.code])
+    about = [world.code, world.surroundings()]
+    return digest([repr(sorted(config.items())), digest_file(exam) if exam.is_file() else "", *about])
 
 
 def stands(world: World, release: str) -> bool:

@@ -64,6 +64,8 @@ class World:
     """Digest of modelyard's own code, recorded beside a release."""
     gateway: Callable[[], str | None]
     """The id of the gateway that serves this target now, if one does."""
+    surroundings: Callable[[], str]
+    """What of this machine decides how the data folder is read: a program that reads pictures, say."""
 
     @property
     def endpoint(self) -> str:

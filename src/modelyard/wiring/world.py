@@ -23,6 +23,7 @@ from modelyard.serving.route import alive
 from modelyard.wiring.catalogue import adapter
 from modelyard.wiring.own_code import sources as own_sources
 from modelyard.wiring.ports import ProjectPorts
+from modelyard.workloads import surroundings
 
 if TYPE_CHECKING:
     from modelyard.ports.registry import Registry
@@ -127,6 +128,7 @@ def open_world(
         who=who or _who(),
         code=code_digest(own_sources(loaded.config.workload, loaded.root)),
         gateway=gateway,
+        surroundings=lambda: surroundings(loaded.config.workload, loaded.workload_settings()),
     )
 
 

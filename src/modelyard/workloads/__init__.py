@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from modelyard.errors import ProjectError
 
@@ -15,6 +16,18 @@ CATALOGUE = {
     "chatbot": "modelyard.workloads.chatbot.workload:ChatbotWorkload",
     "echo": "modelyard.workloads.echo:EchoWorkload",
 }
+
+SURROUNDINGS = {"chatbot": "modelyard.workloads.chatbot.limits:ocr_here"}
+"""What beside files and settings changes what a workload makes of them, as a function of its settings. Light to import:
+a run that has nothing to do asks it."""
+
+
+def surroundings(name: str, settings: Mapping[str, Any]) -> str:
+    """What of this machine decides how the files of a workload are read; "" where nothing does."""
+    if name not in SURROUNDINGS:
+        return ""
+    module, _, attribute = SURROUNDINGS[name].partition(":")
+    return str(getattr(importlib.import_module(module), attribute)(settings))
 
 
 def workload(name: str) -> Workload:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 MEGABYTE = 1_000_000
 OCR = "tesseract"
@@ -60,6 +61,11 @@ def ocr_of(mode: str, languages: Sequence[str]) -> str:
     if not there or lacking:
         return f"{MISSING} {lacking[0] if there else OCR}"
     return "+".join(languages)
+
+
+def ocr_here(settings: Mapping[str, Any]) -> str:
+    """What `Limits.ocr` is on this system by a project's settings."""
+    return ocr_of(settings.get("ocr", "auto"), settings.get("ocr_languages", ("eng",)))
 
 
 def looks(ocr: str) -> bool:
