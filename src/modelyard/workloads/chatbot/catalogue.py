@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 from modelyard.calc.text import analyse, fold
 from modelyard.ports.index import PageSearcher, Passage, Searcher
 from modelyard.workloads.chatbot.evidence import Sheets
-from modelyard.workloads.chatbot.periods import Period, period_in, periods_of
+from modelyard.workloads.chatbot.periods import Period, days_in, period_in, periods_of
 from modelyard.workloads.chatbot.question import Question, rarity_of
 
 _YEAR = re.compile(r"(?:19|20)\d\d")
@@ -44,17 +44,27 @@ name, or a name of no title."""
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a document. family: its title, file name and folder without years and versions; names: the terms
-    of its title and file name; aliases: their initials; cover: how it begins, folded."""
+    """What is known of a document. family: its title, file name and folder without years and versions; period: of its
+    title and file name; names: the terms of these; cover: how it begins, folded. What few questions ask for is found
+    when one does: a release of ten thousand documents opens no later for it."""
 
     document: str
     title: str
     family: str
     period: Period
     names: frozenset[str]
-    aliases: frozenset[str]
     cover: str
     passages: int
+
+    @cached_property
+    def aliases(self) -> frozenset[str]:
+        """What its title and file name are shortened to."""
+        return frozenset(alias for text in (self.title, _stem(self.document)) for alias in _initials(text))
+
+    @cached_property
+    def dated(self) -> Period:
+        """Its period, with the days that it names where it begins."""
+        return replace(self.period, days=self.period.days | days_in(self.cover))
 
     @cached_property
     def year(self) -> int:
@@ -178,7 +188,7 @@ class Catalogue:
         self, question: Question, name: Mapping[str, float]
     ) -> tuple[dict[str, float], tuple[frozenset[str], ...]]:
         asked = period_in(question.text)
-        scores = {d: e.period.fit(asked) for d, e in self.entries.items()}
+        scores = {d: (e.dated if asked.days else e.period).fit(asked) for d, e in self.entries.items()}
         # The nearest there is, among the documents that are meant by name.
         most = max((s for d, s in scores.items() if name[d] >= 0.5), default=0.0)
         scores = {d: min(1.0, s / most) if most else 1.0 for d, s in scores.items()}
@@ -186,7 +196,9 @@ class Catalogue:
         for year in sorted(asked.years, reverse=True) if len(asked.years) > 1 else ():
             one = replace(asked, years=frozenset({year}))
             of_year = {
-                d: e.period.fit(one) for d, e in self.entries.items() if name[d] >= 0.5 and year in e.period.years
+                d: (e.dated if one.days else e.period).fit(one)
+                for d, e in self.entries.items()
+                if name[d] >= 0.5 and year in e.period.years
             }
             best = frozenset(d for d, fit in of_year.items() if fit == max(of_year.values()))
             if best and all(best.isdisjoint(g) for g in groups):
@@ -247,16 +259,19 @@ def _entry(searcher: Searcher, document: str, passages: int) -> Entry:
     title = first[0].title if first else document
     period = first[0].period if first else ""
     cover = "\n".join(p.text for p in first)[:_COVER]
-    name = " ".join(re.findall(r"[^\W_]+", PurePosixPath(document).stem))
+    name = _stem(document)
     # Forms that every company files have one title; the file's name or its folder tells them apart.
     folder = _FORMER.sub(" ", " ".join(re.findall(r"[^\W_]+", str(PurePosixPath(document).parent))))
     family = " ".join(analyse(_VERSION.sub(" ", _YEAR.sub(" ", f"{title} {name} {folder}"))))
-    times = periods_of(f"{title} {name}", period, cover)
+    times = periods_of(f"{title} {name}", period)
     terms = frozenset(t for t in analyse(f"{title} {name}") if not _YEAR.fullmatch(t) and len(t) > 1)
-    aliases = frozenset(alias for text in (title, name) for alias in _initials(text))
     start = f"{title} {name} {cover}".lower()
     folded = " ".join(fold(start).split()) if not start.isascii() else " ".join(start.split())
-    return Entry(document, title, family, times, terms, aliases, folded, passages)
+    return Entry(document, title, family, times, terms, folded, passages)
+
+
+def _stem(document: str) -> str:
+    return " ".join(re.findall(r"[^\W_]+", PurePosixPath(document).stem))
 
 
 def _first(searcher: Searcher, document: str) -> list[Passage]:

@@ -77,12 +77,12 @@ def period_in(text: str) -> Period:
     return Period(frozenset(years), frozenset(quarters), frozenset(days_in(text)))
 
 
-def periods_of(name: str, period: str, cover: str) -> Period:
-    """The time of a document: of its title and file name and what reading has found; days also from how it begins."""
+def periods_of(name: str, period: str) -> Period:
+    """The time of a document: of its title and file name, and what reading has found."""
     said, found = period_in(name), period_in(period)
     years = said.years | found.years
     quarters = said.quarters or found.quarters
-    return Period(years, quarters, said.days | found.days | frozenset(days_in(cover)))
+    return Period(years, quarters, said.days | found.days)
 
 
 def days_in(text: str) -> set[tuple[int, int, int]]:
