@@ -26,7 +26,7 @@ from modelyard.ports.tables import Tables
 from modelyard.ports.workload import Context
 from modelyard.workloads.chatbot import corpus
 from modelyard.workloads.chatbot.corpus import OPENED, QUARANTINED, RAW_TABLE, READY
-from modelyard.workloads.chatbot.limits import Limits, looks, ocr_of
+from modelyard.workloads.chatbot.limits import Limits, looks, ocr_here
 from modelyard.workloads.chatbot.parse import SUPPORTED, read_documents
 from modelyard.workloads.chatbot.reading.unpack import refused
 from modelyard.workloads.chatbot.schemas import SOURCES, prepare_version
@@ -71,8 +71,7 @@ def limits_of(settings: Mapping[str, Any]) -> Limits:
     """The bounds on reading one document that the settings give."""
     given = settings.get("limits", {})
     names = {"max_file": "max_bytes", "seconds": "seconds", "memory": "memory_bytes", "pages": "max_pages"}
-    ocr = ocr_of(settings.get("ocr", "auto"), settings.get("ocr_languages", ("eng",)))
-    return Limits(**{ours: given[name] for name, ours in names.items() if name in given}, ocr=ocr)
+    return Limits(**{ours: given[name] for name, ours in names.items() if name in given}, ocr=ocr_here(settings))
 
 
 def ingest(ctx: Context, changes: Changes) -> None:
