@@ -41,3 +41,15 @@ def test_the_files_of_an_archive_are_cited_by_their_own_names(house: Story) -> N
     assert answer["citations"][0]["document"] == "depot.zip/rules/parking.md"
     again = house("run", "--json", code=None)
     assert '"prepare": "skipped"' in again.out
+
+
+def test_a_terminal_is_told_nothing_by_what_others_packed(house: Story) -> None:
+    with zipfile.ZipFile(house.documents / "post.zip", "w") as archive:
+        archive.writestr("/up\x1b[2J.md", "# Up\n\nNobody reads this.\n")
+        archive.writestr("ferry\x1b[31m.md", "# Ferry\n\nThe ferry to Oslo \x1b]0;mine\x07costs 77 euros.\n")
+    house("run", code=None)
+    told = [house("data", "quarantine"), house("data", "status"), house("search", "What does the ferry to Oslo cost?")]
+    told.append(house("ask", "What does the ferry to Oslo cost?"))
+    assert "up\\x1b[2J.md" in told[0].out and "ferry\\x1b[31m.md" in told[2].out
+    for each in told:
+        assert not {"\x1b", "\x07"} & set(each.out)

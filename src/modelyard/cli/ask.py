@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from modelyard import api
-from modelyard.cli.options import group_option, json_option, print_json, print_line, project_options
+from modelyard.cli.options import group_option, json_option, print_json, print_line, project_options, shown, shown_name
 from modelyard.errors import NotFound, RequestError, UserError
 from modelyard.ids import short
 
@@ -33,9 +33,11 @@ def ask(
     if as_json:
         print_json(brief(answer))
         return
-    click.echo(answer.get("answer", ""))
+    click.echo(shown(answer.get("answer", "")))
     for citation in answer.get("citations", []):
-        click.echo(f"  {citation['document']}, page {citation['page']}: \u201c{_one_line(citation['quote'])}\u201d")
+        click.echo(
+            f"  {shown_name(citation['document'])}, page {citation['page']}: \u201c{_one_line(citation['quote'])}\u201d"
+        )
     click.echo(f"[release {short(answer['release'])}, {answer['latency_ms']:.0f} ms]", err=True)
 
 
@@ -71,9 +73,9 @@ def search(
         print_json(hits)
         return
     for hit in hits:
-        click.echo(f"{hit['score']:.4f}  {hit['document']}, page {hit['page']}")
+        click.echo(f"{hit['score']:.4f}  {shown_name(hit['document'])}, page {hit['page']}")
         for copy in hit["also"]:
-            click.echo(f"        also {copy['document']}, page {copy['page']}")
+            click.echo(f"        also {shown_name(copy['document'])}, page {copy['page']}")
         click.echo(f"        {_one_line(hit['text'])[:160]}")
         if why:
             for line in _reasons(hit["why"]):
@@ -88,7 +90,7 @@ def _reasons(why: Mapping[str, Any]) -> Iterator[str]:
     if fits:
         yield "document fits by " + ", ".join(f"{name} {fit:.2f}" for name, fit in fits.items())
     if why.get("superseded_by"):
-        yield f"superseded by {why['superseded_by']}"
+        yield f"superseded by {shown_name(why['superseded_by'])}"
 
 
 def brief(answer: dict[str, Any]) -> dict[str, Any]:
@@ -162,4 +164,4 @@ def _questions(path: Path, other: str | None) -> list[Question]:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return shown(" ".join(text.split()))

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from modelyard import api
-from modelyard.cli.options import json_option, print_json, project_options, table
+from modelyard.cli.options import json_option, print_json, project_options, shown_name, table
 
 
 @click.group()
@@ -26,7 +26,7 @@ def status(folder: Path, target: str, as_json: bool) -> None:
         keys = ("document", "state", "pages", "chunks", "words")
         print_json([{**{k: r[k] for k in keys}, "groups": r.get("groups")} for r in rows])
         return
-    lines = [[_shown(r["document"]), r["state"], str(r["pages"]), str(r["chunks"]), str(r["words"])] for r in rows]
+    lines = [[shown_name(r["document"]), r["state"], str(r["pages"]), str(r["chunks"]), str(r["words"])] for r in rows]
     head = ["DOCUMENT", "STATE", "PAGES", "CHUNKS", "WORDS"]
     if any(r.get("groups") is not None for r in rows):
         lines = [[*line, _seen_by(r.get("groups"))] for line, r in zip(lines, rows, strict=True)]
@@ -45,7 +45,7 @@ def quarantine(folder: Path, target: str, as_json: bool) -> None:
         print_json(rows)
         return
     for row in rows:
-        click.echo(f"{_shown(row['document'])}: {row['reason']}")
+        click.echo(f"{shown_name(row['document'])}: {shown_name(row['reason'])}")
     if not rows:
         click.echo("everything was read")
 
@@ -54,8 +54,3 @@ def _seen_by(groups: list[str] | None) -> str:
     if groups is None:
         return "everybody"
     return ", ".join(groups) or "nobody"
-
-
-def _shown(name: str) -> str:
-    """A file's name may hold newlines and control characters: a terminal gets them escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

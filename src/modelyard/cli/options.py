@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+from unicodedata import category
 
 import click
 
@@ -58,3 +59,17 @@ def table(rows: list[list[str]], head: list[str]) -> None:
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     for row in [head, *rows]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def shown(text: str) -> str:
+    """Names and words that others wrote, for a terminal: what would control it is escaped."""
+    return "".join(c if c.isprintable() or category(c) != "Cc" or c in "\n\t" else _escaped(c) for c in text)
+
+
+def shown_name(name: str) -> str:
+    """A file's name on one line: it may hold newlines, and characters that turn the direction of what follows."""
+    return "".join(c if c.isprintable() else _escaped(c) for c in name)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
