@@ -9,6 +9,8 @@ root=$(cd "$here/../.." && pwd)
 bin="$root/.venv/bin"
 peers=${PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/modelyard-peers}
 test -x "$bin/uv" || { echo "run \`make\` first" >&2; exit 2; }
+# Copies, as nltk (in LlamaIndex) opens no file that has a second name.
+export UV_LINK_MODE=copy
 mkdir -p "$peers"
 
 if ! test -f "$peers/model/model.safetensors"; then
