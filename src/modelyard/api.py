@@ -297,11 +297,12 @@ class Project:
         return [dict(row) for row in workload.corpus_status(self.world.heavy.context)]
 
     def quarantine(self) -> list[dict[str, Any]]:
-        """What could not be read, and why: [{document, reason}]."""
+        """What could not be read, and why: [{document, reason}]. A document that was read but for some of its pages is
+        there too: its reason names these."""
         return [
             {"document": row["document"], "reason": row["reason"]}
             for row in self.documents()
-            if row["state"] == "quarantined"
+            if row["state"] == "quarantined" or row["reason"]
         ]
 
     def _aliases(self) -> dict[str, list[str]]:

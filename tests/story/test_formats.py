@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import docx
 import pptx
+from PIL import Image
 
 from tests.chatbot.test_ocr import assemble_two, needs_tesseract
 from tests.story.conftest import Story
@@ -14,6 +16,7 @@ from tests.story.conftest import Story
 
 def test_word_html_and_slides_are_answered_from_with_their_page(fresh: Callable[[], Story]) -> None:
     house = fresh()
+    assert "nothing was read yet" in house("data", "quarantine").out
     for path in house.documents.iterdir():
         path.unlink()
     (house.root / "evaluation.jsonl").write_text("")
@@ -36,6 +39,9 @@ def test_word_html_and_slides_are_answered_from_with_their_page(fresh: Callable[
     slide = show.slides.add_slide(show.slide_layouts[1])
     slide.shapes.title.text = "Opening times"
     slide.placeholders[1].text = "The harbour office opens at 7:15 in the morning."
+    image = io.BytesIO()
+    Image.new("L", (80, 60), 128).save(image, "PNG")
+    show.slides.add_slide(show.slide_layouts[6]).shapes.add_picture(image, 0, 0)
     show.save(str(house.documents / "office.pptx"))
     (house.documents / "broken.docx").write_bytes((house.documents / "boats.docx").read_bytes()[:5_000])
     (house.documents / "old.doc").write_bytes(b"\xd0\xcf\x11\xe0")
@@ -45,11 +51,12 @@ def test_word_html_and_slides_are_answered_from_with_their_page(fresh: Callable[
     assert {name: row["pages"] for name, row in status.items() if row["pages"]} == {
         "boats.docx": 3,
         "lodge.html": 3,
-        "office.pptx": 1,
+        "office.pptx": 2,
     }
     refused = {row["document"]: row["reason"] for row in house("data", "quarantine", "--json").json}
     assert "damaged or cut off" in refused["broken.docx"]
     assert refused["old.doc"] == "files ending in .doc are not supported: save it as .docx"
+    assert status["office.pptx"]["state"] == "ready" and "page 2 of 2 could not be read" in refused["office.pptx"]
     for question, words, document, page in (
         ("By when are keys handed back to the warden?", "10:30", "lodge.html", 3),
         ("Where are boats returned before sunset?", "north pier", "boats.docx", 2),

@@ -40,14 +40,14 @@ def status(folder: Path, target: str, as_json: bool) -> None:
 def quarantine(folder: Path, target: str, as_json: bool) -> None:
     """What could not be read, and why."""
     with api.open(folder, target=target) as project:
-        rows = project.quarantine()
+        rows, known = project.quarantine(), bool(project.documents())
     if as_json:
         print_json(rows)
         return
     for row in rows:
         click.echo(f"{shown_name(row['document'])}: {shown_name(row['reason'])}")
     if not rows:
-        click.echo("everything was read")
+        click.echo("everything was read" if known else "nothing was read yet: `modelyard run` reads the documents")
 
 
 def _seen_by(groups: list[str] | None) -> str:
