@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -18,7 +19,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from modelyard.adapters.ledger_sqlite import SCHEMA, SqliteLedger
+from modelyard.adapters.ledger_schema import STEPS, statements
+from modelyard.adapters.ledger_sqlite import SqliteLedger
 from modelyard.clock import FakeClock
 from modelyard.errors import AdapterError, Busy, Damaged, NotFound, StorageError, UserError
 from modelyard.ids import digest
@@ -129,6 +131,19 @@ def test_moves_follow_each_other(stocked: Ledger) -> None:
     assert move(stocked, 1, A.id, challenger=B.id) == Pointers(2, A.id, B.id)
     assert move(stocked, 2, B.id, previous=A.id) == stocked.pointers("site") == Pointers(3, B.id, None, A.id)
     assert [m.pointers.generation for m in stocked.history("site")] == [3, 2, 1]
+
+
+def test_a_move_may_split_traffic(stocked: Ledger) -> None:
+    split = Pointers(champion=A.id, previous=C.id, traffic=((A.id, 95), (B.id, 5)))
+    moved = stocked.move("site", 0, split, "me", "because", None)
+    assert moved == stocked.pointers("site") == stocked.history("site")[0].pointers
+    assert moved.split == ((A.id, 95), (B.id, 5)) and moved.named() == (A.id, C.id, B.id)
+    assert move(stocked, 1, A.id).split == ((A.id, 100),)
+    with pytest.raises(NotFound):
+        stocked.move("site", 2, Pointers(champion=A.id, traffic=(("f" * 64, 100),)), "me", "because", None)
+    for wrong in (((A.id, 50),), ((A.id, 50), (A.id, 50)), ((A.id, 150), (B.id, -50))):
+        with pytest.raises(ValueError, match="100"):
+            Pointers(champion=A.id, traffic=wrong)
 
 
 def test_endpoints_move_apart(stocked: Ledger) -> None:
@@ -390,9 +405,9 @@ def test_history_cannot_be_rewritten_even_by_hand(tmp_path: Path) -> None:
     for statement in (
         "DELETE FROM moves",
         "UPDATE moves SET who = 'somebody else'",
-        "INSERT OR REPLACE INTO moves VALUES (1, 'site', 2, NULL, NULL, NULL, '', '', NULL, '')",
-        "INSERT OR REPLACE INTO moves VALUES (9, 'site', 1, NULL, NULL, NULL, '', '', NULL, '')",
-        "INSERT INTO moves VALUES (9, 'site', 3, NULL, NULL, NULL, '', '', NULL, '')",
+        "INSERT OR REPLACE INTO moves VALUES (1, 'site', 2, NULL, NULL, NULL, '', '', NULL, '', '[]')",
+        "INSERT OR REPLACE INTO moves VALUES (9, 'site', 1, NULL, NULL, NULL, '', '', NULL, '', '[]')",
+        "INSERT INTO moves VALUES (9, 'site', 3, NULL, NULL, NULL, '', '', NULL, '', '[]')",
     ):
         with pytest.raises(sqlite3.IntegrityError):
             hand.execute(statement)
@@ -403,11 +418,26 @@ def test_history_cannot_be_rewritten_even_by_hand(tmp_path: Path) -> None:
 def test_a_ledger_of_a_newer_modelyard_is_refused_in_one_line(tmp_path: Path) -> None:
     SqliteLedger(tmp_path / "ledger.db").close()
     hand = sqlite3.connect(tmp_path / "ledger.db")
-    hand.execute(f"PRAGMA user_version = {SCHEMA + 1}")
+    hand.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
     hand.close()
     with pytest.raises(UserError, match="newer modelyard") as caught:
         SqliteLedger(tmp_path / "ledger.db")
     assert "\n" not in str(caught.value)
+
+
+def test_a_ledger_of_an_older_modelyard_is_brought_forward(tmp_path: Path) -> None:
+    hand = sqlite3.connect(tmp_path / "ledger.db")
+    for statement in statements(STEPS[0]):
+        hand.execute(statement)
+    row = (A.id, json.dumps(A.manifest.to_json()), "passed", A.created, A.code)
+    hand.execute("INSERT INTO releases (id, manifest, state, created, code) VALUES (?,?,?,?,?)", row)
+    hand.execute("INSERT INTO moves VALUES (1, 'site', 1, ?, NULL, NULL, 'me', 'because', NULL, '')", (A.id,))
+    hand.execute("PRAGMA user_version = 1")
+    hand.commit()
+    hand.close()
+    ledger = SqliteLedger(tmp_path / "ledger.db")
+    assert ledger.pointers("site") == Pointers(1, A.id)
+    assert move(ledger, 1, A.id) == Pointers(2, A.id)
 
 
 def test_a_file_that_is_no_ledger_is_called_damaged(tmp_path: Path) -> None:

@@ -13,44 +13,18 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from modelyard.adapters.ledger_schema import STEPS, statements
 from modelyard.clock import Clock, SystemClock, stamp
 from modelyard.errors import AdapterError, Busy, Damaged, NotFound, StorageError, UserError
 from modelyard.ids import canonical, is_prefix, short
 from modelyard.ports.records import Decision, Manifest, Move, Pointers, Release, State
 
-SCHEMA = 1
-"""Version of the file's tables, kept in `PRAGMA user_version`."""
-
-_TABLES = """
-CREATE TABLE releases (
-    id TEXT PRIMARY KEY, manifest TEXT NOT NULL, state TEXT NOT NULL, created TEXT NOT NULL, version INTEGER UNIQUE,
-    code TEXT NOT NULL);
-CREATE TABLE moves (
-    number INTEGER PRIMARY KEY, endpoint TEXT NOT NULL, generation INTEGER NOT NULL,
-    champion TEXT, challenger TEXT, previous TEXT,
-    who TEXT NOT NULL, why TEXT NOT NULL, decision TEXT, at TEXT NOT NULL,
-    UNIQUE (endpoint, generation));
-CREATE TABLE decisions (
-    id TEXT PRIMARY KEY, kind TEXT NOT NULL, verdict TEXT NOT NULL, reasons TEXT NOT NULL, inputs TEXT NOT NULL,
-    at TEXT NOT NULL);
-CREATE TABLE readiness (
-    endpoint TEXT NOT NULL, release TEXT NOT NULL, gateway TEXT NOT NULL, failure TEXT,
-    PRIMARY KEY (endpoint, release, gateway));
-CREATE TRIGGER moves_are_not_changed BEFORE UPDATE ON moves
-    BEGIN SELECT RAISE(ABORT, 'the history of moves is only added to'); END;
-CREATE TRIGGER moves_are_not_deleted BEFORE DELETE ON moves
-    BEGIN SELECT RAISE(ABORT, 'the history of moves is only added to'); END;
-CREATE TRIGGER moves_follow_each_other BEFORE INSERT ON moves
-    WHEN NEW.generation <> (SELECT coalesce(max(generation), 0) + 1 FROM moves WHERE endpoint = NEW.endpoint)
-        OR EXISTS (SELECT 1 FROM moves WHERE number = NEW.number)
-    BEGIN SELECT RAISE(ABORT, 'a move takes the next generation of its endpoint'); END;
-"""
-# The insert trigger also stops INSERT OR REPLACE, which deletes without asking the delete trigger.
-
-_MOVE = "endpoint, generation, champion, challenger, previous, who, why, decision, at"
+_POINTERS = "generation, champion, challenger, previous, traffic"
+_MOVE = f"endpoint, {_POINTERS}, who, why, decision, at"
 _RELEASE = "id, manifest, state, created, version, code"
 _DECISION = "kind, verdict, reasons, inputs, at"
 _VERSION = re.compile(r"v([1-9][0-9]{0,17})")
@@ -95,16 +69,16 @@ class SqliteLedger:
         # FULL: a move that was answered survives a power cut; fullfsync is what that takes on macOS.
         for pragma in ("synchronous = FULL", "fullfsync = ON", "foreign_keys = ON"):
             self._base.execute(f"PRAGMA {pragma}")
-        if self._schema() == 0:
+        if self._schema() < len(STEPS):
             with _transaction(self._base):
-                if self._schema() == 0:  # another process may have been faster
-                    for statement in _statements(_TABLES):
+                for step in STEPS[self._schema() :]:  # another process may have been faster
+                    for statement in statements(step):
                         self._base.execute(statement)
-                    self._base.execute(f"PRAGMA user_version = {SCHEMA}")
-        if (found := self._schema()) > SCHEMA:
+                self._base.execute(f"PRAGMA user_version = {max(self._schema(), len(STEPS))}")
+        if (found := self._schema()) > len(STEPS):
             raise UserError(
-                f"{self._path} was written by a newer modelyard (ledger version {found}, this one knows {SCHEMA}): "
-                "install a newer modelyard"
+                f"{self._path} was written by a newer modelyard (ledger version {found}, this one knows "
+                f"{len(STEPS)}): install a newer modelyard"
             )
 
     def _schema(self) -> int:
@@ -152,7 +126,7 @@ class SqliteLedger:
             return _pointers(db, endpoint)
 
     def move(self, endpoint: str, expected: int, to: Pointers, who: str, why: str, decision: str | None) -> Pointers:
-        moved = Pointers(expected + 1, to.champion, to.challenger, to.previous)
+        moved = replace(to, generation=expected + 1)
         with self._write() as db:
             found = _pointers(db, endpoint).generation
             if found != expected:
@@ -160,12 +134,19 @@ class SqliteLedger:
                     f"endpoint {endpoint!r} moved meanwhile (generation {found}, expected {expected}): look where it "
                     "points now and try again"
                 )
-            for name in (to.champion, to.challenger, to.previous):
-                if name is not None and not db.execute("SELECT 1 FROM releases WHERE id = ?", (name,)).fetchone():
+            for name in to.named():
+                if not db.execute("SELECT 1 FROM releases WHERE id = ?", (name,)).fetchone():
                     _no_release(name)
-            row = (endpoint, moved.generation, moved.champion, moved.challenger, moved.previous)
+            row = (
+                endpoint,
+                moved.generation,
+                moved.champion,
+                moved.challenger,
+                moved.previous,
+                json.dumps(moved.traffic),
+            )
             db.execute(
-                f"INSERT INTO moves ({_MOVE}) VALUES (?,?,?,?,?,?,?,?,?)",
+                f"INSERT INTO moves ({_MOVE}) VALUES (?,?,?,?,?,?,?,?,?,?)",
                 (*row, who, why, decision, stamp(self._clock.now())),
             )
         return moved
@@ -173,7 +154,7 @@ class SqliteLedger:
     def history(self, endpoint: str | None = None) -> Sequence[Move]:
         where, values = ("", ()) if endpoint is None else ("WHERE endpoint = ?", (endpoint,))
         rows = self._rows(f"SELECT {_MOVE} FROM moves {where} ORDER BY number DESC", *values)
-        return [Move(row[0], Pointers(*row[1:5]), who=row[5], why=row[6], decision=row[7], at=row[8]) for row in rows]
+        return [Move(row[0], _where(row[1:6]), who=row[6], why=row[7], decision=row[8], at=row[9]) for row in rows]
 
     def add_decision(self, decision: Decision) -> str:
         identity = decision.id
@@ -285,16 +266,6 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _statements(script: str) -> Iterator[str]:
-    # executescript would commit the transaction it stands in.
-    statement = ""
-    for line in script.strip().splitlines():
-        statement += line + "\n"
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
-
-
 def _translate(error: sqlite3.Error, path: Path) -> Exception:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -310,11 +281,15 @@ def _translate(error: sqlite3.Error, path: Path) -> Exception:
 
 def _pointers(db: sqlite3.Connection, endpoint: str) -> Pointers:
     row = db.execute(
-        "SELECT generation, champion, challenger, previous FROM moves WHERE endpoint = ?"
-        " ORDER BY generation DESC LIMIT 1",
-        (endpoint,),
+        f"SELECT {_POINTERS} FROM moves WHERE endpoint = ? ORDER BY generation DESC LIMIT 1", (endpoint,)
     ).fetchone()
-    return Pointers(*row) if row else Pointers()
+    return _where(row) if row else Pointers()
+
+
+def _where(row: tuple[Any, ...]) -> Pointers:
+    generation, champion, challenger, previous, split = row
+    traffic = json.loads(split) if split != "[]" else ()
+    return Pointers(generation, champion, challenger, previous, tuple((name, percent) for name, percent in traffic))
 
 
 def _set_version(db: sqlite3.Connection, release: str, version: int) -> None:

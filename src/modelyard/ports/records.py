@@ -127,12 +127,35 @@ class Release:
 
 @dataclass(frozen=True)
 class Pointers:
-    """Where an endpoint points. `generation` counts its moves; a move is refused when it has moved meanwhile."""
+    """Where an endpoint points. `generation` counts its moves; a move is refused when it has moved meanwhile.
+
+    `traffic` is how new conversations and entities are split: (release, whole percent), which sum to 100. Without it
+    the champion takes them all. Raises ValueError for a split that is none.
+    """
 
     generation: int = 0
     champion: str | None = None
     challenger: str | None = None
     previous: str | None = None
+    traffic: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.traffic and (
+            sum(percent for _, percent in self.traffic) != 100
+            or any(not 0 <= percent <= 100 for _, percent in self.traffic)
+            or len({release for release, _ in self.traffic}) != len(self.traffic)
+        ):
+            raise ValueError("traffic is split over different releases in whole percent that sum to 100")
+
+    @property
+    def split(self) -> tuple[tuple[str, int], ...]:
+        """Who takes how much of what is new, in percent; nothing where nothing is deployed."""
+        return self.traffic or (((self.champion, 100),) if self.champion else ())
+
+    def named(self) -> tuple[str, ...]:
+        """Every release that is pointed to, each once, the champion first."""
+        pointed = (self.champion, self.challenger, self.previous, *(release for release, _ in self.traffic))
+        return tuple(dict.fromkeys(release for release in pointed if release is not None))
 
 
 @dataclass(frozen=True)

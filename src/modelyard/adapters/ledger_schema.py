@@ -1,0 +1,52 @@
+"""The tables of the SQLite ledger, as the steps from each version of the file to the next.
+
+A step that was published never changes: a newer version is a step more at the end.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+_RECORD = """
+CREATE TABLE releases (
+    id TEXT PRIMARY KEY, manifest TEXT NOT NULL, state TEXT NOT NULL, created TEXT NOT NULL, version INTEGER UNIQUE,
+    code TEXT NOT NULL);
+CREATE TABLE moves (
+    number INTEGER PRIMARY KEY, endpoint TEXT NOT NULL, generation INTEGER NOT NULL,
+    champion TEXT, challenger TEXT, previous TEXT,
+    who TEXT NOT NULL, why TEXT NOT NULL, decision TEXT, at TEXT NOT NULL,
+    UNIQUE (endpoint, generation));
+CREATE TABLE decisions (
+    id TEXT PRIMARY KEY, kind TEXT NOT NULL, verdict TEXT NOT NULL, reasons TEXT NOT NULL, inputs TEXT NOT NULL,
+    at TEXT NOT NULL);
+CREATE TABLE readiness (
+    endpoint TEXT NOT NULL, release TEXT NOT NULL, gateway TEXT NOT NULL, failure TEXT,
+    PRIMARY KEY (endpoint, release, gateway));
+CREATE TRIGGER moves_are_not_changed BEFORE UPDATE ON moves
+    BEGIN SELECT RAISE(ABORT, 'the history of moves is only added to'); END;
+CREATE TRIGGER moves_are_not_deleted BEFORE DELETE ON moves
+    BEGIN SELECT RAISE(ABORT, 'the history of moves is only added to'); END;
+CREATE TRIGGER moves_follow_each_other BEFORE INSERT ON moves
+    WHEN NEW.generation <> (SELECT coalesce(max(generation), 0) + 1 FROM moves WHERE endpoint = NEW.endpoint)
+        OR EXISTS (SELECT 1 FROM moves WHERE number = NEW.number)
+    BEGIN SELECT RAISE(ABORT, 'a move takes the next generation of its endpoint'); END;
+"""
+# The insert trigger also stops INSERT OR REPLACE, which deletes without asking the delete trigger.
+
+_TRAFFIC = """
+ALTER TABLE moves ADD COLUMN traffic TEXT NOT NULL DEFAULT '[]';
+"""
+
+STEPS = (_RECORD, _TRAFFIC)
+"""Step n makes version n + 1, which the file keeps in `PRAGMA user_version`."""
+
+
+def statements(step: str) -> Iterator[str]:
+    """One by one: `executescript` would commit the transaction it stands in."""
+    statement = ""
+    for line in step.strip().splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
