@@ -28,7 +28,7 @@ from modelyard.ids import digest_bytes
 from modelyard.ports.progress import Silent
 from modelyard.ports.records import Changes, Source
 from modelyard.ports.workload import Call, Context, Delta, Predictor
-from modelyard.project.access import Statement, beside, resolve, rules_of
+from modelyard.project.access import Statement, beside, is_sidecar, resolve, rules_of
 from modelyard.workloads.chatbot.chain import Chatbot
 from modelyard.workloads.chatbot.release import ChatbotRelease
 from modelyard.workloads.chatbot.workload import ChatbotWorkload
@@ -89,7 +89,7 @@ class House:
             path = self.folder / "documents" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-            if not name.endswith(".access.yml"):
+            if not is_sidecar(name):
                 sources.append(Source(name, digest_bytes(text.encode()), len(text.encode()), 0))
         self.workload.ingest(self.ctx, Changes(tuple(sources), ()))
 
@@ -304,6 +304,17 @@ def test_a_file_that_cannot_be_understood_stops_the_build(tmp_path: Path, text: 
     with pytest.raises(UserError, match=says) as error:
         house.release()
     assert "boats.md.access.yml" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_file_that_closes_may_be_spelled_in_any_case(tmp_path: Path) -> None:
+    house = House(tmp_path, {"hr/a.md": "# A\n\nOne.\n", "b.md": "# B\n\nTwo.\n"})
+    house.put({"hr/.Access.yml": "groups: [hr]", "b.md.ACCESS.Yaml": "groups: [boss]"})
+    found, _ = house.release()
+    assert dict(found.access) == {"hr/a.md": ("hr",), "b.md": ("boss",)}
+    assert [row["document"] for row in house.workload.corpus_status(house.ctx)] == ["b.md", "hr/a.md"]
+    house.put({"b.md.access.yml": "groups: public"})
+    with pytest.raises(UserError, match="both say who may see 'b.md'"):
+        house.release()
 
 
 def test_two_files_for_one_path_are_refused(tmp_path: Path) -> None:

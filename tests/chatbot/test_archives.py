@@ -254,7 +254,7 @@ def test_what_an_archive_says_who_may_see_is_not_left_open(house: House) -> None
                 "hr\\.access.yml": "groups: [hr]",
                 "hr/pay.md": rules("pay"),
                 "hr/in/bonus.md": rules("bonus"),
-                "a.md.access.yaml": "groups: [hr]",
+                "a.md.Access.YAML": "groups: [hr]",
                 "a.md": rules("a"),
                 "b.md": rules("b"),
                 "inner.zip": inner,
@@ -265,7 +265,7 @@ def test_what_an_archive_says_who_may_see_is_not_left_open(house: House) -> None
     assert house.entries() == ["box.zip/b.md"]
     reasons = house.reasons()
     assert "hr/.access.yml" in reasons["box.zip/hr/pay.md"] and "hr/.access.yml" in reasons["box.zip/hr/in/bonus.md"]
-    assert "a.md.access.yaml" in reasons["box.zip/a.md"] and ".access.yml" in reasons["box.zip/inner.zip/z.md"]
+    assert "a.md.Access.YAML" in reasons["box.zip/a.md"] and ".access.yml" in reasons["box.zip/inner.zip/z.md"]
 
 
 class Breaking:

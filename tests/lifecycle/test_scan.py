@@ -97,6 +97,13 @@ def test_what_cannot_be_read_is_named_once_and_again_when_naming_it_was_cut_shor
     assert [s.path for s in scan(folder, journal.seen(), LIMIT).changes.changed] == ["huge.md"]
 
 
+def test_who_may_see_a_folder_is_looked_at_in_any_case_of_letters(folder: Path, journal: Journal) -> None:
+    ingest(folder, journal)
+    (folder / ".Access.YML").write_text("groups: [hr]")
+    found = ingest(folder, journal)
+    assert [source.path for source, _ in found.touched] == [".Access.YML"] and not found.changes
+
+
 def test_links_are_read_or_named(folder: Path, journal: Journal, tmp_path: Path) -> None:
     (tmp_path / "outside.md").write_text("outside")
     (folder / "file.md").symlink_to(tmp_path / "outside.md")

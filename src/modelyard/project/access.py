@@ -25,7 +25,8 @@ from modelyard.errors import UserError
 
 PUBLIC = "public"
 MOST_BYTES = 100_000
-_SIDECAR = re.compile(r"(?s)(.*)\.access\.ya?ml\Z")
+# In any case of letters: a shared drive may keep another, and what is meant to close a document must not be passed over.
+_SIDECAR = re.compile(r"(?si)(.*)\.access\.ya?ml\Z")
 
 Groups = tuple[str, ...] | None
 """Who may see something: names, sorted, of which a caller must have one; None for everybody."""
@@ -53,7 +54,7 @@ class Resolved:
 def is_sidecar(name: str) -> bool:
     """Whether a file of this name (or path) says who may see others, and is no document.
 
-    >>> [is_sidecar(name) for name in (".access.yml", "hr/a.pdf.access.yaml", "access.yml")]
+    >>> [is_sidecar(name) for name in (".access.yml", "hr/a.pdf.Access.YAML", "access.yml")]
     [True, True, False]
     """
     return _SIDECAR.match(name) is not None

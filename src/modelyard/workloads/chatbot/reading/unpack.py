@@ -27,7 +27,8 @@ from modelyard.workloads.chatbot.reading.mail import attachments
 from modelyard.workloads.chatbot.schemas import SOURCES
 
 ZIP, MAIL = ".zip", ".eml"
-# Files beside documents that say who may see them, see project.access (which needs a parser of YAML).
+# Files beside documents that say who may see them, in any case of letters: see project.access (which needs a parser of
+# YAML).
 SIDECARS = (".access.yml", ".access.yaml")
 MOST_MEMBERS = 20_000
 MOST_DEPTH = 3
@@ -282,8 +283,8 @@ def _unsafe(name: str) -> str | None:
 def _sidecars(listed: zipfile.ZipFile) -> dict[str, str]:
     """{path: the file that says who may see what is there or below}, "" for all of the archive."""
     labels = [_label(_spelled(entry)) for entry in listed.infolist() if not entry.is_dir()]
-    ends = [(label, end) for label in labels for end in SIDECARS if label.endswith(end)]
-    return {unicodedata.normalize("NFC", label.removesuffix(end).rstrip("/")): label for label, end in ends}
+    ends = [(label, end) for label in labels for end in SIDECARS if label.lower().endswith(end)]
+    return {unicodedata.normalize("NFC", label[: -len(end)].rstrip("/")): label for label, end in ends}
 
 
 def _said_of(name: str, closed: Mapping[str, str]) -> str | None:
