@@ -19,7 +19,17 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainSerializer, Tag, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    Tag,
+    field_validator,
+)
 
 from modelyard.project.access import PUBLIC, read_folder, read_groups, rules_of
 from modelyard.project.secrets import Secret, masked
@@ -60,6 +70,7 @@ def _duration(value: Any) -> Any:
     return parse_duration(value) if isinstance(value, str) else value
 
 
+Http = Annotated[str, AfterValidator(_http)]
 Uri = Annotated[str, PlainSerializer(masked)]
 SecretField = Annotated[Secret, BeforeValidator(_secret), PlainSerializer(str)]
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
@@ -77,7 +88,7 @@ class Section(BaseModel):
 class Chat(Section):
     """An OpenAI-compatible chat model. Its name and parameters enter a release; the URL and the key never do."""
 
-    url: str = Field(description="base URL up to and including /v1, or the full URL of a chat completions route")
+    url: Http = Field(description="base URL up to and including /v1, or the full URL of a chat completions route")
     model: str
     key: SecretField | None = None
     headers: dict[str, SecretField] = {}
@@ -86,17 +97,12 @@ class Chat(Section):
     retries: int = Field(2, ge=0, le=10)
     budget_tokens: int | None = Field(None, gt=0, description="tokens one process may spend before it refuses")
 
-    @field_validator("url")
-    @classmethod
-    def _http(cls, value: str) -> str:
-        return _http(value)
-
 
 class RemoteEmbedder(Section):
     """An OpenAI-compatible embedding model. Its name and parameters enter a release; the URL and the key never do."""
 
     kind: Literal["openai"]
-    url: str = Field(description="base URL up to and including /v1, or the full URL of an embeddings route")
+    url: Http = Field(description="base URL up to and including /v1, or the full URL of an embeddings route")
     model: str
     dimension: int = Field(gt=0, le=16_384, description="length of its vectors; another one is an error")
     key: SecretField | None = None
@@ -108,11 +114,6 @@ class RemoteEmbedder(Section):
     parallel: int = Field(4, ge=1, le=64, description="requests at a time")
     timeout: Seconds = 60.0
     retries: int = Field(5, ge=0, le=20)
-
-    @field_validator("url")
-    @classmethod
-    def _http(cls, value: str) -> str:
-        return _http(value)
 
 
 def _which(value: Any) -> str:
@@ -127,7 +128,7 @@ EmbedderField = Annotated[
 class Reranker(Section):
     """A model behind a /rerank route. Its name and parameters enter a release; the URL and the key never do."""
 
-    url: str = Field(description="base URL, to which /rerank is added, or the full URL of the route")
+    url: Http = Field(description="base URL, to which /rerank is added, or the full URL of the route")
     model: str
     protocol: Literal["cohere", "tei"] = Field("cohere", description="how the question is put; either answer is read")
     pages: int = Field(30, ge=2, le=1_000, description="of the first pages, how many it puts in order")
@@ -136,11 +137,6 @@ class Reranker(Section):
     max_characters: int = Field(4_000, ge=200, description="of a passage; what is over is not sent")
     timeout: Seconds = 10.0
     retries: int = Field(1, ge=0, le=10)
-
-    @field_validator("url")
-    @classmethod
-    def _http(cls, value: str) -> str:
-        return _http(value)
 
 
 class Retrieval(Section):

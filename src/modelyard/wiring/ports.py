@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,30 +118,21 @@ def _embedder(settings: Mapping[str, Any], folder: Path | None, loaded: Loaded |
 
 
 def _remote_embedder(wanted: Mapping[str, Any], loaded: Loaded | None, serving: bool) -> Embedder:
-    """The embedding model that the settings name. Where it is comes from the project, else from MODELYARD_EMBED_URL
-    and MODELYARD_EMBED_KEY: a release never holds a URL or a key. Who waits for an answer is not kept waiting as long
-    as a build is."""
-    options: dict[str, Any] = {key: wanted[key] for key in ("dimension", "shorten", "max_characters")}
+    """The embedding model that the settings name. Who waits for an answer is not kept waiting as long as a build is."""
     configured = getattr(loaded.section, "embedder", None) if loaded else None
-    if loaded is not None and configured is not None and not isinstance(configured, str):
-        options |= {key: getattr(configured, key) for key in ("encoding", "batch", "parallel", "timeout", "retries")}
-        options |= {
-            "url": configured.url,
-            "key": configured.key.reveal(loaded.root) if configured.key else None,
-            "headers": {name: secret.reveal(loaded.root) for name, secret in configured.headers.items()},
-        }
-    else:
-        url = os.environ.get("MODELYARD_EMBED_URL")
-        if not url:
-            raise UserError(
-                f"this release embeds questions with the model {wanted['model']!r}: set MODELYARD_EMBED_URL (and "
-                "MODELYARD_EMBED_KEY) to where it is served"
-            )
-        options |= {"url": url, "key": os.environ.get("MODELYARD_EMBED_KEY")}
+    options: dict[str, Any] = {key: wanted[key] for key in ("dimension", "shorten", "max_characters")}
+    options |= _remote(
+        "embeds questions with",
+        "EMBED",
+        wanted,
+        None if isinstance(configured, str) else configured,
+        loaded,
+        ("encoding", "batch", "parallel", "timeout", "retries"),
+    )
     if serving:
         options["timeout"] = min(options.get("timeout", _SERVING_TIMEOUT), _SERVING_TIMEOUT)
         options["retries"] = min(options.get("retries", _SERVING_RETRIES), _SERVING_RETRIES)
-    embedder: Embedder = adapter("embedder", str(wanted["kind"]))(name=wanted["model"], **options)
+    embedder: Embedder = adapter("embedder", str(wanted["kind"]))(**options)
     return embedder
 
 
@@ -155,60 +146,49 @@ def _searcher(settings: Mapping[str, Any], folder: Path) -> Searcher:
 
 
 def _chat(settings: Mapping[str, Any], loaded: Loaded | None) -> Chat | None:
-    """The chat model that the settings name. Where it is comes from the project, else from MODELYARD_CHAT_URL and
-    MODELYARD_CHAT_KEY: a release never holds a URL or a key."""
+    """The chat model that the settings name."""
     wanted = settings.get("chat")
     if wanted is None:
         return None
-    options: dict[str, Any] = {"name": wanted["model"]}
     configured = getattr(loaded.section, "chat", None) if loaded else None
-    if configured is not None and loaded is not None:
-        options |= {
-            "url": configured.url,
-            "key": configured.key.reveal(loaded.root) if configured.key else None,
-            "headers": {name: secret.reveal(loaded.root) for name, secret in configured.headers.items()},
-            "timeout": configured.timeout,
-            "retries": configured.retries,
-            "budget_tokens": configured.budget_tokens,
-        }
-    else:
-        url = os.environ.get("MODELYARD_CHAT_URL")
-        if not url:
-            raise UserError(
-                f"this release answers with the chat model {wanted['model']!r}: set MODELYARD_CHAT_URL (and "
-                f"MODELYARD_CHAT_KEY) to where it is served"
-            )
-        options |= {"url": url, "key": os.environ.get("MODELYARD_CHAT_KEY")}
-    chat: Chat = adapter("chat", "openai")(**options)
+    own = ("timeout", "retries", "budget_tokens")
+    chat: Chat = adapter("chat", "openai")(**_remote("answers with", "CHAT", wanted, configured, loaded, own))
     return chat
 
 
 def _reranker(settings: Mapping[str, Any], loaded: Loaded | None) -> Reranker | None:
-    """The reranker that the settings name. Where it is comes from the project, else from MODELYARD_RERANK_URL and
-    MODELYARD_RERANK_KEY: a release never holds a URL or a key."""
+    """The reranker that the settings name."""
     wanted = settings.get("reranker")
     if wanted is None:
         return None
-    options: dict[str, Any] = {key: wanted[key] for key in ("protocol", "max_characters") if key in wanted}
     configured = getattr(loaded.section, "reranker", None) if loaded else None
+    options: dict[str, Any] = {key: wanted[key] for key in ("protocol", "max_characters") if key in wanted}
+    options |= _remote("orders pages by", "RERANK", wanted, configured, loaded, ("timeout", "retries"))
+    reranker: Reranker = adapter("reranker", "http")(**options)
+    return reranker
+
+
+def _remote(
+    does: str, name: str, wanted: Mapping[str, Any], configured: Any, loaded: Loaded | None, own: Sequence[str]
+) -> dict[str, Any]:
+    """A remote model's name and where it is: from the project, else from MODELYARD_<name>_URL and _KEY, because a
+    release never holds a URL or a key. `own` are the options that the project's section has besides.
+
+    Raises UserError where neither says it.
+    """
     if configured is not None and loaded is not None:
-        options |= {
+        return {key: getattr(configured, key) for key in own} | {
+            "name": wanted["model"],
             "url": configured.url,
             "key": configured.key.reveal(loaded.root) if configured.key else None,
-            "headers": {name: secret.reveal(loaded.root) for name, secret in configured.headers.items()},
-            "timeout": configured.timeout,
-            "retries": configured.retries,
+            "headers": {header: secret.reveal(loaded.root) for header, secret in configured.headers.items()},
         }
-    else:
-        url = os.environ.get("MODELYARD_RERANK_URL")
-        if not url:
-            raise UserError(
-                f"this release orders pages by the model {wanted['model']!r}: set MODELYARD_RERANK_URL (and "
-                "MODELYARD_RERANK_KEY) to where it is served"
-            )
-        options |= {"url": url, "key": os.environ.get("MODELYARD_RERANK_KEY")}
-    reranker: Reranker = adapter("reranker", "http")(name=wanted["model"], **options)
-    return reranker
+    url, key = f"MODELYARD_{name}_URL", f"MODELYARD_{name}_KEY"
+    if not os.environ.get(url):
+        raise UserError(
+            f"this release {does} the model {wanted['model']!r}: set {url} (and {key}) to where it is served"
+        )
+    return {"name": wanted["model"], "url": os.environ[url], "key": os.environ.get(key)}
 
 
 def _source(loaded: Loaded, sha256: str) -> bytes | None:

@@ -7,7 +7,6 @@ so that the index's document frequencies speak of the same things.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -111,12 +110,6 @@ class Bag:
     stems: frozenset[str]
     roots: frozenset[str]
 
-    def __or__(self, other: Bag) -> Bag:
-        return Bag(self.stems | other.stems, self.roots | other.roots)
-
-
-EMPTY = Bag(frozenset(), frozenset())
-
 
 @lru_cache(maxsize=1 << 14)
 def bag(text: str) -> Bag:
@@ -126,13 +119,6 @@ def bag(text: str) -> Bag:
         if word in NUMBER_WORDS:
             stems.add(NUMBER_WORDS[word])
     return Bag(frozenset(stems), frozenset(root(s) for s in stems))
-
-
-def union(bags: Iterable[Bag]) -> Bag:
-    out = EMPTY
-    for each in bags:
-        out = out | each
-    return out
 
 
 def squeeze(text: str) -> str:

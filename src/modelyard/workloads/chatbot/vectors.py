@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -29,8 +28,6 @@ class Vectors:
         self._known = pa.Table.from_batches([], _KNOWN)
         self.remember(keys.column("embed_key"), keys.column("document"))
         self._asked = 0
-        self._began = time.monotonic()
-        self._done = 0
 
     def of(self, chunks: pa.Table) -> tuple[list[str], NDArray[np.float32]]:
         """(embed keys, vectors [n, dimension]) of rows of CHUNKS."""
@@ -44,8 +41,7 @@ class Vectors:
         self._bar.total(self._asked)
         # What reading the pages took is given back before the embedder takes its own.
         pa.default_memory_pool().release_unused()
-        fresh = self._embedder.embed([by_key[key] for key in missing], progress=self._progress(self._done))
-        self._done += len(missing)
+        fresh = self._embedder.embed([by_key[key] for key in missing], progress=self._progress())
         found.update(zip(missing, fresh, strict=True))
         vectors = np.stack([found[key] for key in keys]) if keys else np.empty((0, self._embedder.dimension), "f4")
         return keys, vectors.astype(np.float32, copy=False)
@@ -67,7 +63,7 @@ class Vectors:
             found.update((key, vector.values.to_numpy(zero_copy_only=False)) for key, vector in stored)
         return found
 
-    def _progress(self, before: int) -> Callable[[int], None]:
+    def _progress(self) -> Callable[[int], None]:
         shown = 0
 
         def progress(done: int) -> None:
@@ -75,6 +71,5 @@ class Vectors:
             self._ctx.check()
             self._bar.advance(done - shown)
             shown = done
-            self._bar.note(f"{(before + done) / max(time.monotonic() - self._began, 0.001):.0f} passages/s")
 
         return progress

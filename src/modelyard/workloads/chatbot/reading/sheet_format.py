@@ -103,11 +103,6 @@ def general(value: float) -> str:
     return f"{value:.11G}"
 
 
-def is_date(code: str) -> bool:
-    """Whether a format shows a date or a time."""
-    return any(kind == "date" for section in sections(code) for kind, _ in section)
-
-
 @lru_cache(maxsize=1024)
 def sections(code: str) -> tuple[tuple[Token, ...], ...]:
     """The parts of a format (positive; negative; zero; text) as tokens."""
