@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from modelyard.workloads.chatbot.limits import Limits
 from modelyard.workloads.chatbot.parse import read_documents, refusal
+from modelyard.workloads.chatbot.reading.formats import FORMATS
 from modelyard.workloads.chatbot.schemas import PAGES, SOURCES
 
 from .pdfs import assemble, column, objects_of, pdf, shown
@@ -320,6 +321,7 @@ def test_what_is_refused_is_refused_before_reading() -> None:
     limits = Limits(max_bytes=2_000_000)
     assert refusal("a/b.PDF", 2_000_000, limits) is None
     assert refusal("b.pdf", 2_500_000, limits) == "the file is 2.5 MB, larger than the limit of 2.0 MB"
-    assert "supported are .pdf, .md, .markdown, .txt" in (refusal("b.mp3", 10, limits) or "")
+    said = (refusal("b.mp3", 10, limits) or "").partition("supported are ")[2].split(", ")
+    assert said[:4] == [".pdf", ".md", ".markdown", ".txt"] and said == [*FORMATS, ".zip"]
     assert refusal("b.doc", 10, limits) == "files ending in .doc are not supported: save it as .docx"
     assert "empty" in (refusal("b.txt", 0, limits) or "")

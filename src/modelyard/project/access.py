@@ -25,7 +25,7 @@ from modelyard.errors import UserError
 
 PUBLIC = "public"
 MOST_BYTES = 100_000
-# In any case of letters: a shared drive may keep another, and what is meant to close a document must not be passed over.
+# In any case of letters: what is meant to close a document must not be passed over for its spelling.
 _SIDECAR = re.compile(r"(?si)(.*)\.access\.ya?ml\Z")
 
 Groups = tuple[str, ...] | None

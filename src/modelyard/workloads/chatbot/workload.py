@@ -24,7 +24,6 @@ from modelyard.workloads.chatbot.generate import DEFAULT_PROMPT
 from modelyard.workloads.chatbot.ingest import ingest, limits_of
 from modelyard.workloads.chatbot.parse import SUPPORTED
 from modelyard.workloads.chatbot.propose import propose
-from modelyard.workloads.chatbot.reading.unpack import ZIP
 from modelyard.workloads.chatbot.release import ChatbotRelease
 from modelyard.workloads.chatbot.schemas import prepare_version
 from modelyard.workloads.chatbot.score import METRICS, score
@@ -203,7 +202,7 @@ def chain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _nothing_to_build(ctx: Context) -> str:
     waiting = len(corpus.current(ctx.ports.tables))
-    kinds = ", ".join((*SUPPORTED, ZIP))
+    kinds = ", ".join(SUPPORTED)
     where = f"{ctx.sources}" if ctx.sources is not None else "the documents folder"
     if waiting:
         return f"none of the {waiting} documents in {where} could be read: `modelyard data quarantine` says why"

@@ -95,7 +95,9 @@ FORMATS: Mapping[str, Format] = {
     ".htm": Format("html:read_html", "section", TEXTUAL),
     ".xhtml": Format("html:read_html", "section", TEXTUAL),
 }
-SUPPORTED = tuple(FORMATS)
+ARCHIVE = ".zip"
+"""Not read itself: the files in it are."""
+SUPPORTED = (*FORMATS, ARCHIVE)
 SAVE_AS: Mapping[str, str] = {
     ".doc": ".docx",
     ".dot": ".docx",

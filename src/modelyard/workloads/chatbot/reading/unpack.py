@@ -23,10 +23,11 @@ import pyarrow as pa
 from modelyard.ids import digest_bytes
 from modelyard.workloads.chatbot.limits import MEGABYTE, Limits, Unreadable
 from modelyard.workloads.chatbot.parse import refusal
+from modelyard.workloads.chatbot.reading.formats import ARCHIVE
 from modelyard.workloads.chatbot.reading.mail import attachments
 from modelyard.workloads.chatbot.schemas import SOURCES
 
-ZIP, MAIL = ".zip", ".eml"
+ZIP, MAIL = ARCHIVE, ".eml"
 # Files beside documents that say who may see them, in any case of letters: see project.access (which needs a parser of
 # YAML).
 SIDECARS = (".access.yml", ".access.yaml")
