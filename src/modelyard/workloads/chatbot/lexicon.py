@@ -110,6 +110,9 @@ class Bag:
     stems: frozenset[str]
     roots: frozenset[str]
 
+    def __or__(self, other: Bag) -> Bag:
+        return Bag(self.stems | other.stems, self.roots | other.roots)
+
 
 @lru_cache(maxsize=1 << 14)
 def bag(text: str) -> Bag:
