@@ -14,7 +14,8 @@ ModelyardError                exit 1   HTTP 500
 │   └── GateAbstained         exit 4   HTTP 409
 ├── Busy                      exit 6   HTTP 503   somebody else holds it: retry
 ├── Unavailable               exit 7   HTTP 503   a remote or a worker does not answer: retry
-│   └── DeadlineExceeded      exit 7   HTTP 504
+│   ├── DeadlineExceeded      exit 7   HTTP 504
+│   └── RecordFull            exit 7   HTTP 503   what may not go unrecorded cannot be recorded now
 ├── Cancelled                 exit 130 HTTP 499
 ├── StorageError              exit 8   HTTP 507   disk full, not writable
 ├── Damaged                   exit 9   HTTP 500   a member is missing or altered: digests do not match
@@ -136,6 +137,12 @@ class DeadlineExceeded(Unavailable):
 
     status = 504
     code = "deadline_exceeded"
+
+
+class RecordFull(Unavailable):
+    """A request cannot be recorded: its disk, or the space it may take, is full, or its log cannot be written."""
+
+    code = "record_full"
 
 
 class Cancelled(ModelyardError):
