@@ -9,17 +9,13 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NoReturn
 
-from modelyard.adapters.ledger_schema import STEPS, statements
-from modelyard.clock import Clock, SystemClock, stamp
-from modelyard.errors import AdapterError, Busy, Damaged, NotFound, StorageError, UserError
+from modelyard.adapters.ledger_file import LedgerFile
+from modelyard.clock import stamp
+from modelyard.errors import Busy, NotFound, UserError
 from modelyard.ids import canonical, is_prefix, short
 from modelyard.ports.records import Decision, Manifest, Move, Pointers, Release, State
 
@@ -31,58 +27,11 @@ _VERSION = re.compile(r"v([1-9][0-9]{0,17})")
 _SHOWN = 5
 
 
-class SqliteLedger:
-    """A ledger in the file `path`, made where it is not there. Safe between processes and between threads.
+class SqliteLedger(LedgerFile):
+    """A ledger in the file `path`, made where it is not there. Raises as LedgerFile does.
 
-    A plain `pointers` call costs some 20 microseconds: a gateway may poll with it. Raises UserError for a file that a
-    newer modelyard wrote, StorageError where the file cannot be written, Damaged where it is no ledger, Busy where
-    another process keeps it locked for longer than `patience` seconds.
+    A plain `pointers` call costs some 20 microseconds: a gateway may poll with it.
     """
-
-    def __init__(self, path: Path, clock: Clock | None = None, patience: float = 10.0) -> None:
-        self._path, self._clock = path, clock or SystemClock()
-        self._lock = threading.Lock()
-        with self._translated():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._base = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
-            try:
-                self._enter_wal(patience)
-                self._prepare()
-            except BaseException:
-                self._base.close()
-                raise
-
-    def _enter_wal(self, patience: float) -> None:
-        # SQLite does not wait for a lock here, as everywhere else: processes that make the file together collide.
-        end = time.monotonic() + patience
-        while True:
-            try:
-                if self._base.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-                    self._base.execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= end:
-                    raise
-                time.sleep(0.01)
-
-    def _prepare(self) -> None:
-        # FULL: a move that was answered survives a power cut; fullfsync is what that takes on macOS.
-        for pragma in ("synchronous = FULL", "fullfsync = ON", "foreign_keys = ON"):
-            self._base.execute(f"PRAGMA {pragma}")
-        if self._schema() < len(STEPS):
-            with _transaction(self._base):
-                for step in STEPS[self._schema() :]:  # another process may have been faster
-                    for statement in statements(step):
-                        self._base.execute(statement)
-                self._base.execute(f"PRAGMA user_version = {max(self._schema(), len(STEPS))}")
-        if (found := self._schema()) > len(STEPS):
-            raise UserError(
-                f"{self._path} was written by a newer modelyard (ledger version {found}, this one knows "
-                f"{len(STEPS)}): install a newer modelyard"
-            )
-
-    def _schema(self) -> int:
-        return int(self._base.execute("PRAGMA user_version").fetchone()[0])
 
     def add_release(self, release: Release) -> None:
         manifest = canonical(release.manifest.to_json()).decode()
@@ -207,10 +156,6 @@ class SqliteLedger:
         row = self._readiness(endpoint, release, gateway)
         return row[0] if row else None
 
-    def close(self) -> None:
-        with self._lock:
-            self._base.close()
-
     def _report(self, endpoint: str, release: str, gateway: str, failure: str | None) -> None:
         with self._write() as db:
             db.execute(
@@ -227,56 +172,6 @@ class SqliteLedger:
     def _by_prefix(self, select: str, name: str) -> list[tuple[Any, ...]]:
         # 'g' follows every hexadecimal digit, so the primary key answers; no LIKE, no scan.
         return self._rows(f"{select} id >= ? AND id < ?", name, name + "g") if is_prefix(name) else []
-
-    def _rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._read() as db:
-            return db.execute(sql, values).fetchall()
-
-    @contextmanager
-    def _read(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._translated():
-            yield self._base
-
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._translated(), _transaction(self._base):
-            yield self._base
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise _translate(error, self._path) from error
-        except OSError as error:
-            raise StorageError(f"cannot write the ledger {self._path}: {error.strerror or error}") from error
-        except UnicodeEncodeError as error:
-            raise UserError(f"{error.object!r} is not text: it holds bytes that are not UTF-8") from error
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:  # a full disk may have rolled back already
-            db.execute("ROLLBACK")
-        raise
-
-
-def _translate(error: sqlite3.Error, path: Path) -> Exception:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return Busy(f"another process keeps the ledger {path} locked: try again")
-    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-        return StorageError(f"cannot write the ledger {path}: {error} (is the disk full?)")
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return StorageError(f"cannot write the ledger {path}: {error}")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return Damaged(f"{path} is not a ledger, or is damaged: {error}")
-    return AdapterError(f"the ledger {path} failed: {error}")
 
 
 def _pointers(db: sqlite3.Connection, endpoint: str) -> Pointers:
