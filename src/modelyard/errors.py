@@ -5,7 +5,8 @@ ModelyardError                exit 1   HTTP 500
 │   ├── ProjectError          exit 2   HTTP 400   modelyard.yml
 │   ├── NotFound              exit 2   HTTP 404   a release, document, decision that is not there
 │   ├── RequestError          exit 2   HTTP 400   a question or body that cannot be answered
-│   │   └── RequestTooLarge   exit 2   HTTP 413
+│   │   ├── RequestTooLarge   exit 2   HTTP 413
+│   │   └── UnsupportedType   exit 2   HTTP 415   a body of a content type that is not read
 │   ├── MissingExtra          exit 2   HTTP 500   an optional package is not installed
 │   ├── Unauthorized          exit 2   HTTP 401
 │   └── RefusedByPolicy       exit 2   HTTP 409   allowed by nobody's policy (mass removal, ungated promote, ...)
@@ -16,6 +17,7 @@ ModelyardError                exit 1   HTTP 500
 ├── Unavailable               exit 7   HTTP 503   a remote or a worker does not answer: retry
 │   ├── DeadlineExceeded      exit 7   HTTP 504
 │   └── RecordFull            exit 7   HTTP 503   what may not go unrecorded cannot be recorded now
+├── ModelFailed               exit 1   HTTP 500   the model itself raised, or answered with what is no number
 ├── Cancelled                 exit 130 HTTP 499
 ├── StorageError              exit 8   HTTP 507   disk full, not writable
 ├── Damaged                   exit 9   HTTP 500   a member is missing or altered: digests do not match
@@ -70,6 +72,13 @@ class RequestTooLarge(RequestError):
 
     status = 413
     code = "request_too_large"
+
+
+class UnsupportedType(RequestError):
+    """A body of a content type that is not read."""
+
+    status = 415
+    code = "unsupported_type"
 
 
 class MissingExtra(UserError):
@@ -143,6 +152,12 @@ class RecordFull(Unavailable):
     """A request cannot be recorded: its disk, or the space it may take, is full, or its log cannot be written."""
 
     code = "record_full"
+
+
+class ModelFailed(ModelyardError):
+    """The model itself raised, or answered with what is no number. Whoever asked did nothing wrong."""
+
+    code = "model_failed"
 
 
 class Cancelled(ModelyardError):

@@ -266,6 +266,29 @@ class Workload(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Invoked:
+    """What a scoring request came to: the finished body of the reply, how many rows were scored, and `signals`, numbers
+    of it that a monitor or a rollout watches, by name."""
+
+    body: bytes
+    content_type: str = "application/json"
+    rows: int = 1
+    signals: Mapping[str, float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class CanInvoke(Protocol):
+    """Capability of a predictor: scoring bodies, taken as they came and answered as bytes. Nobody on the way parses
+    them."""
+
+    def invoke(self, body: bytes, content_type: str, call: Call) -> Invoked:
+        """Answer the body of an MLflow scoring request. Raises RequestError (UnsupportedType for another content type)
+        for what the caller did wrong, never repeating what was sent; ModelFailed for what the model did; Cancelled,
+        DeadlineExceeded."""
+        ...
+
+
 @runtime_checkable
 class CanSearch(Protocol):
     """Capability of a predictor: what retrieval alone finds."""
