@@ -111,17 +111,19 @@ class House:
         """How many texts were embedded."""
         now = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
         hashes = {name: digest_bytes(path.read_bytes()) for name, path in now.items()}
-        changed = tuple(
-            Source(name, sha256, now[name].stat().st_size, 1)
-            for name, sha256 in sorted(hashes.items())
-            if self.seen.get(name) != sha256
-        )
+        changed = tuple(self.source(name) for name, sha256 in sorted(hashes.items()) if self.seen.get(name) != sha256)
         before = self.embedder.asked
-        ports: Any = Ports(tables or self.tables, self.embedder, Remembering())
-        ctx = Context(SETTINGS, ports, SystemClock(), Silent(), sources=self.folder)
-        ingest(ctx, Changes(changed, tuple(sorted(set(self.seen) - set(now))), max_removals=share))
+        self.apply(Changes(changed, tuple(sorted(set(self.seen) - set(now))), max_removals=share), tables)
         self.seen = hashes
         return self.embedder.asked - before
+
+    def source(self, name: str) -> Source:
+        content = (self.folder / name).read_bytes()
+        return Source(name, digest_bytes(content), len(content), 1)
+
+    def apply(self, changes: Changes, tables: Any = None) -> None:
+        ports: Any = Ports(tables or self.tables, self.embedder, Remembering())
+        ingest(Context(SETTINGS, ports, SystemClock(), Silent(), sources=self.folder), changes)
 
     def states(self) -> dict[str, str]:
         return {row["document"]: row["state"] for row in corpus.status(self.tables)}
@@ -208,6 +210,35 @@ def test_an_archive_that_lost_most_of_its_files_does_not_empty_the_corpus(house:
     house.ingest()
     assert "cut off" in house.reasons()["box.zip"]
     assert house.entries() == ["other.md"]
+
+
+class Sealed:
+    """Tables that nobody may write to."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        assert name not in ("append", "replace", "delete"), f"{name} was called"
+        return getattr(self._inner, name)
+
+
+def test_what_would_lose_too_much_is_refused_before_anything_is_written(house: House) -> None:
+    house.put(box__zip=packed({f"{at}.md": rules(str(at)) for at in range(9)}), other__md=rules("other"))
+    house.ingest()
+    house.put(box__zip=None, other__md=rules("other", 9), new__md=rules("new"))
+    with pytest.raises(RefusedByPolicy, match=r"9 of 10 documents would leave the corpus"):
+        house.ingest(share=0.2, tables=Sealed(house.tables))
+
+
+def test_files_that_cannot_be_read_any_more_count_as_lost_before_anything_is_written(house: House) -> None:
+    names = [f"{at}.md" for at in range(5)]
+    house.put(**{f"{at}__md": rules(str(at)) for at in range(5)}, box__zip=packed({"a.md": rules("a")}))
+    house.ingest()
+    house.put(new__md=rules("new"))
+    changes = Changes((house.source("new.md"),), (), dict.fromkeys(names, "cannot be read"), max_removals=0.2)
+    with pytest.raises(RefusedByPolicy, match=r"5 of 6 documents would leave"):
+        house.apply(changes, Sealed(house.tables))
 
 
 def test_a_file_that_is_put_back_after_a_refused_run_is_opened_again(house: House) -> None:

@@ -78,7 +78,7 @@ def ingest(ctx: Context, changes: Changes) -> None:
     """Bring the tables up to `changes`, and whatever else in them is not up to date.
 
     Raises Cancelled, StorageError; RefusedByPolicy where more documents would leave than `changes` allows, before any
-    does.
+    does: where that is seen without opening an archive, before anything is written.
     """
     embedder, tables, limits = ctx.ports.embedder(), ctx.ports.tables, limits_of(ctx.settings)
     for spec in corpus.specs(embedder.dimension):
@@ -91,6 +91,11 @@ def ingest(ctx: Context, changes: Changes) -> None:
     plan = make_plan(held, changes, marks)
     if not plan:
         return
+    leaving = {*plan.drop, *plan.refuse}
+    # What is gone from a folder may be in an archive that took its name: that is known when it was opened.
+    boxes = [todo for todo in plan.read if holds_documents(todo.document)]
+    opening = Beneath(held.current)
+    _guard_removals(held, leaving - {name for box in boxes for name in opening.of(box.document)}, changes.max_removals)
     with ExitStack() as shown:
         documents = shown.enter_context(ctx.progress.bar("read", len(plan.read), "documents"))
         passages = shown.enter_context(ctx.progress.bar("embed", None, "passages"))
@@ -103,14 +108,12 @@ def ingest(ctx: Context, changes: Changes) -> None:
                 writer.write(portion, vectors)
                 documents.advance(len(portion))
 
-        boxes = [todo for todo in plan.read if holds_documents(todo.document)]
         mails = [todo for todo in boxes if not (is_archive(todo.document) or todo.whole)]
         plain = [todo for todo in plan.read if not holds_documents(todo.document)]
-        writer.refuse(plan.refuse)
         write(_groups(ctx, plain, limits))
         write(_bundles(unpacker.pieces(chain.from_iterable(_groups(ctx, boxes, limits))), documents, len(plan.read)))
-        leaving = ({*plan.drop, *plan.refuse} | unpacker.gone) - unpacker.found
-        _guard_removals(held, leaving, changes.max_removals)
+        _guard_removals(held, (leaving | unpacker.gone) - unpacker.found, changes.max_removals)
+        writer.refuse(plan.refuse)
         writer.drop(sorted(unpacker.gone - unpacker.found))
         # What files are in goes after them: it says that they are all there.
         write(unpacker.unmoved(_groups(ctx, mails, limits)))
