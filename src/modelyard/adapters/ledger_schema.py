@@ -38,7 +38,17 @@ _TRAFFIC = """
 ALTER TABLE moves ADD COLUMN traffic TEXT NOT NULL DEFAULT '[]';
 """
 
-STEPS = (_RECORD, _TRAFFIC)
+_TOKENS = """
+CREATE TABLE tokens (
+    id TEXT PRIMARY KEY, digest TEXT NOT NULL UNIQUE, name TEXT NOT NULL, scope TEXT NOT NULL, groups TEXT NOT NULL,
+    created TEXT NOT NULL, made_by TEXT NOT NULL, expires TEXT, revoked TEXT, used TEXT,
+    requests_per_minute INTEGER, tokens_per_minute INTEGER, requests_per_day INTEGER, tokens_per_day INTEGER);
+CREATE TABLE spent (
+    token TEXT NOT NULL, day TEXT NOT NULL, requests INTEGER NOT NULL, tokens INTEGER NOT NULL,
+    PRIMARY KEY (token, day));
+"""
+
+STEPS = (_RECORD, _TRAFFIC, _TOKENS)
 """Step n makes version n + 1, which the file keeps in `PRAGMA user_version`."""
 
 

@@ -17,6 +17,7 @@ from modelyard.lifecycle.journal import Journal
 from modelyard.lifecycle.world import World
 from modelyard.ports.ledger import Ledger
 from modelyard.ports.progress import Progress, Silent
+from modelyard.ports.tokens import Tokens
 from modelyard.project.layout import Layout
 from modelyard.project.load import Loaded, find_root, load
 from modelyard.serving.route import alive
@@ -45,6 +46,12 @@ def open_ledger(layout: Layout) -> Ledger:
     """The ledger of a target. Nothing heavy is imported."""
     ledger: Ledger = adapter("ledger", "sqlite")(layout.ledger)
     return ledger
+
+
+def open_tokens(layout: Layout) -> Tokens:
+    """The tokens of a target. Nothing heavy is imported."""
+    tokens: Tokens = adapter("tokens", "sqlite")(layout.ledger)
+    return tokens
 
 
 class _Heavy:
