@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from modelyard.ports.embedder import Embedder
     from modelyard.ports.engine import Engine
     from modelyard.ports.index import Index, Searcher
+    from modelyard.ports.model import Model
     from modelyard.ports.reranker import Reranker
     from modelyard.ports.tables import Tables
 
@@ -192,6 +193,11 @@ class Ports(Protocol):
         """What `Index.export` put in `folder`, opened for reading."""
         ...
 
+    def model(self, folder: Path, runtime: str | None = None) -> Model:
+        """The MLflow model in `folder`, by the runtime its flavour has here (or the one that is named: "pyfunc" runs
+        any). Raises Damaged, MissingExtra naming the package to install, ModelFailed."""
+        ...
+
 
 @dataclass(frozen=True)
 class Context:
@@ -265,27 +271,9 @@ class Workload(Protocol):
         """Raw columns of one case."""
         ...
 
-
-@dataclass(frozen=True)
-class Invoked:
-    """What a scoring request came to: the finished body of the reply, how many rows were scored, and `signals`, numbers
-    of it that a monitor or a rollout watches, by name."""
-
-    body: bytes
-    content_type: str = "application/json"
-    rows: int = 1
-    signals: Mapping[str, float] = field(default_factory=dict)
-
-
-@runtime_checkable
-class CanInvoke(Protocol):
-    """Capability of a predictor: scoring bodies, taken as they came and answered as bytes. Nobody on the way parses
-    them."""
-
-    def invoke(self, body: bytes, content_type: str, call: Call) -> Invoked:
-        """Answer the body of an MLflow scoring request. Raises RequestError (UnsupportedType for another content type)
-        for what the caller did wrong, never repeating what was sent; ModelFailed for what the model did; Cancelled,
-        DeadlineExceeded."""
+    def signals(self, request: Request, response: Response) -> Mapping[str, float]:
+        """Numbers of one answer that a monitor or a rollout watches, by name: `abstained`, say. Cheap, and never
+        raises. Default: none."""
         ...
 
 
@@ -305,27 +293,6 @@ class CanPicture(Protocol):
     def page_picture(self, document: str, page: int, quote: str, groups: frozenset[str] | None = frozenset()) -> bytes:
         """Raises NotFound for a page outside the release's snapshot, and, in the same words, for one that callers of
         `groups` may not see."""
-        ...
-
-
-@dataclass(frozen=True)
-class Invoked:
-    """The reply to a body that was handed through: finished bytes and what they are, how many rows were scored, and
-    figures about the answer for the record ({name: value})."""
-
-    body: bytes
-    content_type: str
-    rows: int
-    signals: Mapping[str, float] = field(default_factory=dict)
-
-
-@runtime_checkable
-class CanInvoke(Protocol):
-    """Capability of a predictor: it reads bodies of a scoring protocol itself, so that nobody parses them before."""
-
-    def invoke(self, body: bytes, content_type: str, call: Call) -> Invoked:
-        """The reply to `body`, whose bytes are as the caller sent them. Raises what `predict` raises; RequestError
-        tells what is wrong with the body and repeats nothing of it."""
         ...
 
 
