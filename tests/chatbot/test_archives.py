@@ -162,6 +162,13 @@ def test_each_file_of_an_archive_is_a_document_of_its_own(house: House) -> None:
     assert "files ending in .exe are not supported" in house.reasons()["box.zip/x.exe"]
 
 
+def test_what_programs_leave_in_an_archive_is_left_out(house: House) -> None:
+    left = ("Thumbs.db", "in/desktop.INI", ".DS_Store", "__MACOSX/._a.md", "in/~$a.docx", ".git/b.md")
+    house.put(box__zip=packed({**dict.fromkeys(left, "x" * 162), "a.md": rules("a")}))
+    house.ingest()
+    assert house.states() == {"box.zip": "opened", "box.zip/a.md": "ready"}
+
+
 def test_only_what_changed_in_an_archive_is_read_and_embedded(house: House) -> None:
     files = {f"{name}.md": rules(name) for name in "abcdef"}
     house.put(box__zip=packed(files), other__md=rules("other"))

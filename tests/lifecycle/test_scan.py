@@ -104,6 +104,18 @@ def test_who_may_see_a_folder_is_looked_at_in_any_case_of_letters(folder: Path, 
     assert [source.path for source, _ in found.touched] == [".Access.YML"] and not found.changes
 
 
+def test_what_programs_leave_beside_documents_is_none(folder: Path, journal: Journal) -> None:
+    ingest(folder, journal)
+    for name in (".DS_Store", "Thumbs.db", "thumbs.db", "Desktop.ini", "~$plan.docx", ".~lock.plan.odt#"):
+        (folder / name).write_bytes(b"x" * 162)
+    (folder / ".git").mkdir()
+    (folder / ".git" / "notes.md").write_text("x")
+    (folder / "~$budget.docx").write_bytes(b"x" * 1001)
+    found = scan(folder, journal.seen(), 10 * LIMIT)
+    assert found.paths == {f"{name}.md" for name in "abcdef"} | {"~$budget.docx"}
+    assert [source.path for source in found.changes.changed] == ["~$budget.docx"] and not found.changes.unreadable
+
+
 def test_links_are_read_or_named(folder: Path, journal: Journal, tmp_path: Path) -> None:
     (tmp_path / "outside.md").write_text("outside")
     (folder / "file.md").symlink_to(tmp_path / "outside.md")

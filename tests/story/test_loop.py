@@ -171,12 +171,16 @@ def test_what_cannot_be_read_is_named_and_stops_nothing(house: Story) -> None:
     (house.documents / "picture.pdf").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 100)
     (house.documents / "sheet.ods").write_bytes(b"PK\3\4")
     (house.documents / "round").symlink_to(".")
+    for left in ("Thumbs.db", "Desktop.ini", ".DS_Store", "~$leave.docx"):
+        (house.documents / left).write_bytes(b"x" * 162)
     (house.documents / "nowhere.md").symlink_to("gone.md")
     (house.documents / "two\nlines \U0001f600.md").write_text("# Parking\n\nThe garage closes at 22:15 every day.\n")
     house("run")
     reasons = {row["document"]: row["reason"] for row in house("data", "quarantine", "--json").json}
     assert set(reasons) == {"empty.pdf", "picture.pdf", "sheet.ods", "nowhere.md", "round"}
     assert all(reasons.values())
+    status = {row["document"] for row in house("data", "status", "--json").json}
+    assert status == {*reasons, "leave.md", "travel.md", "two\nlines \U0001f600.md"}
     answer = house.answers("When does the garage close?")[0]
     assert answer["citations"][0]["document"] == "two\nlines \U0001f600.md" and "22:15" in answer["answer"]
     # And a run that changes nothing is still one.

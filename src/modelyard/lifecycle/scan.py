@@ -17,7 +17,9 @@ from modelyard.lifecycle.journal import IN_DOUBT, UNKNOWN, Stat
 from modelyard.ports.records import Changes, Source
 from modelyard.project.access import is_sidecar
 
-_IGNORED = {"Thumbs.db", "desktop.ini"}
+_IGNORED = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
+# What Word and its like put beside a document while it is open: some 160 bytes that say by whom.
+_LOCK, _LONGEST_LOCK = "~$", 1_000
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Scan:
 def walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     """(path relative to `folder` with forward slashes, stat) of every file, sorted within a folder.
 
-    Hidden files are left out, but for those that say who may see the others. A link to a folder is not followed (it
+    Hidden files are left out, but for those that say who may see the others, and so is what Windows and Office programs
+    leave in folders (see `is_left_behind`). A link to a folder is not followed (it
     may lead round in a circle): it is given as it is, like one that leads nowhere.
     Raises ProjectError for a folder that is not there or cannot be listed.
     """
@@ -51,7 +54,7 @@ def _walk(folder: str, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
     except OSError as e:
         raise ProjectError(f"the folder {folder} cannot be listed: {e.strerror}") from None
     for entry in entries:
-        if (entry.name.startswith(".") and not is_sidecar(entry.name)) or entry.name in _IGNORED:
+        if entry.name.startswith(".") and not is_sidecar(entry.name):
             continue
         if entry.is_dir(follow_symlinks=False):
             if entry.name.startswith("."):
@@ -65,7 +68,17 @@ def _walk(folder: str, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
             found = entry.stat(follow_symlinks=False)
         if stat.S_ISDIR(found.st_mode):
             found = entry.stat(follow_symlinks=False)
-        yield f"{prefix}{entry.name}", found
+        if not is_left_behind(entry.name, found.st_size):
+            yield f"{prefix}{entry.name}", found
+
+
+def is_left_behind(name: str, size: int) -> bool:
+    """Whether a file of this name and size (bytes) is what a program left beside documents, and is none.
+
+    >>> [is_left_behind(name, 162) for name in ("~$plan.docx", "Thumbs.db", "plan.docx")]
+    [True, True, False]
+    """
+    return name.lower() in _IGNORED or (name.startswith(_LOCK) and size <= _LONGEST_LOCK)
 
 
 def scan(folder: Path, seen: Mapping[str, tuple[Stat, str]], max_file: int) -> Scan:

@@ -41,7 +41,9 @@ LONGEST_NAME = 500
 LONGEST_LIST = 16 * MEGABYTE
 BLOCK = 1 << 20
 SENT_AT_ONCE = 4 * MEGABYTE
-IGNORED = frozenset(("__MACOSX", "Thumbs.db", "desktop.ini"))
+# As in folders, see lifecycle.scan.
+IGNORED = frozenset(("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini"))
+LOCK, LONGEST_LOCK = "~$", 1_000
 DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, struct.error, KeyError)
 
 MEMBERS = SOURCES.append(pa.field("reason", pa.string()))
@@ -139,7 +141,7 @@ class _Walk:
 
     def _zip(self, content: bytes) -> Iterator[Member]:
         listed = _listed(content)
-        entries = [entry for entry in listed.infolist() if not entry.is_dir() and not _ignored(_spelled(entry))]
+        entries = [entry for entry in listed.infolist() if not entry.is_dir() and not _ignored(entry)]
         self._count(len(entries))
         if not entries:
             raise Unreadable("the archive is empty")
@@ -320,9 +322,12 @@ def _same(one: zipfile.ZipInfo, other: zipfile.ZipInfo) -> bool:
     return (one.CRC, one.file_size) == (other.CRC, other.file_size)
 
 
-def _ignored(name: str) -> bool:
-    """Hidden files are left out, as in folders."""
-    return any((part.startswith(".") and part not in (".", "..")) or part in IGNORED for part in name.split("/"))
+def _ignored(entry: zipfile.ZipInfo) -> bool:
+    """Hidden files are left out, and what programs leave beside documents, as in folders."""
+    parts = _spelled(entry).split("/")
+    if any((part.startswith(".") and part not in (".", "..")) or part.lower() in IGNORED for part in parts):
+        return True
+    return parts[-1].startswith(LOCK) and entry.file_size <= LONGEST_LOCK
 
 
 def _free(name: str, taken: set[str]) -> str:
