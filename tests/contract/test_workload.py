@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -212,6 +213,14 @@ def test_a_loaded_release_answers(subject: Subject, predictor: Predictor) -> Non
         assert "".join(delta.text for delta in deltas if isinstance(delta, Delta)) == last.text
     json.dumps(dict(last.output))
     assert all(isinstance(count, int) and count >= 0 for count in last.usage.values())
+
+
+def test_signals_of_an_answer_are_numbers_by_name(subject: Subject, predictor: Predictor) -> None:
+    *_, response = predictor.predict(subject.request, call())
+    assert isinstance(response, Response)
+    found = subject.workload.signals(subject.request, response)
+    assert all(name.isidentifier() and math.isfinite(value) for name, value in found.items())
+    assert found == subject.workload.signals(subject.request, response)
 
 
 def test_the_same_request_has_the_same_answer(subject: Subject, predictor: Predictor) -> None:

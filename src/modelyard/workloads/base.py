@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from modelyard.errors import UserError
 from modelyard.ids import digest_file
 from modelyard.ports.records import Changes, Snapshot
-from modelyard.ports.workload import Case, Columns, Context, Exam, Metric, Predictor, Response, Row
+from modelyard.ports.workload import Case, Columns, Context, Exam, Metric, Predictor, Request, Response, Row
 
 
 class BaseWorkload(ABC):
@@ -66,6 +66,10 @@ class BaseWorkload(ABC):
 
     @abstractmethod
     def score(self, case: Case, response: Response) -> Row: ...
+
+    def signals(self, request: Request, response: Response) -> Mapping[str, float]:
+        """None."""
+        return {}
 
 
 def _manifest(ctx: Context) -> Iterator[tuple[str, str]]:

@@ -200,6 +200,16 @@ def checked(output: Mapping[str, Any], text_of: Callable[[str, int], str]) -> di
     return {"quotes_stand": stand, "sentences": len(said), "supported": supported}
 
 
+def signals(response: Response) -> dict[str, float]:
+    """Of a live answer: `abstained`, and of what was answered its words, citations, and the shares of quotes that
+    stand where they are cited and of sentences that the cited pages support."""
+    output = response.output
+    if output.get("refused"):
+        return {"abstained": 1.0}
+    found = {"abstained": 0.0, "words": float(len(response.text.split())), "citations": float(len(output["citations"]))}
+    return found | {name: value for name, value in _check_columns(output["checks"]).items() if value is not None}
+
+
 def supports(sentence: str, text: str) -> bool:
     """Whether `text` holds every number of `sentence` and most of its words."""
     return verify(sentence, Citation(_NOWHERE, text, 0, len(text)), text)

@@ -14,7 +14,7 @@ from modelyard.ids import canonical, digest
 from modelyard.ports.embedder import Embedder
 from modelyard.ports.index import Searcher
 from modelyard.ports.records import Changes, Snapshot
-from modelyard.ports.workload import Case, Context, Exam, Metric, Predictor, Response, Row
+from modelyard.ports.workload import Case, Context, Exam, Metric, Predictor, Request, Response, Row
 from modelyard.project import access
 from modelyard.workloads.base import BaseWorkload, freeze
 from modelyard.workloads.chatbot import corpus
@@ -26,7 +26,7 @@ from modelyard.workloads.chatbot.parse import SUPPORTED
 from modelyard.workloads.chatbot.propose import propose
 from modelyard.workloads.chatbot.release import ChatbotRelease
 from modelyard.workloads.chatbot.schemas import prepare_version
-from modelyard.workloads.chatbot.score import METRICS, score
+from modelyard.workloads.chatbot.score import METRICS, score, signals
 
 _ANSWERING = ("embedder", "index", "retrieval", "answer", "history_turns", "glossary")
 _CHAT = ("model", "max_tokens", "temperature", "top_p", "seed", "stop")
@@ -176,6 +176,9 @@ class ChatbotWorkload(BaseWorkload):
 
     def score(self, case: Case, response: Response) -> Row:
         return score(case, response)
+
+    def signals(self, request: Request, response: Response) -> Mapping[str, float]:
+        return signals(response)
 
 
 def index_name(snapshot: Snapshot, embedder: Embedder) -> str:
