@@ -48,7 +48,15 @@ CREATE TABLE spent (
     PRIMARY KEY (token, day));
 """
 
-STEPS = (_RECORD, _TRAFFIC, _TOKENS)
+_ROLLOUTS = """
+CREATE TABLE rollouts (
+    id TEXT PRIMARY KEY, endpoint TEXT NOT NULL, champion TEXT NOT NULL, challenger TEXT NOT NULL, policy TEXT NOT NULL,
+    stage INTEGER NOT NULL, state TEXT NOT NULL, started TEXT NOT NULL, stage_since TEXT NOT NULL,
+    generation INTEGER NOT NULL, who TEXT NOT NULL, reason TEXT NOT NULL, version INTEGER NOT NULL);
+CREATE UNIQUE INDEX one_rollout_at_a_time ON rollouts (endpoint) WHERE state IN ('running', 'held');
+"""
+
+STEPS = (_RECORD, _TRAFFIC, _TOKENS, _ROLLOUTS)
 """Step n makes version n + 1, which the file keeps in `PRAGMA user_version`."""
 
 

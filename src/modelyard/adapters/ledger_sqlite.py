@@ -75,30 +75,8 @@ class SqliteLedger(LedgerFile):
             return _pointers(db, endpoint)
 
     def move(self, endpoint: str, expected: int, to: Pointers, who: str, why: str, decision: str | None) -> Pointers:
-        moved = replace(to, generation=expected + 1)
         with self._write() as db:
-            found = _pointers(db, endpoint).generation
-            if found != expected:
-                raise Busy(
-                    f"endpoint {endpoint!r} moved meanwhile (generation {found}, expected {expected}): look where it "
-                    "points now and try again"
-                )
-            for name in to.named():
-                if not db.execute("SELECT 1 FROM releases WHERE id = ?", (name,)).fetchone():
-                    _no_release(name)
-            row = (
-                endpoint,
-                moved.generation,
-                moved.champion,
-                moved.challenger,
-                moved.previous,
-                json.dumps(moved.traffic),
-            )
-            db.execute(
-                f"INSERT INTO moves ({_MOVE}) VALUES (?,?,?,?,?,?,?,?,?,?)",
-                (*row, who, why, decision, stamp(self._clock.now())),
-            )
-        return moved
+            return make_move(db, stamp(self._clock.now()), endpoint, expected, to, who, why, decision)
 
     def history(self, endpoint: str | None = None) -> Sequence[Move]:
         where, values = ("", ()) if endpoint is None else ("WHERE endpoint = ?", (endpoint,))
@@ -172,6 +150,35 @@ class SqliteLedger(LedgerFile):
     def _by_prefix(self, select: str, name: str) -> list[tuple[Any, ...]]:
         # 'g' follows every hexadecimal digit, so the primary key answers; no LIKE, no scan.
         return self._rows(f"{select} id >= ? AND id < ?", name, name + "g") if is_prefix(name) else []
+
+
+def make_move(
+    db: sqlite3.Connection,
+    at: str,
+    endpoint: str,
+    expected: int,
+    to: Pointers,
+    who: str,
+    why: str,
+    decision: str | None,
+) -> Pointers:
+    """`Ledger.move` inside a transaction that somebody else opened."""
+    moved = replace(to, generation=expected + 1)
+    found = _pointers(db, endpoint).generation
+    if found != expected:
+        raise Busy(
+            f"endpoint {endpoint!r} moved meanwhile (generation {found}, expected {expected}): look where it points "
+            "now and try again"
+        )
+    for name in to.named():
+        if not db.execute("SELECT 1 FROM releases WHERE id = ?", (name,)).fetchone():
+            _no_release(name)
+    row = (
+        *(endpoint, moved.generation, moved.champion, moved.challenger, moved.previous, json.dumps(moved.traffic)),
+        *(who, why, decision, at),
+    )
+    db.execute(f"INSERT INTO moves ({_MOVE}) VALUES ({','.join('?' * len(row))})", row)
+    return moved
 
 
 def _pointers(db: sqlite3.Connection, endpoint: str) -> Pointers:

@@ -170,6 +170,50 @@ class Move:
     at: str
 
 
+RolloutState = Literal["running", "promoted", "reverted", "held", "suspended"]
+SHADOW = -1
+"""The stage before the first step: the challenger answers copies of requests, and its answers are only compared."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A challenger on its way to be champion, as a row of the ledger.
+
+    `stage` is SHADOW or the place in the policy's `steps` (percent). `generation` is that of the last move it made: an
+    endpoint found at another one was moved by somebody else. `running` looks and steps, `held` only looks, the others
+    are over; `reason` says why it is not running any more. `version` counts the row's changes.
+    """
+
+    id: str
+    endpoint: str
+    champion: str
+    challenger: str
+    policy: Mapping[str, Any]
+    stage: int
+    state: RolloutState
+    started: str
+    stage_since: str
+    generation: int
+    who: str
+    reason: str = ""
+    version: int = 0
+
+    @property
+    def live(self) -> bool:
+        """Whether it still decides."""
+        return self.state in ("running", "held")
+
+    @property
+    def share(self) -> int:
+        """Percent of what is new that the challenger gets."""
+        return 0 if self.stage == SHADOW else int(self.policy["steps"][self.stage])
+
+    @property
+    def next_share(self) -> int:
+        """Percent after one step more; 100 is to be champion."""
+        return int(self.policy["steps"][self.stage + 1])
+
+
 @dataclass(frozen=True)
 class Decision:
     """A judgement, with everything it was made from: `decide_<kind>(**inputs)` gives it again.

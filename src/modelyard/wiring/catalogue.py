@@ -28,6 +28,7 @@ ADAPTERS: Mapping[str, Mapping[str, tuple[str, str | None]]] = {
     "engine": {"local": ("modelyard.adapters.engine_local:LocalEngine", None)},
     "registry": {"mlflow": ("modelyard.adapters.registry_mlflow:MlflowRegistry", None)},
     "ledger": {"sqlite": ("modelyard.adapters.ledger_sqlite:SqliteLedger", None)},
+    "rollouts": {"sqlite": ("modelyard.adapters.rollouts_sqlite:SqliteRollouts", None)},
     "tokens": {"sqlite": ("modelyard.adapters.tokens_sqlite:SqliteTokens", None)},
 }
 """What stands behind each port: name -> dotted path, and the extra that brings its package. Imported when asked for."""
