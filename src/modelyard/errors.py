@@ -14,6 +14,8 @@ ModelyardError                exit 1   HTTP 500
 │   ├── GateFailed            exit 3   HTTP 409
 │   └── GateAbstained         exit 4   HTTP 409
 ├── Busy                      exit 6   HTTP 503   somebody else holds it: retry
+│   └── RateLimited           exit 6   HTTP 429   more a minute than the token allows: retry
+│       └── BudgetSpent       exit 6   HTTP 429   more a day than the token allows
 ├── Unavailable               exit 7   HTTP 503   a remote or a worker does not answer: retry
 │   ├── DeadlineExceeded      exit 7   HTTP 504
 │   └── RecordFull            exit 7   HTTP 503   what may not go unrecorded cannot be recorded now
@@ -33,13 +35,15 @@ class ModelyardError(Exception):
     """Base of all errors. `str(error)` is the one line a user reads.
 
     Attributes: `exit_code` of the command line, `status` of the HTTP answer, `retry` (may the same call succeed
-    later), `code` (a stable name for programs).
+    later), `code` (a stable name for programs), `retry_after` (in how many seconds it may succeed, where that is
+    known).
     """
 
     exit_code: ClassVar[int] = 1
     status: ClassVar[int] = 500
     retry: ClassVar[bool] = False
     code: ClassVar[str] = "internal_error"
+    retry_after: float | None = None
 
 
 class UserError(ModelyardError):
@@ -130,6 +134,24 @@ class Busy(ModelyardError):
     status = 503
     retry = True
     code = "busy"
+
+
+class RateLimited(Busy):
+    """A token asks for more a minute than it may; `retry_after` says when it may again."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class BudgetSpent(RateLimited):
+    """A token asks for more a day than it may."""
+
+    retry = False
+    code = "insufficient_quota"
 
 
 class Unavailable(ModelyardError):

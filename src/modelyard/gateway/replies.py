@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -18,14 +19,22 @@ log = logging.getLogger("modelyard.gateway")
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 Shape = Callable[[ModelyardError], dict[str, Any]]
 
-_OPENAI = {401: "authentication_error", 404: "not_found_error", 409: "conflict_error", 429: "rate_limit_error"}
+_OPENAI = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    429: "rate_limit_error",
+}
 _MLFLOW = {
     400: "INVALID_PARAMETER_VALUE",
     401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
     404: "RESOURCE_DOES_NOT_EXIST",
     405: "INVALID_PARAMETER_VALUE",
     409: "PERMISSION_DENIED",
     413: "INVALID_PARAMETER_VALUE",
+    429: "REQUEST_LIMIT_EXCEEDED",
     503: "TEMPORARILY_UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
@@ -50,7 +59,9 @@ def refusal(error: ModelyardError, shape: Shape) -> Response:
         # Clients that retry by themselves would retry what cannot succeed, too.
         "x-should-retry": "true" if error.retry and error.status != 504 else "false",
     }
-    if error.status == 503:
+    if error.retry_after is not None:
+        headers["retry-after"] = str(math.ceil(error.retry_after))
+    elif error.status == 503:
         headers["retry-after"] = "1"
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = "Bearer"
