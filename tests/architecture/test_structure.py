@@ -34,6 +34,7 @@ VENDORS = {
     "workloads/chatbot": {"PIL", "pypdfium2", "pypdfium2_raw", "selectolax"},
     "project": {"pydantic", "yaml"},
     "gateway": {"starlette", "uvicorn"},
+    "serving/meter.py": {"prometheus_client"},
     "cli": {"click", "rich"},
     "pyfunc.py": {"mlflow", "pandas"},
     "ports": {"numpy", "pyarrow"},

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
 
 from starlette.requests import ClientDisconnect, Request
 
 from modelyard.errors import Cancelled, RequestError, RequestTooLarge
 
-LIMIT = 1 << 20
-"""Most bytes of a body."""
 _READ_ON = 16 << 20
-"""A longer body is read that far before it is refused, so that its sender gets to read the answer."""
+"""How far past the limit a longer body is read before it is refused, so that its sender gets to read the answer."""
+_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_AS_LISTS = bytes.maketrans(b"{}", b"[]")
+
+Kind = Literal["chat", "scoring"]
 
 
-async def read_json(request: Request) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Bodies:
+    """Most bytes of a body, for chat and for scoring, and how deep lists and objects may lie in one another."""
+
+    chat: int = 4 * 10**6
+    scoring: int = 16 * 10**6
+    depth: int = 64
+
+
+async def read_json(request: Request, sort: Kind = "chat") -> dict[str, Any]:
     """The body as a JSON object. Raises RequestTooLarge, RequestError with one line that says what is wrong."""
     kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
     if kind != "application/json":
         # A body without the type is what a page of another site can make a browser send; with it, it has to ask first.
         raise RequestError("the body must be JSON: send it with Content-Type: application/json")
-    raw = await _read(request)
+    bodies: Bodies = request.app.state.bodies
+    raw = await read_bytes(request, bodies.chat if sort == "chat" else bodies.scoring)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -36,22 +51,40 @@ async def read_json(request: Request) -> dict[str, Any]:
         raise RequestError(f"the body is not JSON: {'nested too deeply' if deep else error}") from None
     if not isinstance(value, dict):
         raise RequestError("the body must be a JSON object")
+    if deeper(raw, bodies.depth):
+        raise RequestError(f"the body is not accepted: lists and objects in it lie more than {bodies.depth} deep")
     return value
 
 
-async def _read(request: Request) -> bytes:
+def deeper(raw: bytes, most: int) -> bool:
+    """Whether lists and objects of a valid JSON text lie more than `most` deep in one another.
+
+    Peels the innermost layer off, `most` times: as quick as copying the brackets, however they lie.
+    """
+    if raw.count(b"[") + raw.count(b"{") <= most:
+        return False
+    left = _TEXT.sub(b"", raw).translate(_AS_LISTS, _NOT_BRACKETS)
+    for _ in range(most):
+        if not left:
+            return False
+        left = left.replace(b"[]", b"")
+    return bool(left)
+
+
+async def read_bytes(request: Request, limit: int) -> bytes:
+    """The body as it came. Raises RequestTooLarge, Cancelled."""
     parts, size = [], 0
     try:
         async for part in request.stream():
             size += len(part)
-            if size > _READ_ON:
+            if size > limit + _READ_ON:
                 break
-            if size <= LIMIT:
+            if size <= limit:
                 parts.append(part)
     except ClientDisconnect:
         raise Cancelled("the caller went away") from None
-    if size > LIMIT:
-        raise RequestTooLarge(f"the body is over the limit of {LIMIT:,} bytes")
+    if size > limit:
+        raise RequestTooLarge(f"the body is over the limit of {limit:,} bytes")
     return b"".join(parts)
 
 

@@ -51,7 +51,7 @@ WITHOUT_EFFECT = frozenset(
 @replying(mlflow_error)
 async def invocations(request: Request) -> Response:
     here = service(request)
-    body = await read_json(request)
+    body = await read_json(request, "scoring")
     rows, bare = requests(body, here.accepts())
     key = idempotency_key(request)
     left = gone(request)

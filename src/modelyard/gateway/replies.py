@@ -39,6 +39,8 @@ _MLFLOW = {
     504: "DEADLINE_EXCEEDED",
 }
 
+_DATABRICKS = ("/invocations", "/serving-endpoints/", "/api/2.0/")
+
 
 def openai_error(error: ModelyardError) -> dict[str, Any]:
     """OpenAI's error object."""
@@ -50,6 +52,11 @@ def openai_error(error: ModelyardError) -> dict[str, Any]:
 def mlflow_error(error: ModelyardError) -> dict[str, Any]:
     """MLflow's and Databricks' error object."""
     return {"error_code": _MLFLOW.get(error.status, "INTERNAL_ERROR"), "message": str(error)}
+
+
+def shape_of(path: str) -> Shape:
+    """The dialect that is spoken at a path, for what is refused before a route is found."""
+    return mlflow_error if path.startswith(_DATABRICKS) else openai_error
 
 
 def refusal(error: ModelyardError, shape: Shape) -> Response:
