@@ -14,6 +14,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import uvicorn
 
@@ -27,6 +28,7 @@ from modelyard.gateway.service import Service
 from modelyard.ports.ledger import Ledger
 from modelyard.ports.tokens import Tokens
 from modelyard.project.layout import Layout
+from modelyard.project.load import Loaded
 from modelyard.serving.process import Command, worker_command
 from modelyard.serving.route import GatewayInfo, holding, publish
 from modelyard.serving.supervise import Fleet
@@ -67,6 +69,24 @@ class ServeConfig:
     tokens: Callable[[], Tokens] | None = None
     bodies: Bodies = field(default_factory=Bodies)
     metrics: str = "operate"
+
+
+def configured(loaded: Loaded, *, host: str | None = None, port: int | None = None, **more: Any) -> ServeConfig:
+    """What a project's file says of serving. `host` and `port` go before what stands there; `more` are the other fields
+    of a ServeConfig. Raises ProjectError for a token that is not where the file says."""
+    section = loaded.config.serve
+    return ServeConfig(
+        endpoint=loaded.config.name,
+        layout=loaded.layout,
+        host=host if host is not None else section.host,
+        port=port if port is not None else section.port,
+        token=section.token.reveal(loaded.root) if section.token is not None else None,
+        groups=section.groups,
+        timeout=section.timeout,
+        bodies=Bodies(section.max_chat_body, section.max_body, section.max_depth),
+        metrics=section.metrics,
+        **more,
+    )
 
 
 def serve(config: ServeConfig) -> int:

@@ -9,7 +9,7 @@ limits}
 gate: {floors, margins, min_cases, max_unscored, min_human, confidence, admit_unproven}
 ingest: {max_file, max_removals}
 settings: {...}              of a workload of your own (`workload: module:Class`)
-serve: {host, port, token, groups, timeout}
+serve: {host, port, token, groups, timeout, max_body, max_chat_body, max_depth, metrics}
 rollout: {policy, shadow, steps, alpha, margins, tests, min_units, settle, max_age, at_max_age, look_every, linger}
 mlflow: {tracking_uri}
 targets: {test: {...}, staging: {...}, prod: {...}}      the same keys again, overriding
@@ -239,6 +239,12 @@ class Serve(Section):
     token: SecretField | None = None
     groups: list[str] = Field([], description="those of who has the token: they may see what is for one of them")
     timeout: Seconds = 60.0
+    max_body: Size = Field(16 * 10**6, description="bytes of a scoring request")
+    max_chat_body: Size = Field(4 * 10**6, description="bytes of a chat request")
+    max_depth: int = Field(64, ge=8, le=500, description="how deep lists and objects of a body may lie in one another")
+    metrics: Literal["operate", "query", "open"] = Field(
+        "operate", description="who may read /metrics: tokens of that scope, or everybody"
+    )
 
     @field_validator("groups")
     @classmethod
