@@ -107,6 +107,8 @@ def _unsure(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> list[str]
 
 def _shown_safe(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> list[str]:
     out = [f"{evidence['units']['challenger']} units of the challenger settled at this step"]
+    if evidence["shadow"] and evidence.get("agreement") is not None:
+        out.append(f"answers in the shadow agreed to {evidence['agreement']:.0%}")
     for name, test, settled in _asked(evidence, policy):
         high = difference(settled, policy["alpha"], test["base"]).high * evidence["next"] / 100
         out.append(

@@ -90,6 +90,7 @@ class Evidence:
         self._pairs_seen: dict[str, list[int]] = {name: [0, 0, 0] for name in tests}
         self._pairs_settled: dict[str, list[int]] = {name: [0, 0, 0] for name in tests}
         self._pairs_done = 0
+        self._agreed = [0.0, 0]
 
     def __len__(self) -> int:
         return len(self._codes)
@@ -127,6 +128,14 @@ class Evidence:
         if (opened := self._open.get(unit)) is not None:
             self._add(opened.sums[arm], values)
 
+    def lost(self, unit: str, now: float) -> None:
+        """A unit that is answered by another release than its own from now on: what follows is not counted, and it
+        stays with the champion."""
+        self.settle(now)
+        if unit in self._codes:
+            self._codes[unit] = 0
+            self._open.pop(unit, None)
+
     def mirrored(self, unit: str, champion: Values, challenger: Values, now: float) -> None:
         """One request that both answered, the challenger in the shadow."""
         self.settle(now)
@@ -137,6 +146,9 @@ class Evidence:
         for arm, values in enumerate((champion, challenger)):
             pair.failed[arm] |= self._flags(values)
             self._add(pair.sums[arm], values)
+        if (agreed := challenger.get("agreement")) is not None:
+            self._agreed[0] += agreed
+            self._agreed[1] += 1
         new = (pair.failed[CHAMPION] | pair.failed[CHALLENGER]) & ~before
         for name, bit in self._any.items():
             # The first request with a failure decides: later ones share what made it fail.
@@ -155,6 +167,11 @@ class Evidence:
         """Units that settled in a stage, by arm; in the shadow each is one of both."""
         found = [self._pairs_done] * 2 if stage == SHADOW else self._settled_units.get(stage, [0, 0])
         return {"champion": found[CHAMPION], "challenger": found[CHALLENGER]}
+
+    def agreement(self) -> float | None:
+        """How far answers in the shadow agree, in the mean over requests; None without any."""
+        total, count = self._agreed
+        return round(total / count, 4) if count else None
 
     def tests(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
         """{test: {seen, settled}}, as `decide_rollout` takes them."""

@@ -11,9 +11,10 @@ import contextlib
 import hashlib
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from modelyard.clock import Clock
 from modelyard.errors import RecordFull
@@ -38,8 +39,11 @@ class Trial:
         self.rollout = rollout
         self.unrecorded = 0
         """New units that went to the champion because they could not be written down, or were too many."""
+        self.faults = 0
+        """Answers of the challenger that failed: what a look is worth at once for."""
         self._clock, self._coin = clock, coin
         policy = rollout.policy
+        self._early_until = datetime.fromisoformat(rollout.started).timestamp() + float(policy["linger"])
         self._found = Evidence(policy["tests"], policy["steps"], policy["settle"])
         self._durable: dict[str, asyncio.Future[None]] = {}
         self._log = Log.open(folder, limit_bytes=LOG_BYTES, clock=clock)
@@ -49,10 +53,9 @@ class Trial:
 
     async def assign(self, unit: str, begun: bool = False) -> Assignment:
         """The release of a unit; of a new one it is durable when this returns. `begun`: the request shows that the
-        conversation is under way, so it is not new even if it was never seen."""
+        conversation is under way, so in the first time of a rollout (`linger`) it is not taken for a new one."""
         if (waiting := self._durable.get(unit)) is not None:
-            with contextlib.suppress(RecordFull):
-                await asyncio.shield(waiting)
+            await asyncio.shield(waiting)
         if (known := self._found.known(unit)) is None:
             known = await self._first(unit, begun)
         stage, arm = known
@@ -67,11 +70,18 @@ class Trial:
 
     def observe(self, unit: str, values: Values) -> None:
         """An answer to a unit, or feedback on one (`feedback` 1 for a thumb down)."""
-        if self._found.known(unit) is not None and values:
+        known = self._found.known(unit)
+        if known is not None and known[0] != SHADOW and values:
+            self.faults += known[1] == CHALLENGER and values.get("errors", 0.0) > 0
             self._note(["o", unit, dict(values), self._time()])
+
+    def lose(self, unit: str) -> None:
+        """The release of a unit was not up, and another answers it from now on: it says nothing of either any more."""
+        self._note(["x", unit, self._time()])
 
     def mirrored(self, unit: str, champion: Values, challenger: Values) -> None:
         """What both said to one request, the challenger in the shadow."""
+        self.faults += challenger.get("errors", 0.0) > 0
         self._note(["m", unit, dict(champion), dict(challenger), self._time()])
 
     def evidence(self, age: float, down: str | None) -> dict[str, Any]:
@@ -88,8 +98,14 @@ class Trial:
             "units": self._found.units(rollout.stage),
             "age": round(age, 3),
             "down": down,
+            "agreement": self._found.agreement(),
             "tests": self._found.tests(),
         }
+
+    @property
+    def in_shadow(self) -> bool:
+        """Whether the challenger is asked copies only."""
+        return self.rollout.live and self.rollout.stage == SHADOW
 
     @property
     def units(self) -> int:
@@ -100,26 +116,26 @@ class Trial:
         self._log.close()
 
     async def _first(self, unit: str, begun: bool) -> tuple[int, int]:
-        stage = SHADOW if begun else self.rollout.stage
-        champion = (SHADOW, CHAMPION)
+        # Later on, who always sends a history would never be counted.
+        early = begun and self._time() < self._early_until
+        stage = SHADOW if early else self.rollout.stage
         if len(self._found) >= MOST_UNITS:
             self.unrecorded += 1
-            return champion
+            return SHADOW, CHAMPION
         arm = CHALLENGER if stage != SHADOW and self._coin() * 100 < self.rollout.policy["steps"][stage] else CHAMPION
         row = ["a", unit, stage, arm, self._time()]
-        self._durable[unit] = future = asyncio.ensure_future(self._durably(row))
-        future.add_done_callback(lambda _: self._durable.pop(unit, None))
-        try:
-            await asyncio.shield(future)
-        except RecordFull:
-            self.unrecorded += 1
-            row[2:4] = champion
-            self._apply(row)
-            return champion
-        return stage, arm
+        # Whoever asks for the same unit meanwhile waits for this coin, and it falls even if this caller goes away.
+        self._durable[unit] = waiting = asyncio.ensure_future(self._durably(row))
+        waiting.add_done_callback(lambda _: self._durable.pop(unit, None))
+        await asyncio.shield(waiting)
+        return self._found.known(unit) or (SHADOW, CHAMPION)
 
     async def _durably(self, row: list[Any]) -> None:
-        await self._log.append(_encoded(row))
+        try:
+            await self._log.append(_encoded(row))
+        except RecordFull:
+            self.unrecorded += 1
+            row[2:4] = SHADOW, CHAMPION
         self._apply(row)
 
     def _note(self, row: list[Any]) -> None:
@@ -135,6 +151,8 @@ class Trial:
                 self._found.assigned(row[1], row[2], row[3], self._now)
             case "o":
                 self._found.observed(row[1], row[2], self._now)
+            case "x":
+                self._found.lost(row[1], self._now)
             case "m":
                 self._found.mirrored(row[1], row[2], row[3], self._now)
 
@@ -142,14 +160,22 @@ class Trial:
         return round(self._clock.now().timestamp(), 3)
 
 
+class Mirror(Protocol):
+    """Who asks a challenger in the shadow: `serving.shadow.Shadow`."""
+
+    def mirror(self, trial: Trial, unit: str, job: Mapping[str, Any], values: Values, response: Any) -> None: ...
+
+
 class RolloutRouter:
     """The routing of an endpoint: by its rollout where one runs, by a split made by hand where there is
     one, else whichever release answers now."""
 
-    def __init__(self, endpoint: str) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoint: str, up: Callable[[str], bool] = lambda release: True) -> None:
+        """`up` says whether a release has workers, or will have some in a moment."""
+        self._endpoint, self._up = endpoint, up
         self._pointers = Pointers()
         self._trial: Trial | None = None
+        self.shadow: Mirror | None = None
 
     def follow(self, pointers: Pointers, trial: Trial | None) -> None:
         """From now on route by these. A trial whose rollout is over keeps its units where they were."""
@@ -165,23 +191,33 @@ class RolloutRouter:
         return self._trial is not None or len(self._pointers.traffic) > 1
 
     async def assign(self, unit: str, begun: bool = False) -> Assignment:
-        """The release of a unit, durable before it is returned."""
-        trial, pointers = self._trial, self._pointers
-        if trial is None:
-            return self._by_hand(unit) if pointers.traffic else Assignment()
-        if trial.rollout.live:
-            return await trial.assign(unit, begun)
-        stays = trial.stays(unit)
-        return (
-            Assignment(stays, "champion" if stays == pointers.champion else "previous", 1.0) if stays else Assignment()
-        )
-
-    def observe(self, unit: str, assigned: Assignment, values: Values) -> None:
-        """What an answer to a unit was (see `outcome`)."""
+        """The release of a unit, durable before it is returned; whichever answers now where that one does not run."""
         trial = self._trial
-        # A release that answered for another (it was retried elsewhere, or the rollout ended) is nobody's evidence.
-        if trial is not None and trial.rollout.live and assigned.release == trial.stays(unit):
+        if trial is None:
+            found = self._by_hand(unit) if self._pointers.traffic else Assignment()
+        elif trial.rollout.live:
+            found = await trial.assign(unit, begun)
+        else:
+            stays = trial.stays(unit)
+            found = Assignment(stays, self._arm(stays)) if stays is not None else Assignment()
+        if found.release is None or self._up(found.release):
+            return found
+        if trial is not None and trial.rollout.live:
+            trial.lose(unit)
+        return Assignment()
+
+    def observe(self, unit: str, values: Values, release: str | None = None) -> None:
+        """What an answer to a unit was (see `outcome`), and which release gave it, where that is known."""
+        trial = self._trial
+        # An answer of before the unit was assigned, by whichever release, is no evidence.
+        if trial is not None and trial.rollout.live and release in (None, trial.stays(unit)):
             trial.observe(unit, values)
+
+    def mirror(self, unit: str, job: Mapping[str, Any], values: Values, response: Any) -> None:
+        """Once an answer is given: have the challenger asked the same where one is in the shadow (see `Shadow`)."""
+        trial = self._trial
+        if self.shadow is not None and trial is not None and trial.in_shadow:
+            self.shadow.mirror(trial, unit, job, values, response)
 
     def _by_hand(self, unit: str) -> Assignment:
         place = hashlib.blake2b(f"{self._endpoint}\0{unit}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
