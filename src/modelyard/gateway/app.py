@@ -15,7 +15,7 @@ from modelyard.gateway import chat, invocations, ops, pages
 from modelyard.gateway.auth import Auth, Callers
 from modelyard.gateway.body import Bodies
 from modelyard.gateway.drill import drill
-from modelyard.gateway.metrics import measure, metrics
+from modelyard.gateway.metrics import Metered, measure, metrics
 from modelyard.gateway.replies import internal, refusal, shape_of
 from modelyard.gateway.service import Service
 from modelyard.serving.meter import Meter
@@ -49,7 +49,7 @@ def build(
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Auth, callers, meter, metrics_for)],
+        middleware=[Middleware(Auth, callers, meter, metrics_for), Middleware(Metered, meter, service.endpoint)],
         exception_handlers={HTTPException: _http, Exception: _bug},
     )
     app.router.redirect_slashes = False

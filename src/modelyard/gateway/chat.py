@@ -12,7 +12,7 @@ import contextlib
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from modelyard.errors import Cancelled, ModelyardError, NotFound, RequestError
 from modelyard.gateway.body import read_json
 from modelyard.gateway.replies import citing, log, openai_error, released, replying
-from modelyard.gateway.service import Service, idempotency_key, service
+from modelyard.gateway.service import Service, idempotency_key, service, spent
 from modelyard.ids import short
 from modelyard.serving.exchange import Exchange
 from modelyard.serving.wire import Frame
@@ -51,7 +51,7 @@ async def completions(request: Request) -> ASGIApp:
         raise RequestError(f"{here.endpoint} is no chat model: it takes {', '.join(sorted(accepts))} at /invocations")
     job = {"do": "predict", "request": {"messages": asked.messages}, "stream": asked.stream}
     exchange = here.exchange(request, {**job, "key": idempotency_key(request)})
-    reply = _Reply(here, asked, exchange)
+    reply = _Reply(here, asked, exchange, lambda usage: spent(request, usage))
     if asked.stream:
         try:
             return EventStream(reply, await exchange.next())
@@ -59,7 +59,9 @@ async def completions(request: Request) -> ASGIApp:
             exchange.close()
             raise
     with exchange:
-        return reply.whole(await exchange.result())
+        response = await exchange.result()
+        reply.spent(response["usage"])
+        return reply.whole(response)
 
 
 @replying(openai_error)
@@ -169,8 +171,10 @@ class Cut:
 class _Reply:
     """One reply's constants, and its two forms."""
 
-    def __init__(self, here: Service, asked: Asked, exchange: Exchange) -> None:
-        self.asked, self.exchange = asked, exchange
+    def __init__(
+        self, here: Service, asked: Asked, exchange: Exchange, spent: Callable[[dict[str, int]], None]
+    ) -> None:
+        self.asked, self.exchange, self.spent = asked, exchange, spent
         self.cut = Cut(asked.most_tokens)
         self._endpoint = here.endpoint
         self._id, self._created = f"chatcmpl-{uuid.uuid4().hex}", int(here.clock.now().timestamp())
@@ -252,6 +256,7 @@ class EventStream:
                     yield _json(reply.chunk({"content": text}))
                 frame = await reply.exchange.next()
             response = frame["response"]
+            reply.spent(response["usage"])
             if not said and (text := reply.cut(response["text"])):
                 yield _json(reply.chunk({"content": text}))
             for chunk in reply.last_chunks(response):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -17,7 +18,7 @@ from starlette.responses import Response
 from modelyard.errors import RequestError
 from modelyard.gateway.body import read_json
 from modelyard.gateway.replies import mlflow_error, released, replying
-from modelyard.gateway.service import Service, gone, groups_of, idempotency_key, service
+from modelyard.gateway.service import Service, gone, groups_of, idempotency_key, service, spent
 from modelyard.serving.answer import prediction
 
 MOST_ROWS = 256
@@ -57,8 +58,10 @@ async def invocations(request: Request) -> Response:
     left = gone(request)
     jobs = [{"do": "predict", "request": row, "stream": False, "groups": groups_of(request)} for row in rows]
     found = [await _one(here, left, jobs[0], key)] if len(jobs) == 1 else await _all(here, left, jobs, key)
-    predictions = [answer for answer, _ in found]
-    return released(predictions if bare else {"predictions": predictions}, found[-1][1])
+    for one in found:
+        spent(request, one.usage)
+    predictions = [one.answer for one in found]
+    return released(predictions if bare else {"predictions": predictions}, found[-1].release)
 
 
 def requests(body: dict[str, Any], accepts: frozenset[str]) -> tuple[list[dict[str, Any]], bool]:
@@ -113,14 +116,21 @@ def _known(request: dict[str, Any], accepts: frozenset[str], where: str) -> None
         )
 
 
-async def _all(
-    here: Service, end: Awaitable[None], jobs: list[dict[str, Any]], key: str
-) -> list[tuple[dict[str, Any], str]]:
-    """Answers and releases, in the order of the jobs; the first failure ends them all."""
+@dataclass(frozen=True)
+class _Found:
+    """One answer, which release gave it, and what the model read and wrote for it."""
+
+    answer: dict[str, Any]
+    release: str
+    usage: dict[str, int]
+
+
+async def _all(here: Service, end: Awaitable[None], jobs: list[dict[str, Any]], key: str) -> list[_Found]:
+    """Answers, in the order of the jobs; the first failure ends them all."""
     left = asyncio.ensure_future(end)
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def one(job: dict[str, Any], number: int) -> tuple[dict[str, Any], str]:
+    async def one(job: dict[str, Any], number: int) -> _Found:
         async with gate:
             return await _one(here, asyncio.shield(left), job, f"{key}-{number}")
 
@@ -132,7 +142,8 @@ async def _all(
             task.cancel()
 
 
-async def _one(here: Service, end: Awaitable[None], job: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+async def _one(here: Service, end: Awaitable[None], job: dict[str, Any], key: str) -> _Found:
     with here.asked(end, {**job, "key": key}) as exchange:
         response = await exchange.result()
-        return prediction(exchange.release, response["text"], response["output"]), exchange.release
+        answer = prediction(exchange.release, response["text"], response["output"])
+        return _Found(answer, exchange.release, response["usage"])

@@ -1,12 +1,36 @@
-"""GET /metrics: what the meter counted, and what can be read of the fleet now."""
+"""What is measured at the gateway's edge, and GET /metrics."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from modelyard.serving.meter import Meter
+from modelyard.ids import short
+from modelyard.serving.meter import Meter, Reading
+from modelyard.serving.pool import Pool
 from modelyard.serving.supervise import Fleet
+
+DIALECTS = (
+    ("/v1/", "openai"),
+    ("/invocations", "mlflow"),
+    ("/serving-endpoints/", "databricks"),
+    ("/v2/", "oip"),
+    ("/predict", "predict"),
+    ("/search", "search"),
+)
+"""What a path begins with, and the dialect spoken there."""
+COUNTS = {
+    "modelyard_worker_restarts_total": "restarts",
+    "modelyard_retries_total": "retries",
+    "modelyard_given_up_total": "given_up",
+    "modelyard_overloaded_total": "refused",
+    "modelyard_streams_cut_total": "streams_cut",
+}
+"""What the fleet counts itself."""
 
 
 async def metrics(request: Request) -> Response:
@@ -15,6 +39,76 @@ async def metrics(request: Request) -> Response:
     return Response(meter.text(), headers={"content-type": Meter.content_type, "cache-control": "no-store"})
 
 
+class Metered:
+    """Middleware: every request to a model is counted once it is answered, and how long it took.
+
+    Which release and arm answered is what the route left in scope["modelyard.release"] and scope["modelyard.arm"], else
+    what the reply's header says, as champion. A client that went away is status 499.
+    """
+
+    def __init__(self, app: ASGIApp, meter: Meter, endpoint: str) -> None:
+        self._app, self._meter, self._endpoint = app, meter, endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        dialect = _dialect(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if dialect is None:
+            await self._app(scope, receive, send)
+            return
+        began, status, release, whole = time.monotonic(), 500, "", False
+
+        async def sending(message: Message) -> None:
+            nonlocal status, release, whole
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                for name, value in message.get("headers", ()):
+                    if name == b"modelyard-release":
+                        release = value.decode("latin-1")
+            await send(message)
+            whole = message["type"] == "http.response.body" and not message.get("more_body", False)
+
+        try:
+            await self._app(scope, receive, sending)
+        finally:
+            self._meter.answered(
+                self._endpoint,
+                short(scope.get("modelyard.release") or release) or "none",
+                scope.get("modelyard.arm", "champion"),
+                dialect,
+                status if whole or status >= 400 else 499,
+                time.monotonic() - began,
+            )
+
+
+def _dialect(path: str) -> str | None:
+    return next((dialect for prefix, dialect in DIALECTS if path.startswith(prefix)), None)
+
+
 def measure(meter: Meter, fleet: Fleet) -> None:
     """Let `meter` read of the fleet what is read only when somebody asks."""
-    meter.live("modelyard_ready", lambda: [((fleet.endpoint,), float(fleet.ready() is not None))])
+    endpoint = fleet.endpoint
+
+    def by_pool(figure: Callable[[Pool], float]) -> Callable[[], Iterator[Reading]]:
+        def read() -> Iterator[Reading]:
+            for release in fleet.pointers.named():
+                if (pool := fleet.pool(release)) is not None:
+                    yield (endpoint, short(release)), figure(pool)
+
+        return read
+
+    def counted(name: str) -> Callable[[], Iterator[Reading]]:
+        return lambda: iter([((endpoint,), float(fleet.counts[name]))])
+
+    meter.live("modelyard_ready", lambda: [((endpoint,), float(fleet.standing().ready))])
+    meter.live("modelyard_workers", by_pool(lambda pool: len(pool.workers)))
+    meter.live("modelyard_requests_in_flight", by_pool(lambda pool: pool.under_way))
+    meter.live("modelyard_requests_waiting", by_pool(_waiting))
+    meter.live(
+        "modelyard_traffic_percent",
+        lambda: [((endpoint, short(release)), percent) for release, percent in fleet.pointers.split],
+    )
+    for name, count in COUNTS.items():
+        meter.live(name, counted(count))
+
+
+def _waiting(pool: Pool) -> float:
+    return max(0, pool.under_way - sum(worker.load for worker in pool.workers))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from starlette.requests import Request
 
 from modelyard.clock import Clock
 from modelyard.errors import RequestError
+from modelyard.gateway.auth import Caller
 from modelyard.serving.exchange import Exchange
+from modelyard.serving.meter import Meter
 from modelyard.serving.supervise import Fleet
 from modelyard.serving.wire import Frame
 
@@ -49,6 +51,17 @@ class Service:
 def service(request: Request) -> Service:
     """The service behind a route."""
     return cast(Service, request.app.state.service)
+
+
+def spent(request: Request, usage: Mapping[str, Any]) -> None:
+    """Count what a model read and wrote, as it says, for the caller whose request it was."""
+    caller: Caller = request.scope["modelyard.caller"]
+    meter: Meter = request.app.state.meter
+    used = {kind: int(usage.get(f"{kind}_tokens", 0)) for kind in ("prompt", "completion")}
+    for kind, tokens in used.items():
+        if tokens > 0:
+            meter.count("modelyard_usage_tokens_total", caller.id, kind, by=tokens)
+    caller.spend(sum(used.values()))
 
 
 def groups_of(request: Request) -> list[str]:

@@ -37,7 +37,7 @@ MEASURES = tuple(
             "modelyard_requests_total",
             "counter",
             ("endpoint", "release", "arm", "dialect", "status"),
-            "Requests that were answered, by HTTP status; a stream that broke counts as 500.",
+            "Requests to a model that were let in, by the HTTP status of the answer.",
         ),
         (
             "modelyard_request_duration_seconds",
@@ -49,41 +49,29 @@ MEASURES = tuple(
             "modelyard_refused_total",
             "counter",
             ("code",),
-            "Requests turned away before any model was asked, by the code of the error.",
-        ),
-        (
-            "modelyard_retries_total",
-            "counter",
-            ("endpoint", "release"),
-            "Requests that were run again because their worker went away.",
-        ),
-        (
-            "modelyard_streams_cut_total",
-            "counter",
-            ("endpoint", "release"),
-            "Streams that ended with an error event after their first byte.",
+            "Requests turned away at the door, by the code of the error: unauthorized, rate_limit_exceeded, ...",
         ),
         (
             "modelyard_usage_tokens_total",
             "counter",
             ("token", "kind"),
-            "What models read (prompt) and wrote (completion), by the token that asked.",
+            "What models read (prompt) and wrote (completion), by the id of the token that asked.",
         ),
         (
             "modelyard_unlogged_total",
-            "counter",
+            "live counter",
             ("endpoint",),
             "Answers that were given without a record, because the policy allows it.",
         ),
-        ("modelyard_requests_in_flight", "live gauge", ("endpoint", "release"), "Requests under way now."),
-        ("modelyard_requests_queued", "live gauge", ("endpoint", "release"), "Requests that wait for a worker now."),
-        ("modelyard_workers", "live gauge", ("endpoint", "release"), "Workers that are up."),
+        ("modelyard_ready", "live gauge", ("endpoint",), "1 where a request would be answered, and should be sent."),
+        ("modelyard_workers", "live gauge", ("endpoint", "release"), "Workers that are ready."),
         (
-            "modelyard_worker_restarts_total",
-            "live counter",
+            "modelyard_requests_in_flight",
+            "live gauge",
             ("endpoint", "release"),
-            "Times a worker was started again after it ended by itself.",
+            "Requests that a worker has, and those that wait for one.",
         ),
+        ("modelyard_requests_waiting", "live gauge", ("endpoint", "release"), "Requests that wait for a worker."),
         (
             "modelyard_traffic_percent",
             "live gauge",
@@ -91,10 +79,40 @@ MEASURES = tuple(
             "Share of new conversations and entities that a release takes.",
         ),
         (
+            "modelyard_worker_restarts_total",
+            "live counter",
+            ("endpoint",),
+            "Workers that ended by themselves, or were ended because they did not answer.",
+        ),
+        (
+            "modelyard_retries_total",
+            "live counter",
+            ("endpoint",),
+            "Requests that were run again because their worker went away.",
+        ),
+        (
+            "modelyard_given_up_total",
+            "live counter",
+            ("endpoint",),
+            "Requests that failed because too many workers went away under them.",
+        ),
+        (
+            "modelyard_overloaded_total",
+            "live counter",
+            ("endpoint",),
+            "Requests turned away because too many were under way.",
+        ),
+        (
+            "modelyard_streams_cut_total",
+            "live counter",
+            ("endpoint",),
+            "Streams that ended with an error event after their first byte.",
+        ),
+        (
             "modelyard_rollout_percent",
             "live gauge",
             ("endpoint", "challenger"),
-            "Share of the challenger in the step that the running rollout is in.",
+            "Share of the challenger in the step that the running rollout is in; 0 while it is in shadow.",
         ),
         ("modelyard_record_bytes", "live gauge", ("endpoint",), "Size of the record that is not folded yet."),
         (
@@ -103,7 +121,6 @@ MEASURES = tuple(
             ("endpoint",),
             "Age of the oldest row of the record that is not folded yet.",
         ),
-        ("modelyard_ready", "live gauge", ("endpoint",), "1 when a request would be answered."),
     )
 )
 """Everything there is to measure. A name that was published keeps its meaning and its labels."""
@@ -149,6 +166,11 @@ class Meter:
         if child is None:
             child = self._observing[(name, *labels)] = self._histograms[name].labels(*labels)
         child.observe(value)
+
+    def answered(self, endpoint: str, release: str, arm: str, dialect: str, status: int, seconds: float) -> None:
+        """Count a request that was let in and is answered, to its last byte."""
+        self.count("modelyard_requests_total", endpoint, release, arm, dialect, str(status))
+        self.observe("modelyard_request_duration_seconds", endpoint, release, arm, value=seconds)
 
     def live(self, name: str, read: Callable[[], Iterable[Reading]]) -> None:
         """Where a live measure is read from, each time somebody asks. Called from the thread that asks."""
