@@ -25,22 +25,26 @@ async def ready(request: Request) -> Response:
     and why."""
     here = service(request)
     standing = here.fleet.standing()
+    trusted = request.scope["modelyard.trusted"]
     value = {
-        "ready": standing.release is not None,
+        "ready": standing.ready,
         "endpoint": here.endpoint,
         "release": standing.release,
         "champion": standing.champion,
         "generation": standing.generation,
         "state": standing.state,
         "version": standing.version,
-        "reason": standing.reason if request.scope["modelyard.trusted"] else None,
+        "reason": standing.reason if trusted else None,
     }
-    return JSONResponse(value, 200 if standing.release is not None else 503, {"cache-control": "no-store"})
+    if trusted:
+        cold = {"release": standing.cold, "start_seconds": standing.cold_start_seconds} if standing.cold else None
+        value |= {"warm": dict(standing.warm), "cold": cold, "stopping": standing.stopping}
+    return JSONResponse(value, 200 if standing.ready else 503, {"cache-control": "no-store"})
 
 
 async def ping(request: Request) -> Response:
     """GET /ping: as an MLflow scoring server has it."""
-    up = service(request).fleet.ready() is not None
+    up = service(request).fleet.standing().ready
     return PlainTextResponse("\n", 200 if up else 503)
 
 

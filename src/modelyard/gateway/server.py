@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import os
 import secrets
 import signal
 import socket
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import uvicorn
 
 from modelyard.clock import SystemClock
-from modelyard.errors import Busy, RefusedByPolicy, UserError
+from modelyard.errors import Busy, RefusedByPolicy, Unavailable, UserError
 from modelyard.gateway.app import build
 from modelyard.gateway.auth import Caller, is_loopback
 from modelyard.gateway.body import Bodies
@@ -29,12 +32,13 @@ from modelyard.ports.ledger import Ledger
 from modelyard.ports.tokens import Tokens
 from modelyard.project.layout import Layout
 from modelyard.project.load import Loaded
-from modelyard.serving.process import Command, worker_command
+from modelyard.serving.process import Command, Limits, worker_command
 from modelyard.serving.route import GatewayInfo, holding, publish
 from modelyard.serving.supervise import Fleet
 
 TOKEN_VARIABLE = "MODELYARD_TOKEN"
-DRAIN_SECONDS = 30
+_LAST_WORDS_SECONDS = 5.0
+"""For what is ended when draining is over: its clients are told."""
 KEEP_ALIVE_SECONDS = 75
 """Longer than clients and proxies keep an idle connection: the one that closes first should be the one that asks."""
 
@@ -51,7 +55,8 @@ class ServeConfig:
     `groups` are those of who has the token. `timeout` in seconds bounds a request. `on_listening(url)` is called once
     connections are taken, `on_ready(url)` once the first answer could be given. `stop`, when set, ends it, as SIGTERM
     does. `command` starts workers. `tokens` opens those of the target: with one that is live, or with `token`, other
-    addresses than loopback may be served. `metrics` is who may read /metrics: operate, query, or open.
+    addresses than loopback may be served. `metrics` is who may read /metrics: operate, query, or open. `limits` are
+    those of the workers. After SIGTERM /ready says no, for `notice` seconds before connections are refused too.
     """
 
     endpoint: str
@@ -69,6 +74,8 @@ class ServeConfig:
     tokens: Callable[[], Tokens] | None = None
     bodies: Bodies = field(default_factory=Bodies)
     metrics: str = "operate"
+    limits: Limits = field(default_factory=Limits)
+    notice: float = 0.0
 
 
 def configured(loaded: Loaded, *, host: str | None = None, port: int | None = None, **more: Any) -> ServeConfig:
@@ -85,6 +92,14 @@ def configured(loaded: Loaded, *, host: str | None = None, port: int | None = No
         timeout=section.timeout,
         bodies=Bodies(section.max_chat_body, section.max_body, section.max_depth),
         metrics=section.metrics,
+        limits=Limits(
+            workers=section.workers,
+            threads=section.threads,
+            queue=section.queue,
+            memory=section.memory_limit,
+            drain=section.drain,
+        ),
+        notice=section.notice,
         **more,
     )
 
@@ -161,21 +176,25 @@ def _shown(asked: str, bound: str) -> str:
 
 async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, keyring: Keyring) -> None:
     layout = config.layout
-    command = config.command or worker_command(sys.executable, layout.releases, layout.root, layout.target)
-    fleet = Fleet(config.endpoint, info.gateway_id, config.ledger, command)
+    command = config.command or worker_command(
+        sys.executable, layout.releases, layout.root, layout.target, config.limits
+    )
+    fleet = Fleet(config.endpoint, info.gateway_id, config.ledger, command, config.limits)
     service = Service(fleet, config.timeout, SystemClock())
     app = build(service, keyring, bodies=config.bodies, metrics_for=config.metrics)
-    server = uvicorn.Server(
+    server = _Server(
+        fleet,
+        config.notice,
         uvicorn.Config(
             app,
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
+            timeout_graceful_shutdown=math.ceil(config.limits.drain + _LAST_WORDS_SECONDS),
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             h11_max_incomplete_event_size=64 << 10,
-        )
+        ),
     )
     try:
         await fleet.start()
@@ -191,7 +210,44 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, key
         await keyring.stop()
 
 
-async def _tell(config: ServeConfig, server: uvicorn.Server, fleet: Fleet, info: GatewayInfo) -> None:
+class _Server(uvicorn.Server):
+    """Says first that it is leaving, then takes no connection any more, then ends what would not end by itself."""
+
+    def __init__(self, fleet: Fleet, notice: float, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._fleet, self._notice = fleet, notice
+        self._leaving: float | None = None
+
+    def leave(self) -> None:
+        """Begin to end. May be called in a signal handler, and again."""
+        self._fleet.leave()
+        if self._leaving is None:
+            self._leaving = time.monotonic()
+        if time.monotonic() >= self._leaving + self._notice:
+            self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._leaving is None:
+            self.leave()
+        else:  # asked again: it does not wait for anybody to notice
+            super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._leaving is not None:
+            self.leave()
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        stopping = Unavailable("the server is being stopped: try again")
+        loop = asyncio.get_running_loop()
+        ending = loop.call_later(self._fleet.limits.drain, self._fleet.end_all, stopping)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            ending.cancel()
+
+
+async def _tell(config: ServeConfig, server: _Server, fleet: Fleet, info: GatewayInfo) -> None:
     """Say that it listens, then that it is ready; then look out for `stop`."""
     while not server.started:
         await asyncio.sleep(0.005)
@@ -203,7 +259,7 @@ async def _tell(config: ServeConfig, server: uvicorn.Server, fleet: Fleet, info:
             told = True
             config.on_ready(info.url)
         if config.stop is not None and config.stop.is_set():
-            server.should_exit = True
+            server.leave()
         await asyncio.sleep(0.2 if told else 0.05)
 
 

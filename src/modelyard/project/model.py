@@ -11,7 +11,8 @@ gate: {floors, margins, min_cases, max_unscored, min_human, confidence, admit_un
 ingest: {max_file, max_removals}
 settings: {...}              of a workload of your own (`workload: module:Class`)
 guards: {length: {request, answer}, patterns: [{name, deny, where, reason}]}
-serve: {host, port, token, groups, timeout, max_body, max_chat_body, max_depth, metrics}
+serve: {host, port, token, groups, workers, threads, queue, memory_limit, timeout, drain, notice, max_body,
+max_chat_body, max_depth, metrics}
 rollout: {policy, shadow, steps, alpha, margins, tests, min_units, settle, max_age, at_max_age, look_every, linger}
 mlflow: {tracking_uri}
 targets: {test: {...}, staging: {...}, prod: {...}}      the same keys again, overriding
@@ -79,6 +80,7 @@ Uri = Annotated[str, PlainSerializer(masked)]
 SecretField = Annotated[Secret, BeforeValidator(_secret), PlainSerializer(str)]
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
+Moment = Annotated[float, BeforeValidator(_duration), Field(ge=0)]
 GroupsField = Annotated[list[str] | str, BeforeValidator(_groups)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -257,7 +259,17 @@ class Serve(Section):
     port: int = Field(8080, ge=0, le=65535)
     token: SecretField | None = None
     groups: list[str] = Field([], description="those of who has the token: they may see what is for one of them")
+    workers: int = Field(1, ge=1, le=64, description="processes for each release that is in use")
+    threads: int = Field(8, ge=1, le=256, description="requests that one of them answers at a time")
+    queue: int = Field(256, ge=0, le=100_000, description="requests of a release that may wait beyond those")
+    memory_limit: Size | None = Field(
+        None, description="of all workers together; over it the previous release is stopped, and rollback starts it"
+    )
     timeout: Seconds = 60.0
+    drain: Seconds = Field(30.0, description="for requests under way when it is stopped; then they end with an error")
+    notice: Moment = Field(
+        0.0, description="how long /ready says no, when it is stopped, before connections are refused"
+    )
     max_body: Size = Field(16 * 10**6, description="bytes of a scoring request")
     max_chat_body: Size = Field(4 * 10**6, description="bytes of a chat request")
     max_depth: int = Field(64, ge=8, le=500, description="how deep lists and objects of a body may lie in one another")

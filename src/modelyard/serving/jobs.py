@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from modelyard.clock import Clock
-from modelyard.errors import AdapterError, Busy, ModelyardError, NotFound, Unauthorized, Unavailable
+from modelyard.errors import AdapterError, Busy, ModelyardError, NotFound, Unauthorized
 from modelyard.ids import short
 from modelyard.ports.workload import Call, CanInvoke, CanPicture, CanSearch, Predictor, Response, Workload
 from modelyard.serving.answer import stream
@@ -113,12 +113,16 @@ class Server:
             connection.send({"id": number, "result": self._about()})
             return
         with self._lock:
-            refused = self._refusal()
-            self._pending += refused is None
-            more = refused is None and self._started < min(self._threads, self._pending)
+            full, draining = self._pending >= self._threads + self._queue, self._draining
+            taken = not full and not draining
+            self._pending += taken
+            more = taken and self._started < min(self._threads, self._pending)
             self._started += more
-        if refused is not None:
-            _fail(connection, number, refused)
+        if draining:
+            connection.send({"id": number, "refused": True})
+        elif full:
+            _fail(connection, number, Busy("too many requests are waiting: try again in a moment"))
+        if not taken:
             return
         if more:
             threading.Thread(target=self._work, name=f"request-{self._started}", daemon=True).start()
@@ -132,13 +136,6 @@ class Server:
         while True:
             connection, frame, call = self._jobs.get()
             self._run(connection, frame, call)
-
-    def _refusal(self) -> ModelyardError | None:
-        if self._draining:
-            return Unavailable("this worker is being stopped")
-        if self._pending >= self._threads + self._queue:
-            return Busy("too many requests are waiting: try again in a moment")
-        return None
 
     def _run(self, connection: Connection, frame: Frame, call: Call) -> None:
         number = frame["id"]

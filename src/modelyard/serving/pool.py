@@ -113,7 +113,7 @@ class Pool:
             worker.end_all(error)
 
     async def stop(self) -> None:
-        """Stop all workers, once they finished what they do."""
+        """Stop all workers. What is under way is not waited for long: see `idle`."""
         self.stopped = True
         await asyncio.gather(*(seat.stop() for seat in self._seats))
 
@@ -133,7 +133,7 @@ class _Seat:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         if self.worker is not None:
-            await self.worker.stop(self._pool.limits.drain)
+            await self.worker.stop()
             self.worker = None
 
     async def _run(self) -> None:

@@ -17,8 +17,8 @@ from modelyard.ids import short
 from modelyard.serving.wire import Decoder, Frame, encode
 
 _TAIL = 4096
-_ALLOWANCE = 5.0
-"""A worker is given that many seconds more than it takes to drain before it is killed."""
+_STOP_SECONDS = 5.0
+"""A worker that is stopped is killed after that: whoever stops it has waited for what is under way."""
 
 log = logging.getLogger("modelyard.worker")
 
@@ -73,7 +73,7 @@ class Worker(asyncio.Protocol):
         self._process = process
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._decoder = Decoder()
+        self._decoder, self._leaving = Decoder(), False
         self._numbers = itertools.count(1)
         self._listeners: dict[int, Listening] = {}
         self._heard = self._loop.time()
@@ -112,6 +112,11 @@ class Worker(asyncio.Protocol):
 
     @property
     def alive(self) -> bool:
+        """Whether it takes requests."""
+        return self._connected and not self._leaving
+
+    @property
+    def _connected(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
     @property
@@ -131,7 +136,7 @@ class Worker(asyncio.Protocol):
 
     def forget(self, number: int) -> None:
         """Cancel a request whose answer nobody waits for any more; one that is done is left alone."""
-        if self._listeners.pop(number, None) is not None and self.alive:
+        if self._listeners.pop(number, None) is not None and self._connected:
             self._write(encode({"id": number, "do": "cancel"}))
 
     def end_all(self, error: Exception) -> None:
@@ -163,12 +168,12 @@ class Worker(asyncio.Protocol):
             return f"its worker was ended by signal {-code}"
         return lines[-1].strip() if lines and code else f"its worker ended with code {code}"
 
-    async def stop(self, drain: float) -> None:
-        """Let it finish what it does, for at most some `drain` seconds, and end."""
+    async def stop(self) -> None:
+        """Let it end in order."""
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:
-            async with asyncio.timeout(drain + _ALLOWANCE):
+            async with asyncio.timeout(_STOP_SECONDS):
                 await self._process.wait()
         except TimeoutError:
             await self.kill()
@@ -198,7 +203,11 @@ class Worker(asyncio.Protocol):
                 if "delta" not in frame:
                     del self._listeners[number]
                     self.answered += not isinstance(listener, _Pong)
-                listener.hear(frame)
+                if "refused" in frame:
+                    self._leaving = True  # somebody else ended it: another one takes the request
+                    listener.hear(None)
+                else:
+                    listener.hear(frame)
         except ValueError as error:
             log.error("release %s: %s", short(self.release), error)
             self._close()

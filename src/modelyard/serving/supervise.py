@@ -127,7 +127,7 @@ class Fleet:
         self._tell_news()
 
     async def stop(self) -> None:
-        """Stop all workers; they finish what they do first."""
+        """Stop all workers. Wait before for what is under way, or end it."""
         self._stopping = self._stopped = True
         for task in list(self._tasks):
             task.cancel()

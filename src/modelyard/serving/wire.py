@@ -10,6 +10,7 @@ To the worker:    {"id", "do": "predict", "request", "key", "timeout" in seconds
                   "effects": where side effects go.
 From the worker:  {"id", "delta"} any number of times, then one of
                   {"id", "response": {"text", "output", "usage"}}   {"id", "result"}   {"id", "error": {...}}
+                  {"id", "refused": true}: it is being stopped, and did not begin
                   {"id", "response": {"content_type", "rows", "signals"}}, the payload is the finished reply
 Many requests share a connection; the frames of different ids come in any order. Both ends are of one version.
 
