@@ -32,7 +32,13 @@ def wrong(made: Made, text: str) -> str:
 
 @pytest.mark.parametrize(
     "kind",
-    [layouts.two_columns, layouts.three_columns, layouts.table_of_values, layouts.prose_beside_table],
+    [
+        layouts.two_columns,
+        layouts.three_columns,
+        layouts.table_of_words,
+        layouts.table_of_values,
+        layouts.prose_beside_table,
+    ],
 )
 def test_what_a_page_says_is_read_in_its_order(kind: Callable[[Canvas, random.Random], Made]) -> None:
     drawn = [layouts.drawn(kind, seed) for seed in SEEDS]

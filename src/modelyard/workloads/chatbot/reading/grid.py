@@ -5,6 +5,7 @@ A tab begins the next column, so that a value stands under the same number of ta
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -21,6 +22,10 @@ BRIDGE = 2
 INDENT = 4.0
 TIGHT = 0.4
 NAME_GAP = 0.5
+ALIGNED = 0.3
+NUMBERED = re.compile(r"\*{0,2}\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})(?:\.\d{1,3})*(?:\(\w{1,3}\))?[.):]?\*{0,2}")
+# Characters of a cell that is a paragraph.
+LONG_CELL = 250
 
 Interval = tuple[float, float]
 Cell = list[int]
@@ -59,10 +64,25 @@ def _end(lines: list[Line], start: int) -> int:
             break
         if CAPTION.match(line.text) or (not _tabular(line) and line.size > 1.15 * lines[start].size):
             break
-        if _tabular(lines[at]):
+        if _tabular(line) or (at == end and _in_cell(lines[start:end], line)):
             end = at + 1
         at += 1
     return end
+
+
+def _in_cell(rows: list[Line], line: Line) -> bool:
+    """Whether a line without cells goes on right below a cell of words of the last row."""
+    last = next(row for row in reversed(rows) if _tabular(row))
+    return _tight(rows[-1], line) and any(
+        abs(float(last.boxes[cell[0], 0]) - line.x0) < ALIGNED * line.size and not _numeric(last, cell)
+        for cell in _cells(last)[1:]
+    )
+
+
+def _tight(above: Line, line: Line) -> bool:
+    """Whether a line follows as closely as those of one cell do."""
+    close = above.y0 <= line.y0 and line.y0 - above.y1 <= TIGHT * line.size
+    return close and abs(line.size - above.size) <= 0.1 * line.size
 
 
 def _heads_above(result: list[Line], first: Line) -> int:
@@ -98,9 +118,10 @@ def _table(run: list[Line]) -> list[Line]:
     cells = [_resplit(line, parts, columns, left) for line, parts in zip(run, cells, strict=True)]
     rows: list[tuple[Line, dict[int, Cell]]] = []
     rights = [right for _, right in columns]
+    apart = _apart(run)
     for line, parts in zip(run, cells, strict=True):
         placed = _placed(line, parts, columns, left)
-        if rows and _continues(*rows[-1], line, placed, rights):
+        if rows and _continues(*rows[-1], line, placed, rights, apart):
             rows[-1] = _joined(*rows[-1], line, placed)
         else:
             rows.append((line, placed))
@@ -240,10 +261,29 @@ def _placed(line: Line, parts: list[Cell], columns: list[Interval], left: float)
     return placed
 
 
-def _continues(above: Line, upper: dict[int, Cell], line: Line, lower: dict[int, Cell], rights: list[float]) -> bool:
+def _apart(run: list[Line]) -> bool:
+    """Whether the rows of a table stand further apart than the lines of a cell: then what is close is one row."""
+    loose = [line for above, line in pairwise(run) if not _tight(above, line)]
+    return len(loose) >= 2 and all(map(_tabular, loose))
+
+
+def _continues(
+    above: Line, upper: dict[int, Cell], line: Line, lower: dict[int, Cell], rights: list[float], apart: bool
+) -> bool:
     """Whether every cell of a line goes on with the cell above it, as words do that did not fit their column."""
-    if line.y0 - above.y1 > TIGHT * line.size or line.y0 < above.y0 or abs(line.size - above.size) > 0.1 * line.size:
+    if not _tight(above, line):
         return False
+    values = any(_numeric(above, cell) for cell in upper.values()) or any(
+        _numeric(line, cell) for cell in lower.values()
+    )
+    if (0 not in lower or (apart and not values)) and len(upper) > 1 and set(lower) <= set(upper):
+        limits = {column: _beyond(above, upper, column) for column in lower}
+        centred = len(upper) > 2 and len(lower) > 1
+        if all(
+            _under(above, upper[column], line, cell, centred) and _right(line, cell) < limits[column]
+            for column, cell in lower.items()
+        ):
+            return True
     only_label = set(upper) == {0}
     if not (set(lower) <= set(upper) or (only_label and 0 in lower)):
         return False
@@ -254,12 +294,31 @@ def _continues(above: Line, upper: dict[int, Cell], line: Line, lower: dict[int,
     )
 
 
+def _under(above: Line, upper: Cell, line: Line, cell: Cell, centred: bool) -> bool:
+    """Whether words stand right under words, from the same edge or around the same middle."""
+    if _numeric(above, upper) or _numeric(line, cell):
+        return False
+    (left, right), (x0, x1) = (_extent(above, upper[:1])[0], _right(above, upper)), _extent(line, cell)
+    if abs(left - x0) < ALIGNED * line.size:
+        return True
+    return centred and abs(left + right - x0 - x1) < 2 * ALIGNED * line.size
+
+
+def _beyond(line: Line, placed: dict[int, Cell], column: int) -> float:
+    """Where the next cell begins."""
+    return min((_extent(line, cell)[0] for at, cell in placed.items() if at > column), default=float("inf"))
+
+
+def _right(line: Line, cell: Cell) -> float:
+    return max(float(line.boxes[word, 2]) for word in cell)
+
+
 def _goes_on(above: Line, upper: Cell, line: Line, cell: Cell, column: int, rights: list[float], alone: bool) -> bool:
     before, first = above.words[upper[-1]], line.words[cell[0]]
     value = _numeric(above, upper) and before[-1] != ","
     if before[-1] in ".:;" or (value and not first.startswith("(")):
         return False
-    ends = max(float(above.boxes[word, 2]) for word in upper)
+    ends = _right(above, upper)
     right = rights[column] if column < len(rights) else ends
     full = ends + 0.2 * line.size + float(line.boxes[cell[0], 2] - line.boxes[cell[0], 0]) > right
     running = first[0].islower()
@@ -292,11 +351,21 @@ def _joined(above: Line, upper: dict[int, Cell], line: Line, lower: dict[int, Ce
     return merged, placed
 
 
+def _clause(line: Line, label: Cell, cell: Cell) -> bool:
+    """Whether a row is a numbered paragraph: prose, of which sentences are wanted and not the whole."""
+    return (
+        len(label) == 1
+        and NUMBERED.fullmatch(line.words[label[0]]) is not None
+        and sum(len(line.words[word]) + 1 for word in cell) > LONG_CELL
+    )
+
+
 def _glued(line: Line, placed: dict[int, Cell]) -> Line:
     glue = list(line.glue)
     last = 0
+    numbered = len(placed) == 2 and 0 in placed and _clause(line, *placed.values())
     for column, cell in placed.items():
-        glue[cell[0]] = "\t" * (column - last)
+        glue[cell[0]] = " " if numbered and column else "\t" * (column - last)
         for word in cell[1:]:
             glue[word] = " " if "\t" in glue[word] else glue[word]
         last = column
