@@ -24,7 +24,7 @@ from modelyard.ids import digest_bytes
 from modelyard.ports.progress import Silent
 from modelyard.ports.records import Changes, Source
 from modelyard.ports.workload import Context
-from modelyard.workloads.chatbot import corpus, writer
+from modelyard.workloads.chatbot import corpus
 from modelyard.workloads.chatbot import ingest as ingesting
 from modelyard.workloads.chatbot.ingest import ingest
 from modelyard.workloads.chatbot.workload import ChatbotWorkload
@@ -277,7 +277,7 @@ def test_another_version_reads_each_file_of_an_archive_once(house: House, monkey
         yield from inner(self, stage, asked)
 
     monkeypatch.setattr(Remembering, "run", counting)
-    for module in (ingesting, writer):
+    for module in (ingesting, corpus):
         monkeypatch.setattr(module, "prepare_version", "another")
     house.ingest()
     assert sorted(read) == ["box.zip/a.md", "mail.eml", "mail.eml/b.md"]

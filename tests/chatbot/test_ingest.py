@@ -373,7 +373,7 @@ def test_vectors_of_another_length_are_refused_until_a_person_decides(house: Hou
 def test_another_way_to_prepare_redoes_everything_and_embeds_nothing(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("ingest", "writer"):
+    for name in ("ingest", "corpus"):
         monkeypatch.setattr(f"modelyard.workloads.chatbot.{name}.prepare_version", f"{prepare_version}+more")
     ingest(replace(house.ctx, sources=None), Changes((), ()))
     assert {row.prepared for row in corpus.documents(house.tables)} == {f"{prepare_version}+more"}

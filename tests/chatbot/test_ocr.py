@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
+import zipfile
 import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,11 @@ import pyarrow as pa
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from modelyard.adapters.engine_local import LocalEngine
 from modelyard.errors import Damaged
+from modelyard.ports.engine import Stage
 from modelyard.ports.records import Changes
+from modelyard.ports.workload import Context
 from modelyard.project.model import Chatbot
 from modelyard.workloads.chatbot import corpus
 from modelyard.workloads.chatbot.limits import Limits, looks, ocr_of
@@ -23,7 +29,7 @@ from modelyard.workloads.chatbot.schemas import SOURCES
 from modelyard.workloads.chatbot.workload import ChatbotWorkload
 
 from . import test_ingest
-from .pdfs import assemble, objects_of, shown, stream
+from .pdfs import assemble, objects_of, pdf, shown, stream
 from .test_workload import Yard, ask
 
 HERE = looks(ocr_of("auto", ["eng"]))
@@ -57,6 +63,14 @@ def assemble_two() -> bytes:
     body = first.split(b"900 0 obj\n", 1)[1].split(b"\nendobj", 1)[0]
     objects[12] = objects[12].replace(b"/Font <<", b"/XObject << /Im 900 0 R >> /Font <<")
     return assemble(objects | {900: body})
+
+
+def archive(files: Mapping[str, str | bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as box:
+        for name, content in files.items():
+            box.writestr(name, content)
+    return packed.getvalue()
 
 
 def read(content: bytes, limits: Limits) -> list[dict[str, Any]]:
@@ -141,9 +155,62 @@ def test_a_page_that_is_read_at_last_is_another_snapshot(tmp_path: Path) -> None
         ChatbotWorkload().build(with_it, before, tmp_path / "late")
     found = ask(yard.load(yard.build()), "How many pumps did the committee agree to buy?")
     assert "seven pumps" in found["answer"] and [cited["page"] for cited in found["citations"]] == [2]
-    # What it found stays when it is switched off again, and so does the snapshot.
     ChatbotWorkload().ingest(without, Changes((), ()))
-    assert ChatbotWorkload().snapshot(without).root == after.root
+    assert ChatbotWorkload().snapshot(without).root == before.root
+
+
+class Told:
+    """An engine that says which documents were read."""
+
+    def __init__(self) -> None:
+        self._inner, self._read = LocalEngine(processes=1), list[str]()
+
+    def run(self, stage: Stage, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        given = list(batches)
+        if given and "content" in given[0].schema.names:
+            self._read += [name for batch in given for name in batch.column("document").to_pylist()]
+        return self._inner.run(stage, iter(given))
+
+    def taken(self) -> list[str]:
+        found, self._read = self._read, []
+        return sorted(found)
+
+
+@needs_tesseract
+def test_other_languages_read_again_what_ocr_reads_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Told()
+    house = test_ingest.House(tmp_path / "documents", engine=told)
+    files = {
+        "half.pdf": assemble_two(),
+        "plain.pdf": pdf([shown(72, 72, "Some plain words.")]),
+        "a.md": "# A\n\nOne.\n",
+    }
+    house.put(files)
+    house.put({"box.zip": archive(files)})
+    plain = house.ctx.settings["limits"] | {"max_file": 10_000_000}
+
+    def settings(*languages: str) -> Context:
+        given = {"limits": plain, "ocr": "auto" if languages else "off", "ocr_languages": list(languages) or ["eng"]}
+        return replace(house.ctx, settings=given)
+
+    house.ingest(settings("eng"))
+    first = ChatbotWorkload().snapshot(settings("eng"))
+    told.taken()
+    # Each way of looking is another, and those pages are not read twice by one.
+    for ctx, read in ((settings("eng", "eng"), True), (settings("eng", "eng"), False), (settings(), True)):
+        house.ingest(ctx)
+        assert told.taken() == (["box.zip/half.pdf", "half.pdf"] if read else [])
+    texts = {page["document"]: page["reason"] for page in house.tables.read("pages").to_pylist() if page["page"] == 2}
+    assert set(texts) == {"half.pdf", "box.zip/half.pdf"} and all("switched off" in text for text in texts.values())
+    house.ingest(settings("eng"))
+    assert told.taken() == ["box.zip/half.pdf", "half.pdf"]
+    assert ChatbotWorkload().snapshot(settings("eng")).root == first.root
+    # What this system lacks takes nothing away that was read.
+    house.ingest(settings("no-such-language"))
+    assert told.taken() == [] and ChatbotWorkload().snapshot(house.ctx).root == first.root
+    test_ingest.check_whole(house.tables)
 
 
 def test_without_tesseract_the_reason_says_what_to_install() -> None:

@@ -14,6 +14,7 @@ from modelyard.ids import digest, digest_bytes
 from modelyard.ports.index import ROWS
 from modelyard.ports.records import Snapshot
 from modelyard.ports.tables import Match, Tables, TableSpec
+from modelyard.workloads.chatbot.limits import OFF
 from modelyard.workloads.chatbot.schemas import CHUNKS, PAGES, prepare_version
 
 READY, QUARANTINED, REMOVED, OPENED = "ready", "quarantined", "removed", "opened"
@@ -40,8 +41,8 @@ DOCUMENTS = pa.schema(
 )
 """One row per document and digest of its bytes. At most one row of a document is not `removed`; what was replaced or
 removed stays as `removed`: its bytes serve the page pictures of older releases. A file that could not be read at all
-has `sha256` "" and `content` null. `prepared` and `embedder` say what made its pages and chunks. An archive is
-`opened`: it has no pages and keeps no bytes, and the files in it are documents of their own below its name
+has `sha256` "" and `content` null. `prepared` (see `made_by`) and `embedder` say what made its pages and chunks. An
+archive is `opened`: it has no pages and keeps no bytes, and the files in it are documents of their own below its name
 (`a.zip/b/c.pdf`)."""
 
 EMBEDDED = CHUNKS.append(pa.field("embed_key", pa.string(), nullable=False)).append(
@@ -49,6 +50,7 @@ EMBEDDED = CHUNKS.append(pa.field("embed_key", pa.string(), nullable=False)).app
 )
 """Passages with their vectors. `embed_key` names the embedder and the embedded text: equal keys, equal vectors."""
 
+_BY_OCR = "+ocr-"
 _LIGHT = [name for name in DOCUMENTS.names if name != "content"]
 
 
@@ -143,10 +145,27 @@ def prepared(rows: Iterable[Document]) -> str:
     """How documents were prepared, for a snapshot of them: by what, and how much came of each. The same bytes give
     more passages and words once pages that are pictures can be read.
 
-    Not told: two readings of a picture that differ in letters alone.
+    Not told: two readings of a picture by the same languages that differ in letters alone.
     """
-    came = sorted([row.document, row.chunks, row.words] for row in rows)
+    came = sorted([row.document, row.chunks, row.words, *_languages(row)] for row in rows)
     return f"{prepare_version}+made-{digest(came)[:16]}"
+
+
+def _languages(row: Document) -> list[str]:
+    ocr = ocr_of(row.prepared)[1]
+    return [] if ocr in (None, OFF) else [str(ocr)]
+
+
+def made_by(ocr: str | None) -> str:
+    """What `prepared` is of a document that is read today. ocr: the languages that pages of it were looked at by, "off"
+    for not at all, None where OCR makes no difference to it."""
+    return prepare_version if ocr is None else f"{prepare_version}{_BY_OCR}{ocr}"
+
+
+def ocr_of(made: str) -> tuple[str, str | None]:
+    """`prepared` of a row taken apart: what prepared it, and `ocr` as in `made_by`."""
+    version, by_ocr, ocr = made.partition(_BY_OCR)
+    return version, ocr if by_ocr else None
 
 
 def status(tables: Tables) -> list[dict[str, Any]]:
@@ -175,7 +194,7 @@ def visible(tables: Tables, snapshot: Snapshot, embedder: str) -> dict[str, str]
     for name, sha256 in wanted.items():
         row = known.get(name)
         made = (sha256, READY, prepare_version, embedder)
-        if row is None or (row.sha256, row.state, row.prepared, row.embedder) != made:
+        if row is None or (row.sha256, row.state, ocr_of(row.prepared)[0], row.embedder) != made:
             raise Damaged(f"{name} is not in the tables as the snapshot has it: prepare again (`modelyard run`)")
     if prepared(known[name] for name in wanted) != snapshot.prepared:
         raise Damaged("the tables do not hold the documents as the snapshot has them: prepare again (`modelyard run`)")

@@ -22,7 +22,7 @@ from modelyard.ports.tables import Tables
 from modelyard.ports.workload import Context
 from modelyard.workloads.chatbot import corpus
 from modelyard.workloads.chatbot.corpus import OPENED, QUARANTINED, RAW_TABLE, READY
-from modelyard.workloads.chatbot.limits import Limits, looks, ocr_here
+from modelyard.workloads.chatbot.limits import Limits, ocr_here
 from modelyard.workloads.chatbot.parse import SUPPORTED
 from modelyard.workloads.chatbot.portions import Portions
 from modelyard.workloads.chatbot.reading.unpack import refused
@@ -85,7 +85,7 @@ def ingest(ctx: Context, changes: Changes) -> None:
     _check_dimension(tables, held, embedder)
     # What was refused is looked at again under other limits, and when more kinds of files can be read.
     refused = f"{prepare_version}+{digest([*(str(value) for value in _fields(limits)), *SUPPORTED])[:8]}"
-    marks = Marks(prepare_version, embedder.digest, refused, looks(limits.ocr))
+    marks = Marks(prepare_version, embedder.digest, refused, limits.ocr)
     plan = make_plan(held, changes, marks)
     if not plan:
         return

@@ -56,6 +56,7 @@ def unreadable(document: str, sha256: str, reason: str) -> pa.RecordBatch:
         "headings": [],
         "quality": 0.0,
         "reason": reason,
+        "ocr": None,
     }
     return pa.RecordBatch.from_pylist([row], schema=PAGES)
 

@@ -60,10 +60,12 @@ PAGES = pa.schema(
         pa.field("headings", pa.list_(HEADING), nullable=False),
         pa.field("quality", pa.float32(), nullable=False),
         pa.field("reason", pa.string()),
+        pa.field("ocr", pa.string()),
     ]
 )
 """One page a row. `reason` is null for good rows; a page that cannot be read has its number, no text and a reason; a
-document that cannot be read has one row with page 0 and a reason."""
+document that cannot be read has one row with page 0 and a reason. `ocr` is null for a page to which OCR makes no
+difference, else the languages it was looked at by ("eng+deu"), or "off" where it was not."""
 
 CHUNKS = pa.schema(
     [

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from modelyard.workloads.chatbot import corpus
 from modelyard.workloads.chatbot.corpus import OPENED, QUARANTINED
-from modelyard.workloads.chatbot.limits import NEEDS_OCR, Limits, Unreadable
+from modelyard.workloads.chatbot.limits import MISSING, OFF, Limits, Unreadable
 from modelyard.workloads.chatbot.reading.unpack import MAIL, ZIP
 from modelyard.workloads.chatbot.sandbox import Died, Refused, Sandbox
 from modelyard.workloads.chatbot.writer import Piece
@@ -29,8 +29,9 @@ class Marks:
     prepared: str
     embedder: str
     refused: str
-    looks: bool = False
-    """Whether pages that are pictures can be read: documents that have some are then read again."""
+    ocr: str = OFF
+    """How pages that are pictures are read now, see `Limits`: documents that have some are read again when that is
+    another way. Where this system lacks a language, or Tesseract, what was read before stays."""
 
 
 def holds_documents(name: str) -> bool:
@@ -47,11 +48,12 @@ def up_to_date(row: corpus.Document, held: corpus.Holdings, marks: Marks) -> boo
     """Whether the tables hold all of a document, made as it would be made now."""
     if row.state in (QUARANTINED, OPENED):
         return row.prepared == marks.refused
-    if marks.looks and NEEDS_OCR in (row.reason or ""):
+    prepared, ocr = corpus.ocr_of(row.prepared)
+    if ocr not in (None, marks.ocr) and not marks.ocr.startswith(MISSING):
         return False
     whole = held.pages.get(row.document) == (row.sha256, row.pages)
     whole = whole and held.chunks.get(row.document) == (row.sha256, row.chunks)
-    return whole and (row.prepared, row.embedder) == (marks.prepared, marks.embedder)
+    return whole and (prepared, row.embedder) == (marks.prepared, marks.embedder)
 
 
 class Beneath:

@@ -25,7 +25,7 @@ from modelyard.workloads.chatbot.corpus import (
     READY,
     REMOVED,
 )
-from modelyard.workloads.chatbot.schemas import CHUNKS, PAGES, prepare_version
+from modelyard.workloads.chatbot.schemas import CHUNKS, PAGES
 from modelyard.workloads.chatbot.vectors import Vectors
 
 T = TypeVar("T")
@@ -152,7 +152,12 @@ class Writer:
         texts = own.column("text").to_pylist()
         modified = piece.modified_ns
         state = QUARANTINED if piece.reason is not None else OPENED if piece.opened else READY
-        made = {READY: prepare_version, OPENED: self._refused, QUARANTINED: "" if piece.passing else self._refused}
+        looked = next(filter(None, own.column("ocr").to_pylist()), None)
+        made = {
+            READY: corpus.made_by(looked),
+            OPENED: self._refused,
+            QUARANTINED: "" if piece.passing else self._refused,
+        }
         return {
             "document": piece.document,
             "sha256": piece.sha256,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pypdfium2
 
-from modelyard.workloads.chatbot.limits import MEGABYTE, NEEDS_OCR, Limits, Unreadable, looks
+from modelyard.workloads.chatbot.limits import MEGABYTE, NEEDS_OCR, OFF, Limits, Unreadable, looks
 from modelyard.workloads.chatbot.reading import footnotes, furniture, naming, outline, quality, second
 from modelyard.workloads.chatbot.reading.compose import Composed, compose, vocabulary
 from modelyard.workloads.chatbot.reading.formats import Reading, format_of, reader_of
@@ -102,11 +102,14 @@ def _sheets(
     pages: list[list[Line]] = []
     scanned: list[bool] = []
     total = heavy = 0
+    seen = limits.ocr if looks(limits.ocr) else OFF
     for index in range(len(pdf)):
         progress(index + 1)
         row, lines, picture = _page(pdf, index, skip.get(str(index + 1)), limits)
-        if looks(limits.ocr) and _doubtful(row, lines, picture):
-            lines, picture = _looked_at(pdf, index, row, lines, limits, progress), False
+        if _doubtful(row, lines, picture):
+            row.ocr = seen
+            if seen != OFF:
+                lines, picture = _looked_at(pdf, index, row, lines, limits, progress), False
         rows.append(row)
         pages.append(lines)
         scanned.append(picture)
@@ -118,7 +121,7 @@ def _sheets(
             raise Unreadable(f"{heavy} and more of its pages have no text though their content is large")
     kept = _without_furniture(rows, pages, scanned)
     outline.mark_headings(kept)
-    _compose(rows, kept, advice(limits.ocr))
+    _compose(rows, kept, seen, advice(limits.ocr))
     title = outline.title_of(document, kept[0], outline.body_size(kept), pdf.get_metadata_value("Title"))
     return _Sheets(title, rows)
 
@@ -219,7 +222,7 @@ def _without_furniture(rows: list[Row], pages: list[list[Line]], scanned: list[b
     return kept
 
 
-def _compose(rows: list[Row], pages: list[list[Line]], ocr_advice: str) -> None:
+def _compose(rows: list[Row], pages: list[list[Line]], seen: str, ocr_advice: str) -> None:
     words = vocabulary(pages)
     path = outline.Path()
     for row, lines in zip(rows, pages, strict=True):
@@ -228,6 +231,7 @@ def _compose(rows: list[Row], pages: list[list[Line]], ocr_advice: str) -> None:
             row.quality *= quality.score(row.content.text)
         elif NEEDS_OCR in row.reason:
             row.reason += ocr_advice
+            row.ocr = seen
         _follow(row, path)
 
 

@@ -24,6 +24,7 @@ class Row:
     paths: list[str] = field(default_factory=list)
     quality: float = 1.0
     reason: str | None = None
+    ocr: str | None = None
 
     def refuse(self, reason: str) -> None:
         """Say why the page cannot be read; nothing of it is kept."""
@@ -47,6 +48,7 @@ def arrow_stream(rows: Sequence[Row], document: str, sha256: str, title: str, pe
         _headings(rows),
         pa.array([row.quality for row in rows], pa.float32()),
         pa.array([row.reason for row in rows], pa.string()),
+        pa.array([row.ocr for row in rows], pa.string()),
     ]
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, PAGES) as writer:
