@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from modelyard.clock import FakeClock
 from modelyard.errors import Busy, RecordFull, UserError
+from modelyard.ports.tokens import new_secret
 from modelyard.serving import log as log_module
 from modelyard.serving.log import replay
 from modelyard.serving.record import Accepted, Finished, Outcome, Record, Redaction, request_id
@@ -236,12 +237,13 @@ def test_killed_at_any_moment_no_request_is_lost_or_doubled(tmp_path: Path, dura
     assert {one for what, one in told if what == "finished"} <= normal
 
 
-@pytest.mark.parametrize("durability", ["disk", "process"])
+@pytest.mark.parametrize("durability", ["disk", "disk, by the loop", "process"])
 def test_on_a_full_disk_requests_are_refused_and_none_is_lost_or_doubled(
     tmp_path: Path, durability: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_module, "RETRY_SECONDS", 0.02)
-    record = Record.open(tmp_path, durability=durability)
+    monkeypatch.setattr(log_module, "STEADY", 0 if "loop" in durability else 1 << 30)
+    record = Record.open(tmp_path, durability="process" if durability == "process" else "disk")
     answered: list[str] = []
     refused: list[str] = []
     unwritten: list[str] = []
@@ -426,6 +428,21 @@ def test_what_patterns_find_is_never_on_the_disk(tmp_path: Path) -> None:
     }
     assert last[4] == b"dear [redacted], [redacted]"
     assert first[2][7].startswith("~") and first[2][4] == first[2][7]
+
+
+def test_a_token_that_somebody_pasted_is_on_no_disk(tmp_path: Path) -> None:
+    record, (secret, identity), one = Record.open(tmp_path), new_secret(), request_id()
+
+    async def story() -> None:
+        await record.accepted(accepted(one, f'{{"content": "my key is {secret}"}}'.encode()))
+        await record.finished(finished(one, f"{secret} is no question".encode()))
+        await record.outcome(Outcome(one, "comment", f"it said {secret}", 1))
+
+    asyncio.run(story())
+    record.close()
+    everything = b"".join(replay(tmp_path))
+    assert secret.encode() not in everything and secret[14:].encode() not in everything
+    assert everything.count(f"my_{identity}_[redacted]".encode()) == 3
 
 
 @pytest.mark.parametrize(

@@ -195,8 +195,8 @@ class Record:
         body = row.request
         if body is not None and len(body) > self._max_request:
             row, codes = row._replace(request=None), (REQUEST_LEFT_OUT,)
-        elif self._redaction.policy != "none":
-            row = row._replace(request=self._redaction.body(body))
+        elif (kept := self._redaction.body(body)) is not body:
+            row = row._replace(request=kept)
         if self._redaction.policy == "patterns":
             name = self._redaction.name
             row = row._replace(unit=name(row.unit), client_id=None if row.client_id is None else name(row.client_id))
@@ -207,8 +207,8 @@ class Record:
         body = row.response
         if body is not None and len(body) > self._max_response:
             row, codes = row._replace(response=None), (RESPONSE_LEFT_OUT,)
-        elif self._redaction.policy != "none":
-            row = row._replace(response=self._redaction.body(body))
+        elif (kept := self._redaction.body(body)) is not body:
+            row = row._replace(response=kept)
         return encode(FINISHED, row, codes)
 
     def _abort(self, key: bytes, status: int, error: str) -> None:

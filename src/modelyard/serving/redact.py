@@ -14,14 +14,17 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from modelyard.errors import UserError
+from modelyard.ports.tokens import SECRET
 
 MASK = "[redacted]"
+_OURS = re.compile(SECRET.pattern.encode())
 
 Policy = Literal["none", "drop", "patterns"]
 
 
 class Redaction:
-    """A policy: `none` keeps what came, `drop` no request, response or comment, `patterns` masks what they find."""
+    """A policy: `none` keeps what came, `drop` no request, response or comment, `patterns` masks what they find. The
+    secret of a token of ours, pasted somewhere, is kept under none of them: only which token it was."""
 
     def __init__(self, policy: Policy = "none", patterns: Sequence[str] = ()) -> None:
         """Raises UserError for a pattern that is none, and for `patterns` without any."""
@@ -32,6 +35,8 @@ class Redaction:
 
     def body(self, data: bytes | None) -> bytes | None:
         """As much of a body as may be kept; None for none of it."""
+        if data is not None and b"my_" in data:
+            data = _OURS.sub(rb"my_\1_[redacted]", data)
         if data is None or self.policy == "none":
             return data
         if self.policy == "drop":
@@ -52,7 +57,7 @@ class Redaction:
 
     def comment(self, text: str | None) -> str | None:
         """As much of a person's words as may be kept."""
-        return None if text is None or self.policy == "drop" else self._masked(text)
+        return None if text is None or self.policy == "drop" else self._masked(SECRET.sub(rf"my_\1_{MASK}", text))
 
     def name(self, text: str) -> str:
         """A name that rows are joined by: where a pattern finds something in it, a digest stands for it. Whoever can
