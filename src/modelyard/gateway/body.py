@@ -7,21 +7,27 @@ from typing import Any, NoReturn
 
 from starlette.requests import ClientDisconnect, Request
 
-from modelyard.errors import Cancelled, RequestError, RequestTooLarge
+from modelyard.errors import Cancelled, RequestError, RequestTooLarge, UnsupportedType
 
-LIMIT = 1 << 20
-"""Most bytes of a body."""
-_READ_ON = 16 << 20
+LIMIT = 4 << 20
+"""Most bytes of a body that a chatbot reads."""
+_READ_ON = 64 << 20
 """A longer body is read that far before it is refused, so that its sender gets to read the answer."""
 
 
-async def read_json(request: Request) -> dict[str, Any]:
-    """The body as a JSON object. Raises RequestTooLarge, RequestError with one line that says what is wrong."""
+async def read_json(request: Request) -> tuple[bytes, dict[str, Any]]:
+    """The body as it was sent, and as a JSON object. Raises RequestTooLarge, UnsupportedType, RequestError with one
+    line that says what is wrong."""
     kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
     if kind != "application/json":
         # A body without the type is what a page of another site can make a browser send; with it, it has to ask first.
-        raise RequestError("the body must be JSON: send it with Content-Type: application/json")
-    raw = await _read(request)
+        raise UnsupportedType("the body must be JSON: send it with Content-Type: application/json")
+    raw = await read_body(request, LIMIT)
+    return raw, parse_object(raw)
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """JSON text as an object. Raises RequestError."""
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -39,19 +45,20 @@ async def read_json(request: Request) -> dict[str, Any]:
     return value
 
 
-async def _read(request: Request) -> bytes:
+async def read_body(request: Request, limit: int) -> bytes:
+    """The bytes of the body. Raises RequestTooLarge past `limit`, Cancelled."""
     parts, size = [], 0
     try:
         async for part in request.stream():
             size += len(part)
             if size > _READ_ON:
                 break
-            if size <= LIMIT:
+            if size <= limit:
                 parts.append(part)
     except ClientDisconnect:
         raise Cancelled("the caller went away") from None
-    if size > LIMIT:
-        raise RequestTooLarge(f"the body is over the limit of {LIMIT:,} bytes")
+    if size > limit:
+        raise RequestTooLarge(f"the body is over the limit of {limit:,} bytes")
     return b"".join(parts)
 
 

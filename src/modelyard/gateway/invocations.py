@@ -17,8 +17,9 @@ from starlette.responses import Response
 from modelyard.errors import RequestError
 from modelyard.gateway.body import read_json
 from modelyard.gateway.replies import mlflow_error, released, replying
-from modelyard.gateway.service import Service, gone, groups_of, idempotency_key, service
+from modelyard.gateway.service import enter, gone, service
 from modelyard.serving.answer import prediction
+from modelyard.serving.passage import Passage
 
 MOST_ROWS = 256
 AT_ONCE = 8
@@ -51,14 +52,13 @@ WITHOUT_EFFECT = frozenset(
 @replying(mlflow_error)
 async def invocations(request: Request) -> Response:
     here = service(request)
-    body = await read_json(request)
+    raw, body = await read_json(request)
     rows, bare = requests(body, here.accepts())
-    key = idempotency_key(request)
+    passage = await enter(request, "mlflow", raw, body if bare else {**rows[0], **body})
     left = gone(request)
-    jobs = [{"do": "predict", "request": row, "stream": False, "groups": groups_of(request)} for row in rows]
-    found = [await _one(here, left, jobs[0], key)] if len(jobs) == 1 else await _all(here, left, jobs, key)
-    predictions = [answer for answer, _ in found]
-    return released(predictions if bare else {"predictions": predictions}, found[-1][1])
+    jobs = [{"do": "predict", "request": row, "stream": False} for row in rows]
+    predictions = [await _one(passage, left, jobs[0], None)] if len(jobs) == 1 else await _all(passage, left, jobs)
+    return released(predictions if bare else {"predictions": predictions}, passage.release)
 
 
 def requests(body: dict[str, Any], accepts: frozenset[str]) -> tuple[list[dict[str, Any]], bool]:
@@ -113,16 +113,14 @@ def _known(request: dict[str, Any], accepts: frozenset[str], where: str) -> None
         )
 
 
-async def _all(
-    here: Service, end: Awaitable[None], jobs: list[dict[str, Any]], key: str
-) -> list[tuple[dict[str, Any], str]]:
-    """Answers and releases, in the order of the jobs; the first failure ends them all."""
+async def _all(passage: Passage, end: Awaitable[None], jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Answers in the order of the jobs; the first failure ends them all."""
     left = asyncio.ensure_future(end)
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def one(job: dict[str, Any], number: int) -> tuple[dict[str, Any], str]:
+    async def one(job: dict[str, Any], number: int) -> dict[str, Any]:
         async with gate:
-            return await _one(here, asyncio.shield(left), job, f"{key}-{number}")
+            return await _one(passage, asyncio.shield(left), job, number)
 
     tasks = [asyncio.ensure_future(one(job, number)) for number, job in enumerate(jobs)]
     try:
@@ -132,7 +130,8 @@ async def _all(
             task.cancel()
 
 
-async def _one(here: Service, end: Awaitable[None], job: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
-    with here.asked(end, {**job, "key": key}) as exchange:
+async def _one(passage: Passage, end: Awaitable[None], job: dict[str, Any], part: int | None) -> dict[str, Any]:
+    with passage.exchange(job, end, part) as exchange:
         response = await exchange.result()
-        return prediction(exchange.release, response["text"], response["output"]), exchange.release
+        passage.heard(exchange, response)
+        return prediction(exchange.release, response["text"], response["output"])

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from modelyard.errors import RequestError
 from modelyard.gateway.body import read_json
 from modelyard.gateway.replies import openai_error, released, replying
-from modelyard.gateway.service import service
+from modelyard.gateway.service import service, unrecorded
 
 MOST_HITS = 1000
 
@@ -27,7 +27,7 @@ async def ready(request: Request) -> Response:
     standing = here.fleet.standing()
     value = {
         "ready": standing.release is not None,
-        "endpoint": here.endpoint,
+        "endpoint": here.name,
         "release": standing.release,
         "champion": standing.champion,
         "generation": standing.generation,
@@ -55,11 +55,11 @@ async def show_version(request: Request) -> Response:
 @replying(openai_error)
 async def search(request: Request) -> Response:
     """POST /search {query, k}: what retrieval alone finds, {"results": [...], "release"}."""
-    body = await read_json(request)
+    _, body = await read_json(request)
     query, k = body.get("query"), body.get("k", 10)
     if not isinstance(query, str) or not query.strip():
         raise RequestError("query: a text that is not empty is expected")
     if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= MOST_HITS:
         raise RequestError(f"k: a whole number from 1 to {MOST_HITS} is expected")
-    with service(request).exchange(request, {"do": "search", "query": query, "k": k}) as exchange:
+    with unrecorded(request, {"do": "search", "query": query, "k": k}) as exchange:
         return released({"results": await exchange.result(), "release": exchange.release}, exchange.release)

@@ -1,0 +1,43 @@
+"""Which release answers a unit (a conversation, an entity), what a unit is, and what an answer to one was."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from modelyard.errors import ModelyardError
+
+Values = Mapping[str, float]
+"""What a rollout looks at, by name."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The release of a unit. `arm` is "champion", "challenger", "previous", or "split" for a share given by hand to
+    none of them; `probability` is the one it was chosen with. A release of None is whichever answers now."""
+
+    release: str | None = None
+    arm: str = "champion"
+    probability: float = 1.0
+
+
+def unit_of(requester: str | None, conversation: str | None, first: bytes) -> str:
+    """The unit of a request, 16 hex digits: its conversation or entity as the caller names it, else by the first
+    message (or the whole body, where there are no messages). Of two callers with the same names each has its own."""
+    kind = b"named\0" if conversation is not None else b"first\0"
+    what = conversation.encode("utf-8", "surrogatepass") if conversation is not None else first
+    parts = b"\0".join((kind, (requester or "").encode(), what))
+    return hashlib.blake2b(parts, digest_size=8).hexdigest()
+
+
+def outcome(error: ModelyardError | None, milliseconds: float, signals: Values, cost: float | None = None) -> Values:
+    """What an answer was, as tests see it: `errors` is 1 where the release failed, and 0 where it answered or the
+    caller was wrong or went away; `latency` of what was answered; the workload's own signals; `cost`."""
+    failed = error is not None and error.status >= 500
+    values = {**signals, "errors": float(failed)}
+    if error is None:
+        values["latency"] = milliseconds
+    if cost is not None:
+        values["cost"] = cost
+    return values
