@@ -29,7 +29,7 @@ from modelyard.project.load import FILE, load
 from modelyard.project.model import NAME, NAMED
 from modelyard.project.secrets import masked
 from modelyard.serving.route import alive, ask_gateway, search_gateway
-from modelyard.wiring import open_ledger, open_world
+from modelyard.wiring import open_ledger, open_tokens, open_world
 from modelyard.workloads import CATALOGUE
 from modelyard.workloads import workload as find_workload
 
@@ -148,18 +148,14 @@ class Project:
     ) -> int:
         """Serve the champion until SIGINT or SIGTERM. Raises RefusedByPolicy for an address other than loopback
         without a token, Busy where the port is taken or another gateway serves this target."""
-        layout, config = self.world.layout, self.world.loaded.config.serve
-        server = _heavy("server")
-        served: int = server.serve(
-            server.ServeConfig(
-                endpoint=self.name,
-                layout=layout,
+        layout = self.world.layout
+        served: int = _heavy("server").serve(
+            _heavy("server").configured(
+                self.world.loaded,
                 ledger=lambda: open_ledger(layout),
-                host=host if host is not None else config.host,
-                port=port if port is not None else config.port,
-                token=config.token.reveal(self.world.loaded.root) if config.token is not None else None,
-                groups=config.groups,
-                timeout=config.timeout,
+                tokens=lambda: open_tokens(layout),
+                host=host,
+                port=port,
                 on_listening=on_listening,
                 on_ready=on_ready,
             )

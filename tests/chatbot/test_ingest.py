@@ -21,7 +21,7 @@ from modelyard.adapters.embed_hash import HashEmbedder
 from modelyard.adapters.engine_local import LocalEngine
 from modelyard.adapters.tables_delta import DeltaTables
 from modelyard.adapters.tables_memory import MemoryTables
-from modelyard.clock import SystemClock
+from modelyard.clock import FakeClock, SystemClock
 from modelyard.errors import Cancelled, Damaged, StorageError, UserError
 from modelyard.ids import digest_bytes
 from modelyard.ports.embedder import Embedder
@@ -463,6 +463,39 @@ def test_an_interrupted_ingest_keeps_its_portions(tmp_path: Path, monkeypatch: p
     house.ingest()
     assert len(house.embedder.taken()) == 6, "two documents of three passages"
     assert len(house.states()) == 6
+    check_whole(house.tables)
+
+
+class Slow:
+    """An engine that takes seconds over each document, by a clock of its own."""
+
+    def __init__(self, seconds: float) -> None:
+        self.clock, self._seconds, self._inner = FakeClock(), seconds, Remembering()
+
+    def run(self, stage: Stage, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            if "content" in batch.schema.names:
+                self.clock.advance(self._seconds)
+            yield from self._inner.run(stage, iter([batch]))
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(4.0, 5), (60.0, 6), (0.001, 0)])
+def test_an_interrupted_ingest_loses_some_seconds(tmp_path: Path, seconds: float, kept: int) -> None:
+    """Eight documents lie in one portion, unless reading them takes its time."""
+    slow = Slow(seconds)
+    house = House(tmp_path / "documents", engine=slow)
+    house.put({f"rules-{i}.md": rules(i) for i in range(8)})
+
+    def cancelled() -> bool:
+        return slow.clock.monotonic() > 7.5 * seconds
+
+    ctx = replace(house.ctx, clock=slow.clock, cancelled=cancelled)
+    with pytest.raises(Cancelled, match="goes on where it stopped"):
+        house.ingest(ctx)
+    assert len(corpus.current(house.tables)) == kept
+    house.embedder.taken()
+    house.ingest()
+    assert len(house.embedder.taken()) == 3 * (8 - kept)
     check_whole(house.tables)
 
 

@@ -137,13 +137,17 @@ GATEWAY = """
 import json, sys
 from pathlib import Path
 from modelyard.adapters.ledger_sqlite import SqliteLedger
+from modelyard.adapters.tokens_sqlite import SqliteTokens
 from modelyard.errors import ModelyardError
+from modelyard.gateway.body import Bodies
 from modelyard.gateway.server import ServeConfig, serve
 from modelyard.project.layout import Layout
 layout = Layout(Path(sys.argv[1]), "test")
 options = json.loads(sys.argv[2])
+options["bodies"] = Bodies(**options.get("bodies", {}))
+tokens = lambda: SqliteTokens(layout.ledger)
 try:
-    sys.exit(serve(ServeConfig("town", layout, lambda: SqliteLedger(layout.ledger), **options)))
+    sys.exit(serve(ServeConfig("town", layout, lambda: SqliteLedger(layout.ledger), tokens=tokens, **options)))
 except ModelyardError as error:
     sys.stderr.write(f"{error}\\n")
     sys.exit(error.exit_code)

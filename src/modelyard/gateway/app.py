@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -14,14 +12,21 @@ from starlette.types import ASGIApp
 
 from modelyard.errors import NotFound, RequestError
 from modelyard.gateway import chat, invocations, ops, pages
-from modelyard.gateway.auth import Auth
-from modelyard.gateway.replies import internal, mlflow_error, openai_error, refusal
-from modelyard.gateway.service import Service
+from modelyard.gateway.auth import Auth, Callers
+from modelyard.gateway.body import Bodies
+from modelyard.gateway.metrics import measure, metrics
+from modelyard.gateway.replies import internal, refusal, shape_of
+from modelyard.serving.endpoint import Endpoint
 
 
-def build(service: Service, bearers: Mapping[str, frozenset[str]] | None = None) -> ASGIApp:
-    """The gateway's application. `bearers` are the tokens let in, and the groups of who has one; with none it must be
-    on loopback only."""
+def build(
+    endpoint: Endpoint,
+    callers: Callers,
+    bodies: Bodies = Bodies(),
+    metrics_for: str = "operate",
+) -> ASGIApp:
+    """The gateway's application. `callers` says who may come in: where it asks nobody for a token, the gateway must be
+    on loopback only. `metrics_for` is who may read /metrics: operate, query, or open."""
     routes = [
         Route("/", pages.chat_page),
         Route("/favicon.ico", pages.favicon),
@@ -35,20 +40,22 @@ def build(service: Service, bearers: Mapping[str, frozenset[str]] | None = None)
         Route("/ready", ops.ready),
         Route("/ping", ops.ping),
         Route("/version", ops.show_version),
+        Route("/metrics", metrics),
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Auth, bearers or {})],
+        middleware=[Middleware(Auth, callers, endpoint.meter, metrics_for)],
         exception_handlers={HTTPException: _http, Exception: _bug},
     )
     app.router.redirect_slashes = False
-    app.state.service = service
+    app.state.service, app.state.meter, app.state.bodies = endpoint, endpoint.meter, bodies
+    measure(endpoint.meter, endpoint.fleet)
     return app
 
 
 def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    shape = mlflow_error if request.url.path == "/invocations" else openai_error
+    shape = shape_of(request.url.path)
     if error.status_code == 404:
         return refusal(NotFound("there is nothing at this path"), shape)
     if error.status_code == 405:
@@ -66,4 +73,4 @@ class _MethodNotAllowed(RequestError):
 
 
 def _bug(request: Request, error: Exception) -> Response:
-    return internal(openai_error)
+    return internal(shape_of(request.url.path))

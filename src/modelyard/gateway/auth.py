@@ -1,81 +1,133 @@
-"""Who may come in. A bearer token where one is set; on loopback without one, only what the gateway's own page, or a
-program on this machine, would send."""
+"""Who may come in, and what for. A token where one is asked for; on loopback without any, only what the gateway's own
+page, or a program on this machine, would send."""
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
-from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from modelyard.errors import ModelyardError, RefusedByPolicy, RequestError, Unauthorized
-from modelyard.gateway.replies import mlflow_error, openai_error, refusal
+from modelyard.errors import ModelyardError, RateLimited, RefusedByPolicy, RequestError, Unauthorized
+from modelyard.gateway.limits import Allowance
+from modelyard.gateway.replies import refusal, shape_of
+from modelyard.ports.tokens import SECRET
+from modelyard.ports.tokens import Scope as May
+from modelyard.serving.meter import Meter
 
-OPEN = ("/health", "/ready")
+OPEN = frozenset({"/health", "/ready", "/v2/health/live", "/v2/health/ready"})
 PAGE = ("/", "/favicon.ico", "/static/")
 """The chat page itself: files of the package, alike for everybody. What it shows it asks for with the token."""
+OPERATE = ("/ops", "/api/")
+"""What moves or tells what is served: for tokens that may operate."""
+METRICS = "/metrics"
+UNCOUNTED = ("/feedback", "/ops", "/api/")
+"""What is no question to a model, though it is posted: no limit counts it."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: the id of a token, "serve" (the token of the configuration), "local" (a process of the same user) or
+    "anonymous" (on loopback, where no token is asked for). Nothing else of a request can give it groups."""
+
+    id: str
+    scope: May = "operate"
+    groups: frozenset[str] = frozenset()
+    allowance: Allowance | None = None
+
+    def spend(self, tokens: int) -> None:
+        """Count what a model read and wrote for this caller, prompt and answer together."""
+        if self.allowance is not None:
+            self.allowance.spend(tokens)
+
+
+ANONYMOUS = Caller("anonymous")
+
+
+class Callers(Protocol):
+    """Whose secrets are known, and whether one is needed: `gateway.keyring` keeps it up to date."""
+
+    @property
+    def required(self) -> bool: ...
+
+    def find(self, secret: str) -> Caller | None:
+        """Who has this secret, now."""
+        ...
 
 
 class Auth:
-    """Middleware. `bearers` are the secrets let in, and the groups of who has one; none means that the gateway listens
-    on loopback only, and then the Host must be of loopback, so that no name of somebody else's that resolves to
-    127.0.0.1 (DNS rebinding) gets in.
+    """Middleware. Where `callers.required` is False the gateway listens on loopback only, and then the Host must be of
+    loopback, so that no name of somebody else's that resolves to 127.0.0.1 (DNS rebinding) gets in.
 
-    The groups are in scope["modelyard.groups"]: nothing else of a request can give it any.
+    It leaves in the scope: "modelyard.caller", "modelyard.groups" (theirs), and "modelyard.trusted": readiness tells
+    everybody whether, and only those who may come in why not. `metrics` is who may read /metrics.
     """
 
-    def __init__(self, app: ASGIApp, bearers: Mapping[str, frozenset[str]]) -> None:
-        self._app = app
-        self._bearers = {secret.encode(): groups for secret, groups in bearers.items()}
+    def __init__(self, app: ASGIApp, callers: Callers, meter: Meter, metrics: str = "operate") -> None:
+        self._app, self._callers, self._meter, self._metrics = app, callers, meter, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        error = self._admit(scope["path"], headers)
-        if error is None:
-            # Readiness tells everybody whether, and only those who may come in why not.
-            groups = self.bearer(headers)
-            scope["modelyard.trusted"] = not self._bearers or groups is not None
-            scope["modelyard.groups"] = groups or frozenset()
-            await self._app(scope, receive, send)
-        else:
-            shape = mlflow_error if scope["path"] == "/invocations" else openai_error
-            await refusal(error, shape)(scope, receive, send)
+        path: str = scope["path"]
+        try:
+            caller, trusted = self._admit(path, scope)
+            allowance = caller.allowance
+            if allowance is not None:
+                if scope["method"] == "POST" and not path.startswith(UNCOUNTED):
+                    allowance.admit()
+                send = _with_limits(send, allowance)
+        except ModelyardError as error:
+            self._meter.count("modelyard_refused_total", error.code)
+            reply = refusal(error, shape_of(path))
+            if isinstance(error, RateLimited) and (error.retry_after or 0) > 60:
+                reply.headers["x-should-retry"] = "false"  # longer than any client waits by itself
+            await reply(scope, receive, send)
+            return
+        scope["modelyard.caller"], scope["modelyard.trusted"] = caller, trusted
+        scope["modelyard.groups"] = caller.groups
+        await self._app(scope, receive, send)
 
-    def _admit(self, path: str, headers: Headers) -> ModelyardError | None:
-        if not self._bearers and not is_loopback(_name(headers.get("host", ""))):
-            return RequestError("this gateway is for its own machine: the Host header must be localhost or 127.0.0.1")
-        if self._foreign(headers):
-            return Forbidden("a page of another site may not use this gateway")
-        open_to_all = path in OPEN or path in PAGE or path.startswith(PAGE[-1])
-        if not self._bearers or open_to_all or self.bearer(headers) is not None:
-            return None
-        return Unauthorized("a valid token is needed: send Authorization: Bearer TOKEN")
-
-    def bearer(self, headers: Headers) -> frozenset[str] | None:
-        """The groups of whoever has the secret that the request carries; None where it carries none of them."""
-        kind, _, given = headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer":
-            return None
-        raw = given.strip().encode("latin-1", "replace")
-        # All are compared, whole: how long it takes tells nothing.
-        found = [groups for secret, groups in self._bearers.items() if hmac.compare_digest(raw, secret)]
-        return found[0] if found else None
-
-    def _foreign(self, headers: Headers) -> bool:
-        origin = headers.get("origin")
-        if origin is None or self._bearers:  # with a token: a page that has it may come from anywhere
-            return False
-        return urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+    def _admit(self, path: str, scope: Scope) -> tuple[Caller, bool]:
+        """Who asks, and whether they may come in at all. Raises Unauthorized, Forbidden, RequestError."""
+        host = authorization = ""
+        origin = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value.decode("latin-1")
+            elif name == b"host":
+                host = value.decode("latin-1")
+            elif name == b"origin":
+                origin = value.decode("latin-1")
+        kind, _, secret = authorization.partition(" ")
+        secret = secret.strip() if kind.lower() == "bearer" else ""
+        caller = self._callers.find(secret) if secret else None
+        required = self._callers.required
+        if not required:
+            if not is_loopback(_name(host)):
+                raise RequestError(
+                    "this gateway is for its own machine: the Host header must be localhost or 127.0.0.1"
+                )
+            if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+                raise Forbidden("a page of another site may not use this gateway")
+        if path in OPEN or path in PAGE or path.startswith(PAGE[-1]):
+            return caller or Caller("anonymous", "query"), not required or caller is not None
+        if caller is None:
+            # A secret of ours that is good no more is refused even where none is needed: it was revoked for a reason.
+            if not (required or SECRET.fullmatch(secret)) or (path == METRICS and self._metrics == "open"):
+                return ANONYMOUS, True
+            raise Unauthorized("a valid token is needed: send Authorization: Bearer TOKEN")
+        operate = path.startswith(OPERATE) or (path == METRICS and self._metrics == "operate")
+        if operate and caller.scope != "operate":
+            raise Forbidden("this token may ask for answers only; this needs one of scope operate")
+        return caller, True
 
 
 class Forbidden(RefusedByPolicy):
-    """Asked from where nobody may ask."""
+    """Asked by somebody, or from somewhere, that may not."""
 
     status = 403
     code = "forbidden"
@@ -96,3 +148,17 @@ def _name(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0]
+
+
+def _with_limits(send: Send, allowance: Allowance) -> Send:
+    """`send`, with what is left of the allowance in the headers of the reply."""
+    if not (allowance.limits.requests_per_minute or allowance.limits.tokens_per_minute):
+        return send
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            more = [(name.encode(), value.encode()) for name, value in allowance.headers()]
+            message = {**message, "headers": [*message.get("headers", []), *more]}
+        await send(message)
+
+    return sending

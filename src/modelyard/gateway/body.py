@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
 
 from starlette.requests import ClientDisconnect, Request
 
 from modelyard.errors import Cancelled, RequestError, RequestTooLarge, UnsupportedType
 
-LIMIT = 4 << 20
-"""Most bytes of a body that a chatbot reads."""
-_READ_ON = 64 << 20
-"""A longer body is read that far before it is refused, so that its sender gets to read the answer."""
+_READ_ON = 16 << 20
+"""How far past the limit a longer body is read before it is refused, so that its sender gets to read the answer."""
+_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_AS_LISTS = bytes.maketrans(b"{}", b"[]")
+
+Kind = Literal["chat", "scoring"]
 
 
-async def read_json(request: Request) -> tuple[bytes, dict[str, Any]]:
-    """The body as it was sent, and as a JSON object. Raises RequestTooLarge, UnsupportedType, RequestError with one
-    line that says what is wrong."""
+@dataclass(frozen=True)
+class Bodies:
+    """Most bytes of a body, for chat and for scoring, and how deep lists and objects may lie in one another."""
+
+    chat: int = 4 * 10**6
+    scoring: int = 16 * 10**6
+    depth: int = 64
+
+
+async def read_json(request: Request, sort: Kind = "chat") -> tuple[bytes, dict[str, Any]]:
+    """The body as it came, and as a JSON object. Raises RequestTooLarge, UnsupportedType, RequestError with one line
+    that says what is wrong."""
     kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
     if kind != "application/json":
         # A body without the type is what a page of another site can make a browser send; with it, it has to ask first.
         raise UnsupportedType("the body must be JSON: send it with Content-Type: application/json")
-    raw = await read_body(request, LIMIT)
-    return raw, parse_object(raw)
-
-
-def parse_object(raw: bytes) -> dict[str, Any]:
-    """JSON text as an object. Raises RequestError."""
+    bodies: Bodies = request.app.state.bodies
+    raw = await read_bytes(request, bodies.chat if sort == "chat" else bodies.scoring)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -42,16 +52,33 @@ def parse_object(raw: bytes) -> dict[str, Any]:
         raise RequestError(f"the body is not JSON: {'nested too deeply' if deep else error}") from None
     if not isinstance(value, dict):
         raise RequestError("the body must be a JSON object")
-    return value
+    if deeper(raw, bodies.depth):
+        raise RequestError(f"the body is not accepted: lists and objects in it lie more than {bodies.depth} deep")
+    return raw, value
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The bytes of the body. Raises RequestTooLarge past `limit`, Cancelled."""
+def deeper(raw: bytes, most: int) -> bool:
+    """Whether lists and objects of a valid JSON text lie more than `most` deep in one another.
+
+    Peels the innermost layer off, `most` times: as quick as copying the brackets, however they lie.
+    """
+    if raw.count(b"[") + raw.count(b"{") <= most:
+        return False
+    left = _TEXT.sub(b"", raw).translate(_AS_LISTS, _NOT_BRACKETS)
+    for _ in range(most):
+        if not left:
+            return False
+        left = left.replace(b"[]", b"")
+    return bool(left)
+
+
+async def read_bytes(request: Request, limit: int) -> bytes:
+    """The body as it came. Raises RequestTooLarge, Cancelled."""
     parts, size = [], 0
     try:
         async for part in request.stream():
             size += len(part)
-            if size > _READ_ON:
+            if size > limit + _READ_ON:
                 break
             if size <= limit:
                 parts.append(part)

@@ -248,7 +248,7 @@ class EventStream:
                     await send({"type": "http.response.body", "body": data, "more_body": True})
             except Cancelled as error:
                 with contextlib.suppress(ModelyardError):
-                    await passage.finish(error.status, None, error)
+                    await passage.finish(error.status, None, error, cut=True)
                 return
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -286,7 +286,7 @@ class EventStream:
     async def _failed(self, error: ModelyardError) -> str:
         event = _json(openai_error(error))
         with contextlib.suppress(ModelyardError):  # its caller is told that it failed: that is true either way
-            await self._reply.passage.finish(error.status, event.encode(), error)
+            await self._reply.passage.finish(error.status, event.encode(), error, cut=True)
         return event
 
 

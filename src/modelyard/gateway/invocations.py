@@ -52,7 +52,7 @@ WITHOUT_EFFECT = frozenset(
 @replying(mlflow_error)
 async def invocations(request: Request) -> Response:
     here = service(request)
-    raw, body = await read_json(request)
+    raw, body = await read_json(request, "scoring")
     rows, bare = requests(body, here.accepts())
     passage = await enter(request, "mlflow", raw, body if bare else {**rows[0], **body})
     left = gone(request)

@@ -13,10 +13,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from modelyard.errors import Cancelled, ModelyardError, Unauthorized
-from modelyard.gateway.service import PASSAGE
 from modelyard.serving.passage import Passage
 
 log = logging.getLogger("modelyard.gateway")
+
+PASSAGE = "modelyard.passage"
+"""Where a request's passage is in its scope, once it entered a release."""
 
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 Shape = Callable[[ModelyardError], dict[str, Any]]
@@ -41,6 +43,8 @@ _MLFLOW = {
     504: "DEADLINE_EXCEEDED",
 }
 
+_DATABRICKS = ("/invocations", "/serving-endpoints/", "/api/2.0/")
+
 
 def openai_error(error: ModelyardError) -> dict[str, Any]:
     """OpenAI's error object."""
@@ -52,6 +56,11 @@ def openai_error(error: ModelyardError) -> dict[str, Any]:
 def mlflow_error(error: ModelyardError) -> dict[str, Any]:
     """MLflow's and Databricks' error object."""
     return {"error_code": _MLFLOW.get(error.status, "INTERNAL_ERROR"), "message": str(error)}
+
+
+def shape_of(path: str) -> Shape:
+    """The dialect that is spoken at a path, for what is refused before a route is found."""
+    return mlflow_error if path.startswith(_DATABRICKS) else openai_error
 
 
 def refusal(error: ModelyardError, shape: Shape) -> Response:

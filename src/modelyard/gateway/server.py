@@ -12,23 +12,29 @@ import socket
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import uvicorn
 
 from modelyard.clock import SystemClock
 from modelyard.errors import Busy, RefusedByPolicy, UserError
 from modelyard.gateway.app import build
-from modelyard.gateway.auth import is_loopback
-from modelyard.gateway.service import Service
+from modelyard.gateway.auth import Caller, is_loopback
+from modelyard.gateway.body import Bodies
+from modelyard.gateway.keyring import Keyring
 from modelyard.ports.ledger import Ledger
+from modelyard.ports.tokens import Tokens
 from modelyard.project.layout import Layout
+from modelyard.project.load import Loaded
+from modelyard.serving.endpoint import Endpoint
+from modelyard.serving.meter import Meter
 from modelyard.serving.process import Command, worker_command
+from modelyard.serving.record import Record
 from modelyard.serving.route import GatewayInfo, holding, publish
 from modelyard.serving.supervise import Fleet
 
-Bearers = Mapping[str, frozenset[str]]
 TOKEN_VARIABLE = "MODELYARD_TOKEN"
 DRAIN_SECONDS = 30
 KEEP_ALIVE_SECONDS = 75
@@ -46,7 +52,8 @@ class ServeConfig:
     `port` 0 is any free one. `token` is the secret itself; where it is None the environment's MODELYARD_TOKEN counts.
     `groups` are those of who has the token. `timeout` in seconds bounds a request. `on_listening(url)` is called once
     connections are taken, `on_ready(url)` once the first answer could be given. `stop`, when set, ends it, as SIGTERM
-    does. `command` starts workers.
+    does. `command` starts workers. `tokens` opens those of the target: with one that is live, or with `token`, other
+    addresses than loopback may be served. `metrics` is who may read /metrics: operate, query, or open.
     """
 
     endpoint: str
@@ -61,6 +68,27 @@ class ServeConfig:
     on_ready: Callable[[str], None] = _quiet
     stop: threading.Event | None = None
     command: Command | None = None
+    tokens: Callable[[], Tokens] | None = None
+    bodies: Bodies = field(default_factory=Bodies)
+    metrics: str = "operate"
+
+
+def configured(loaded: Loaded, *, host: str | None = None, port: int | None = None, **more: Any) -> ServeConfig:
+    """What a project's file says of serving. `host` and `port` go before what stands there; `more` are the other fields
+    of a ServeConfig. Raises ProjectError for a token that is not where the file says."""
+    section = loaded.config.serve
+    return ServeConfig(
+        endpoint=loaded.config.name,
+        layout=loaded.layout,
+        host=host if host is not None else section.host,
+        port=port if port is not None else section.port,
+        token=section.token.reveal(loaded.root) if section.token is not None else None,
+        groups=section.groups,
+        timeout=section.timeout,
+        bodies=Bodies(section.max_chat_body, section.max_body, section.max_depth),
+        metrics=section.metrics,
+        **more,
+    )
 
 
 def serve(config: ServeConfig) -> int:
@@ -79,18 +107,25 @@ def serve(config: ServeConfig) -> int:
         )
     with holding(config.layout), contextlib.closing(_bind(config.host, config.port)) as sock:
         host, port = sock.getsockname()[:2]
-        if token is None and not is_loopback(host):
-            raise RefusedByPolicy(
-                f"{config.host} can be reached from other machines: set a token first ({TOKEN_VARIABLE}, or "
-                "serve.token in modelyard.yml), or serve on 127.0.0.1"
-            )
-        sock.listen(512)
         url = f"http://{_shown(config.host, host)}:{port}"
         info = GatewayInfo(uuid.uuid4().hex, url, os.getpid(), secrets.token_urlsafe(32))
-        # What is asked for on this machine without the token is asked for without groups.
-        bearers = {token: frozenset(config.groups), info.secret: frozenset[str]()} if token is not None else {}
-        with _signals_ignored_afterwards():
-            asyncio.run(_main(config, sock, info, bearers))
+        # What is asked for on this machine without a token is asked for without groups.
+        fixed = {info.secret: Caller("local")}
+        if token is not None:
+            fixed[token] = Caller("serve", groups=frozenset(config.groups))
+        open_to_others = not is_loopback(host)
+        keyring = Keyring(fixed, token is not None or open_to_others, config.tokens, SystemClock())
+        try:
+            if open_to_others and token is None and not keyring.live:
+                raise RefusedByPolicy(
+                    f"{config.host} can be reached from other machines: set a token first (`modelyard token create`, "
+                    f"{TOKEN_VARIABLE}, or serve.token in modelyard.yml), or serve on 127.0.0.1"
+                )
+            sock.listen(512)
+            with _signals_ignored_afterwards():
+                asyncio.run(_main(config, sock, info, keyring))
+        finally:
+            keyring.close()
     return 0
 
 
@@ -126,11 +161,13 @@ def _shown(asked: str, bound: str) -> str:
     return f"[{bound}]" if ":" in bound else bound
 
 
-async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, bearers: Bearers) -> None:
+async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, keyring: Keyring) -> None:
     layout = config.layout
     command = config.command or worker_command(sys.executable, layout.releases, layout.root, layout.target)
     fleet = Fleet(config.endpoint, info.gateway_id, config.ledger, command)
-    app = build(Service(fleet, config.timeout, SystemClock()), bearers)
+    record = Record.open(layout.record, durability=config.durability)
+    endpoint = Endpoint(fleet, record, Meter(), config.timeout, SystemClock())
+    app = build(endpoint, keyring, config.bodies, config.metrics)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -145,6 +182,7 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, bea
     )
     try:
         await fleet.start()
+        keyring.start()
         telling = asyncio.create_task(_tell(config, server, fleet, info))
         telling.add_done_callback(lambda _: setattr(server, "should_exit", True))
         await server.serve(sockets=[sock])
@@ -153,6 +191,7 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, bea
             await telling  # where telling failed (a full disk, say), serving ended because of it
     finally:
         await fleet.stop()
+        await keyring.stop()
 
 
 async def _tell(config: ServeConfig, server: uvicorn.Server, fleet: Fleet, info: GatewayInfo) -> None:

@@ -10,6 +10,8 @@ from typing import Any, cast
 from starlette.requests import Request
 
 from modelyard.errors import RequestError
+from modelyard.gateway.auth import Caller
+from modelyard.gateway.replies import PASSAGE
 from modelyard.serving.assignment import unit_of
 from modelyard.serving.endpoint import Endpoint
 from modelyard.serving.exchange import Exchange
@@ -17,7 +19,6 @@ from modelyard.serving.passage import Arrival, Passage
 from modelyard.serving.wire import Frame
 
 CONVERSATION = "x-conversation-id"
-PASSAGE = "modelyard.passage"
 _KEY_LENGTH = 200
 
 
@@ -34,19 +35,19 @@ async def enter(request: Request, dialect: str, raw: bytes, body: Mapping[str, A
     here = service(request)
     fields = body if body is not None else {}
     client = fields.get("client_request_id")
-    requester: str | None = request.scope.get("modelyard.requester")
+    caller: Caller = request.scope["modelyard.caller"]
     conversation, first, begun = _conversation(request, raw, fields)
     arrival = Arrival(
         dialect,
         raw,
         idempotency_key(request),
-        unit_of(requester, conversation, first),
+        unit_of(caller.id, conversation, first),
         begun,
-        requester,
-        tuple(sorted(groups_of(request))),
+        caller.id,
+        tuple(sorted(caller.groups)),
         client if isinstance(client, str) else None,
     )
-    passage = Passage(here, arrival)
+    passage = Passage(here, arrival, caller.spend)
     await passage.enter()
     request.scope[PASSAGE] = passage
     return passage

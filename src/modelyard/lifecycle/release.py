@@ -50,8 +50,8 @@ def promote(world: World, name: str, *, by_person: bool, why: str) -> Moved:
         return Moved(release, before.champion, before.generation, release.state == "unproven")
     admission = admit(world, release, before, by_person=by_person)
     unproven = admission.verdict == "unproven"
-    _present(world, release)
-    standing = _warmed(world, before, release, why, admission.id)
+    present(world, release)
+    standing = warmed(world, before, release, why, admission.id)
     # Before the move: a champion whose state is not written yet would be taken for something it is not.
     world.ledger.set_state(release.id, "unproven" if unproven else "passed")
     to = Pointers(champion=release.id, previous=before.champion or before.previous)
@@ -98,10 +98,10 @@ def rollback(world: World, to: str | None, why: str) -> Moved:
     served = {m.pointers.champion for m in world.ledger.history(world.endpoint)}
     if release.id not in served:
         raise RefusedByPolicy(f"release {short(release.id)} was never champion of {world.endpoint}: promote it instead")
-    _present(world, release)
+    present(world, release)
     standing = before
     if world.gateway() is not None and release.id != before.previous:
-        standing = _warmed(world, before, release, why, None)
+        standing = warmed(world, before, release, why, None)
     to_pointers = Pointers(champion=release.id, previous=before.champion)
     done = world.ledger.move(world.endpoint, standing.generation, to_pointers, world.who, why, None)
     wider = _wider(world, before.champion, release.id)
@@ -134,8 +134,8 @@ def moved_away(world: World, release: str) -> bool:
     return moves[0].why != BY_RUN and any(move.pointers.champion == release for move in moves)
 
 
-def _present(world: World, release: Release) -> None:
-    """Raises NotFound, Damaged. Bytes are looked at where no worker did so when it loaded them."""
+def present(world: World, release: Release) -> None:
+    """Its files are there. Raises NotFound, Damaged. Bytes are looked at where no worker did so when it loaded them."""
     folder = world.layout.releases / release.id
     if not folder.is_dir():
         raise NotFound(f"the files of release {short(release.id)} are gone from {folder.parent}")
@@ -143,7 +143,7 @@ def _present(world: World, release: Release) -> None:
         artifact.verify(folder, release.id)
 
 
-def _warmed(world: World, before: Pointers, release: Release, why: str, decision: str | None) -> Pointers:
+def warmed(world: World, before: Pointers, release: Release, why: str, decision: str | None) -> Pointers:
     """Make the release the challenger until a gateway that is up has a worker of it ready; where it gets none, the
     challenger is taken back and the error passed on."""
     challenger = replace(before, challenger=release.id)

@@ -73,7 +73,7 @@ def unchanged(world: World, options: Options, found: Scan) -> Outcome | None:
 
 def run_key(world: World) -> str:
     """Everything but the data that a run's outcome depends on. Where it serves is not among it."""
-    config = world.loaded.config.model_dump(mode="json", exclude={"serve"})
+    config = world.loaded.config.model_dump(mode="json", exclude={"serve", "rollout"})
     exam = world.loaded.exam
     about = [world.code, world.surroundings()]
     return digest([repr(sorted(config.items())), digest_file(exam) if exam.is_file() else "", *about])

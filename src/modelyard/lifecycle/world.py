@@ -11,6 +11,7 @@ from modelyard.clock import Clock
 from modelyard.lifecycle.journal import Journal
 from modelyard.ports.ledger import Ledger
 from modelyard.ports.progress import Progress
+from modelyard.ports.rollouts import Rollouts
 from modelyard.project.layout import Layout
 from modelyard.project.load import Loaded
 from modelyard.serving.opened import OpenedRelease
@@ -64,6 +65,8 @@ class World:
     """Digest of modelyard's own code, recorded beside a release."""
     gateway: Callable[[], str | None]
     """The id of the gateway that serves this target now, if one does."""
+    rollouts: Callable[[], Rollouts]
+    """Opens what the ledger has of rollouts; to be closed."""
     surroundings: Callable[[], str]
     """What of this machine decides how the data folder is read: a program that reads pictures, say."""
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from modelyard.errors import UserError
+
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 SCALARS = frozenset({"boolean", "integer", "long", "float", "double", "string"})
@@ -53,7 +54,7 @@ class Signature:
     @property
     def named(self) -> bool:
         """Whether its columns, or tensors, have names."""
-        return all(part.name for part in (*self.columns, *self.tensors))
+        return all(column.name for column in self.columns) and all(tensor.name for tensor in self.tensors)
 
     @property
     def plain(self) -> bool:
@@ -85,6 +86,10 @@ class Described:
     executes: tuple[str, ...] = field(default=())
 
 
+class NotDirect(UserError):
+    """A runtime cannot run this model as MLflow would; pyfunc does."""
+
+
 class Model(Protocol):
     """A loaded model. Safe to call from several threads."""
 
@@ -104,6 +109,3 @@ class Model(Protocol):
     def close(self) -> None:
         """Give back memory and files."""
         ...
-
-
-Floats: TypeAlias = "NDArray[np.float64]"

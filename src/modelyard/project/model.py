@@ -9,7 +9,8 @@ limits}
 gate: {floors, margins, min_cases, max_unscored, min_human, confidence, admit_unproven}
 ingest: {max_file, max_removals}
 settings: {...}              of a workload of your own (`workload: module:Class`)
-serve: {host, port, token, groups, timeout}
+serve: {host, port, token, groups, timeout, max_body, max_chat_body, max_depth, metrics}
+rollout: {policy, shadow, steps, alpha, margins, tests, min_units, settle, max_age, at_max_age, look_every, linger}
 mlflow: {tracking_uri}
 targets: {test: {...}, staging: {...}, prod: {...}}      the same keys again, overriding
 """
@@ -238,11 +239,54 @@ class Serve(Section):
     token: SecretField | None = None
     groups: list[str] = Field([], description="those of who has the token: they may see what is for one of them")
     timeout: Seconds = 60.0
+    max_body: Size = Field(16 * 10**6, description="bytes of a scoring request")
+    max_chat_body: Size = Field(4 * 10**6, description="bytes of a chat request")
+    max_depth: int = Field(64, ge=8, le=500, description="how deep lists and objects of a body may lie in one another")
+    metrics: Literal["operate", "query", "open"] = Field(
+        "operate", description="who may read /metrics: tokens of that scope, or everybody"
+    )
 
     @field_validator("groups")
     @classmethod
     def _named(cls, value: list[str]) -> list[str]:
         return list(read_groups(value) or ())
+
+
+class RolloutTest(Section):
+    """When a unit (a conversation, an entity) counts as failed: by a value of its answers, beside the champion's."""
+
+    value: str = Field(description="errors, latency, cost, feedback, or a signal of the workload")
+    side: Literal["any", "high", "low"] = Field(
+        "any", description="1 in any answer; or its mean past a quantile of the champion's units"
+    )
+    quantile: float = Field(0.9, ge=0.5, lt=1, description="for high and low")
+    margin: Share = Field(0.05, description="most, in shares of units, by which the endpoint may become worse")
+
+
+class Rollout(Section):
+    """How a new release gets its traffic where a gateway serves. See docs/rollouts.md."""
+
+    policy: Literal["direct", "canary"] = Field("direct", description="how `run` and a plain promote go about it")
+    shadow: bool = Field(True, description="first let it answer copies of requests, which nobody is shown")
+    steps: list[int] = Field([1, 5, 25, 100], min_length=1, description="percent of what is new; the last is 100")
+    alpha: float = Field(
+        0.01, gt=0, le=0.2, description="bound on sending back what is no worse, and on promoting what is"
+    )
+    margins: dict[str, Share] = Field({}, description="over the built-in tests' own: test -> margin")
+    tests: dict[str, RolloutTest | None] = Field({}, description="more tests, or null for a built-in one to leave out")
+    min_units: int = Field(30, ge=1, description="least units of the challenger that settle at a step")
+    settle: Seconds = Field(60.0, description="after its first request a unit's outcome counts for a step")
+    max_age: Seconds = 7 * 86400.0
+    at_max_age: Literal["hold", "revert"] = "hold"
+    look_every: Seconds = 10.0
+    linger: Seconds = Field(3600.0, description="how long conversations of before stay where they were, once promoted")
+
+    @field_validator("steps")
+    @classmethod
+    def _rising(cls, value: list[int]) -> list[int]:
+        if value[-1] != 100 or sorted(set(value)) != value or value[0] < 1:
+            raise ValueError("whole percent that rise and end with 100 are expected")
+        return value
 
 
 class Mlflow(Section):
@@ -269,6 +313,7 @@ class Project(Section):
     ingest: Ingest = Ingest()
     gate: Gate = Gate()
     serve: Serve = Serve()
+    rollout: Rollout = Rollout()
     mlflow: Mlflow = Mlflow()
 
     @field_validator("name")

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from modelyard.clock import Clock
 from modelyard.serving.assignment import Assignment, Values
+from modelyard.serving.meter import Meter
 from modelyard.serving.record import Record
 from modelyard.serving.supervise import Fleet
 
@@ -40,6 +41,7 @@ class Endpoint:
 
     fleet: Fleet
     record: Record
+    meter: Meter
     timeout: float
     clock: Clock
     router: Router = Straight()

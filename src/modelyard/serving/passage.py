@@ -3,9 +3,9 @@ what became of it before the last byte of the reply. Dialects only translate; al
 
 from __future__ import annotations
 
-import uuid
+import time
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from modelyard.errors import ModelyardError
 from modelyard.serving.assignment import Assignment, outcome
 from modelyard.serving.endpoint import Endpoint
 from modelyard.serving.exchange import Exchange
-from modelyard.serving.record import Accepted, Finished
+from modelyard.serving.record import Accepted, Finished, request_id
 from modelyard.serving.wire import Frame
 
 
@@ -28,7 +28,7 @@ class Arrival:
     key: str
     unit: str
     begun: bool = False
-    requester: str | None = None
+    requester: str = ""
     groups: tuple[str, ...] = ()
     client_request_id: str | None = None
 
@@ -36,35 +36,42 @@ class Arrival:
 class Passage:
     """`enter` before the model is, `exchange` for what it is asked, `finish` before the reply ends."""
 
-    def __init__(self, endpoint: Endpoint, arrival: Arrival) -> None:
-        self.id = uuid.uuid4().hex
+    def __init__(self, endpoint: Endpoint, arrival: Arrival, spend: Callable[[int], None]) -> None:
+        """`spend` counts for the caller what the model read and wrote, in tokens."""
+        self.id = request_id()
         self.endpoint, self.arrival = endpoint, arrival
         self.given = Assignment()
         self.release = ""
         self.usage: Counter[str] = Counter()
         self.signals: dict[str, float] = {}
+        self._spend = spend
         self._began = endpoint.clock.monotonic()
-        self._finished = False
+        self._open = False
 
     async def enter(self) -> None:
         """Choose the release, and have the request on record. Raises RecordFull: then no model is entered."""
         here, arrival = self.endpoint, self.arrival
         self.given = await here.router.assign(arrival.unit, arrival.begun)
         self.release = self.given.release or here.fleet.standing().release or ""
-        await here.record.accepted(
+        self._open = True
+        recorded = await here.record.accepted(
             Accepted(
-                request_id=self.id,
-                endpoint=here.name,
-                release=self.release,
+                self.id,
+                here.name,
+                self.release,
+                arrival.dialect,
+                time.time_ns(),
+                client_id=arrival.client_request_id,
                 arm=self.given.arm,
                 probability=self.given.probability,
                 unit=arrival.unit,
                 requester=arrival.requester,
-                client_request_id=arrival.client_request_id,
-                dialect=arrival.dialect,
+                groups=arrival.groups,
                 request=arrival.body,
             )
         )
+        if not recorded:
+            here.meter.count("modelyard_unlogged_total", here.name)
 
     def exchange(self, job: Frame, end: Awaitable[None], part: int | None = None) -> Exchange:
         """`job` on its way to a worker of the release; cancelled as soon as `end` is there. `part` numbers the jobs of
@@ -78,26 +85,43 @@ class Passage:
     def heard(self, exchange: Exchange, response: dict[str, Any]) -> None:
         """A worker's whole response: its usage adds up, its signals are those of the last."""
         self.release = exchange.release
-        self.usage.update(response["usage"])
+        self.usage.update(response.get("usage", {}))
         self.signals.update(response.get("signals", {}))
 
-    async def finish(self, status: int, body: bytes | None, error: ModelyardError | None = None) -> None:
-        """Have on record what the caller gets to read. The first call counts. Raises RecordFull."""
-        if self._finished:
+    async def finish(
+        self, status: int, body: bytes | None, error: ModelyardError | None = None, *, cut: bool = False
+    ) -> None:
+        """Have on record what the caller gets to read; the first call counts. `cut`: a stream that had begun. Raises
+        RecordFull: then the caller may not get it."""
+        if not self._open:
             return
-        self._finished = True
+        self._open = False
         here = self.endpoint
         seconds = here.clock.monotonic() - self._began
+        self._count(status, seconds, cut)
+        here.router.observe(self.arrival.unit, outcome(error, seconds * 1000, self.signals))
         await here.record.finished(
             Finished(
-                request_id=self.id,
-                release=self.release,
-                status=status,
+                self.id,
+                status,
+                duration_ms=round(seconds * 1000, 3),
                 error=type(error).__name__ if error is not None else None,
-                duration_ms=seconds * 1000,
-                response=body,
-                usage=dict(self.usage),
+                usage=self.usage,
                 signals=self.signals,
+                aborted=status == 499,
+                truncated=cut,
+                response=body,
             )
         )
-        here.router.observe(self.arrival.unit, outcome(error, seconds * 1000, self.signals))
+
+    def _count(self, status: int, seconds: float, cut: bool) -> None:
+        name, meter, arm = self.endpoint.name, self.endpoint.meter, self.given.arm
+        meter.count("modelyard_requests_total", name, self.release, arm, self.arrival.dialect, str(status))
+        meter.observe("modelyard_request_duration_seconds", name, self.release, arm, value=seconds)
+        if cut:
+            meter.count("modelyard_streams_cut_total", name, self.release)
+        if self.usage:
+            prompt, completion = self.usage["prompt_tokens"], self.usage["completion_tokens"]
+            meter.count("modelyard_usage_tokens_total", self.arrival.requester, "prompt", by=prompt)
+            meter.count("modelyard_usage_tokens_total", self.arrival.requester, "completion", by=completion)
+            self._spend(prompt + completion)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modelyard.wiring.opening import open_release
-    from modelyard.wiring.world import open_ledger, open_tokens, open_world
+    from modelyard.wiring.world import open_ledger, open_rollouts, open_tokens, open_world
 
-__all__ = ["open_ledger", "open_release", "open_tokens", "open_world"]
+__all__ = ["open_ledger", "open_release", "open_rollouts", "open_tokens", "open_world"]
 
-_HOME = {"open_ledger": "world", "open_release": "opening", "open_tokens": "world", "open_world": "world"}
+_HOME = dict.fromkeys(("open_ledger", "open_rollouts", "open_tokens", "open_world"), "world") | {
+    "open_release": "opening"
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,7 @@ from modelyard.lifecycle.journal import Journal
 from modelyard.lifecycle.world import World
 from modelyard.ports.ledger import Ledger
 from modelyard.ports.progress import Progress, Silent
+from modelyard.ports.rollouts import Rollouts
 from modelyard.ports.tokens import Tokens
 from modelyard.project.layout import Layout
 from modelyard.project.load import Loaded, find_root, load
@@ -52,6 +53,12 @@ def open_tokens(layout: Layout) -> Tokens:
     """The tokens of a target. Nothing heavy is imported."""
     tokens: Tokens = adapter("tokens", "sqlite")(layout.ledger)
     return tokens
+
+
+def open_rollouts(layout: Layout) -> Rollouts:
+    """What the ledger of a target has of rollouts. Nothing heavy is imported."""
+    rollouts: Rollouts = adapter("rollouts", "sqlite")(layout.ledger)
+    return rollouts
 
 
 class _Heavy:
@@ -135,6 +142,7 @@ def open_world(
         who=who or _who(),
         code=code_digest(own_sources(loaded.config.workload, loaded.root)),
         gateway=gateway,
+        rollouts=lambda: open_rollouts(layout),
         surroundings=lambda: surroundings(loaded.config.workload, loaded.workload_settings()),
     )
 

@@ -10,12 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from modelyard.errors import RefusedByPolicy, UserError
 from modelyard.ids import digest, digest_bytes
@@ -27,16 +24,17 @@ from modelyard.ports.workload import Context
 from modelyard.workloads.chatbot import corpus
 from modelyard.workloads.chatbot.corpus import OPENED, QUARANTINED, RAW_TABLE, READY
 from modelyard.workloads.chatbot.limits import Limits, looks, ocr_here
-from modelyard.workloads.chatbot.parse import SUPPORTED, read_documents
+from modelyard.workloads.chatbot.parse import SUPPORTED
+from modelyard.workloads.chatbot.portions import Portions
 from modelyard.workloads.chatbot.reading.unpack import refused
-from modelyard.workloads.chatbot.schemas import SOURCES, prepare_version
+from modelyard.workloads.chatbot.schemas import prepare_version
 from modelyard.workloads.chatbot.unpack import Beneath, Marks, Unpacker, holds_documents, is_archive, up_to_date
 from modelyard.workloads.chatbot.vectors import Vectors
 from modelyard.workloads.chatbot.writer import Piece, Writer
 
 PORTION_DOCUMENTS = 32
-PORTION_PAGES = 400
 PORTION_BYTES = 64_000_000
+"""What of documents is read at once; more often is written than that, see `portions`."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +99,11 @@ def ingest(ctx: Context, changes: Changes) -> None:
         passages = shown.enter_context(ctx.progress.bar("embed", None, "passages"))
         vectors = Vectors(tables, embedder, held.keys, passages, ctx)
         writer = Writer(ctx, held, embedder.digest, refused)
+        portions = Portions(ctx, limits)
         unpacker = shown.enter_context(Unpacker(held, marks, limits))
 
         def write(groups: Iterable[list[Piece]]) -> None:
-            for portion in _portions(ctx, groups, limits):
+            for portion in portions.of(groups):
                 writer.write(portion, vectors)
                 documents.advance(len(portion))
 
@@ -199,31 +198,6 @@ def _nanoseconds(moment: datetime | None) -> int | None:
     return None if moment is None else int(moment.timestamp() * 1_000_000) * 1_000
 
 
-def _portions(ctx: Context, groups: Iterable[list[Piece]], limits: Limits) -> Iterator[list[Piece]]:
-    """Documents with their pages, in portions that fit into memory and that one commit may lose."""
-    stage = partial(read_documents, limits=limits)
-    for group in groups:
-        readable = [piece for piece in group if piece.reason is None]
-        by_name = {piece.document: piece for piece in group}
-        portion = [piece for piece in group if piece.reason is not None]
-        pages, last = 0, None
-        silent = {piece.document for piece in readable}
-        for rows in _runs(ctx.ports.engine.run(stage, (_source(piece) for piece in readable))):
-            piece = by_name[rows.column("document")[0].as_py()]
-            if piece is not last and pages >= PORTION_PAGES:
-                ctx.check()
-                yield portion
-                portion, pages = [], 0
-            if piece is not last:
-                portion.append(piece)
-                silent.discard(piece.document)
-            last = piece
-            piece.pages.append(rows)
-            pages += rows.num_rows
-        ctx.check()
-        yield [*portion, *(by_name[name] for name in sorted(silent))]
-
-
 def _groups(ctx: Context, todos: Sequence[Todo], limits: Limits) -> Iterator[list[Piece]]:
     """Documents with their bytes, few enough to be held at once."""
     group: list[Todo] = []
@@ -295,19 +269,3 @@ def _read(folder: Path | None, piece: Piece, limits: Limits) -> None:
         piece.give_up("it vanished before it was read")
     except OSError as error:
         piece.give_up(f"cannot be read: {(error.strerror or str(error)).lower()}")
-
-
-def _source(piece: Piece) -> pa.RecordBatch:
-    row = {"document": piece.document, "sha256": piece.sha256, "content": piece.content}
-    return pa.RecordBatch.from_pylist([row], schema=SOURCES)
-
-
-def _runs(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Batches cut where the document changes."""
-    for batch in batches:
-        names = batch.column("document").to_pylist()
-        start = 0
-        for at in range(1, len(names) + 1):
-            if at == len(names) or names[at] != names[start]:
-                yield pa.Table.from_batches([batch.slice(start, at - start)])
-                start = at

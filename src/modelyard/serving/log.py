@@ -1,0 +1,380 @@
+"""A log that survives: a row is durable before whoever appended it goes on, and many rows share one commit of the disk.
+
+`durability="disk"`: written and synced by a thread of the log's own, so that a slow disk stops no event loop. Survives
+a killed process and a lost machine. `durability="process"`: written to the system at once, never synced. Survives a
+killed process only. Not covered: a disk that says that it has written what it has not.
+
+A folder belongs to one log at a time. Segments (`modelyard.serving.segment`) are closed when they are large enough or
+when somebody asks; closed ones are nobody's but the reader's, who deletes them once they are safe elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import threading
+import uuid
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from modelyard.clock import Clock, SystemClock
+from modelyard.errors import RecordFull, StorageError
+from modelyard.serving.disk import bytes_of, hold, sync, sync_folder
+from modelyard.serving.segment import (
+    CLOSED,
+    FRAME_BYTES,
+    HEAD_BYTES,
+    OPEN,
+    UNREADABLE,
+    Head,
+    listed,
+    named,
+    read,
+    read_head,
+)
+from modelyard.units import show_size
+
+Durability = Literal["disk", "process"]
+
+SEGMENT_BYTES = 16 << 20
+RETRY_SECONDS = 1.0
+"""How often a log that could not be written tries again."""
+LOOK_SECONDS = 0.5
+"""Least time between two looks at what the reader has deleted, while the log is full."""
+ROOM_BYTES = 1 << 20
+"""With less space left than that, or a fiftieth of all, a log is full."""
+BACKLOG_BYTES = 64 << 20
+"""Most bytes that may wait for a commit: past them the disk is too slow for what arrives."""
+
+
+@dataclass
+class _Batch:
+    rows: list[bytes] = field(default_factory=list)
+    waiters: list[tuple[asyncio.Future[None] | None, bytes | None]] = field(default_factory=list)
+    turn: bool = False
+
+
+class _Done:
+    """An awaitable that is done."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+_DONE = _Done()
+
+
+class Log:
+    """An append-only log in a folder. Append from one event loop; a thread of its own writes.
+
+    `lost(tag)` is called, in the loop, for a row with a tag that was not written after all; `healed()` when the log can
+    be written again. `trouble` says in one line why it cannot be written, None where it can.
+    """
+
+    def __init__(
+        self, folder: Path, durability: Durability, segment_bytes: int, limit_bytes: int, clock: Clock
+    ) -> None:
+        """Use `Log.open`."""
+        self.folder, self.durability, self.limit_bytes = folder, durability, limit_bytes
+        self.epoch = uuid.uuid4().hex
+        self.trouble: str | None = None
+        self.commits = self.rows = 0
+        self.slowest = 0.0
+        """Seconds of the slowest commit."""
+        self.lost: Callable[[bytes], None] = lambda tag: None
+        self.healed: Callable[[], None] = lambda: None
+        self._segment_bytes, self._clock = segment_bytes, clock
+        self._closed_bytes = self._backlog = 0
+        self._looked = -LOOK_SECONDS
+        self._suspect = self._ended = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._mutex = threading.Lock()  # of the batch
+        self._writing = threading.Lock()  # of the file
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._batch, self._busy = _Batch(), False
+        self._lock = hold(folder)
+        try:
+            self._head, self._file = self._begin(self._recover() + 1)
+        except OSError as error:
+            os.close(self._lock)
+            raise StorageError(f"the log in {folder} cannot be written: {error.strerror}") from None
+        self._offset = HEAD_BYTES
+        self._thread = threading.Thread(target=self._run, name=f"log {folder.name}", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        durability: Durability = "disk",
+        segment_bytes: int = SEGMENT_BYTES,
+        limit_bytes: int = 1 << 30,
+        clock: Clock | None = None,
+    ) -> Log:
+        """The log in `folder`, which is made where it is not there. What another process left open is closed.
+
+        `limit_bytes` is what all segments together may take. Raises Busy when another log has the folder, StorageError.
+        """
+        return cls(folder, durability, segment_bytes, limit_bytes, clock or SystemClock())
+
+    @property
+    def size(self) -> int:
+        """Bytes of all segments, and of what waits to be written."""
+        return self._closed_bytes + self._offset + self._backlog
+
+    @property
+    def full(self) -> bool:
+        """Whether there is hardly space for a row, or none."""
+        most = self.limit_bytes - min(ROOM_BYTES, self.limit_bytes // 50)
+        return self.size >= most and self._look() >= most
+
+    def look(self) -> None:
+        """See what the reader has deleted."""
+        self._looked = self._clock.monotonic()
+        self._closed_bytes = bytes_of(listed(self.folder, CLOSED))
+
+    def append(self, row: bytes, *, tag: bytes | None = None, beyond: bool = False) -> Awaitable[None]:
+        """Await it: then the row is durable. A caller that is cancelled meanwhile does not take the row back.
+
+        `beyond` the limit: for a row that ends what was begun within it. Raises RecordFull at once when there is no
+        space for the row; awaiting it raises RecordFull where it could not be written: then it is not in the log.
+        """
+        self._admit(len(row), beyond)
+        self._loop = loop = asyncio.get_running_loop()
+        if self.durability == "process":
+            self._put_now(row, tag)
+            return _DONE
+        future: asyncio.Future[None] = loop.create_future()
+        self._enqueue(row, future, tag)
+        return future
+
+    def post(self, row: bytes, tag: bytes) -> None:
+        """Append without waiting, beyond the limit; `lost(tag)` is called if that came to nothing."""
+        if self._ended:
+            self.lost(tag)
+        elif self.durability == "process":
+            with contextlib.suppress(RecordFull):
+                self._put_now(row, tag)
+        else:
+            self._enqueue(row, None, tag)
+
+    def write(self, rows: list[bytes]) -> None:
+        """Append now, in this thread, all or none. Raises RecordFull."""
+        if rows:
+            self._commit(_Batch(rows, []), raising=True)
+
+    async def turn(self) -> None:
+        """Close the segment that is written to, if anything is in it: its reader may have it. Raises nothing."""
+        if self._ended:
+            return
+        self._loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = self._loop.create_future()
+        with self._mutex:
+            self._batch.turn = True
+            self._batch.waiters.append((future, None))
+            ring, self._busy = not self._busy, True
+        if ring:
+            self._bell.put(None)
+        with contextlib.suppress(RecordFull):
+            await future
+
+    def close(self) -> None:
+        """Write what waits, close the segment, give the folder back. Doing it again is no error."""
+        with self._mutex:
+            if self._ended:
+                return
+            self._ended = True
+        self._bell.put(None)
+        self._thread.join(timeout=30)
+        with self._writing:
+            os.close(self._file)
+            with contextlib.suppress(OSError):
+                _shut(named(self.folder, self._head.number, OPEN))
+                sync_folder(self.folder)
+        os.close(self._lock)
+
+    # Taking rows in: the loop's side.
+
+    def _admit(self, length: int, beyond: bool) -> None:
+        if self._ended:
+            raise RecordFull("the log is closed")
+        if self._backlog > BACKLOG_BYTES:
+            raise RecordFull(f"{show_size(self._backlog)} wait to be written: the disk is slower than what arrives")
+        need = length + FRAME_BYTES
+        if not beyond and self.size + need > self.limit_bytes and self._look() + need > self.limit_bytes:
+            raise RecordFull(
+                f"{show_size(self.size)} are not put into tables yet, {show_size(self.limit_bytes)} may be"
+            )
+
+    def _look(self) -> int:
+        if self._clock.monotonic() - self._looked >= LOOK_SECONDS:
+            self.look()
+        return self.size
+
+    def _enqueue(self, row: bytes, future: asyncio.Future[None] | None, tag: bytes | None) -> None:
+        with self._mutex:
+            batch = self._batch
+            batch.rows.append(row)
+            batch.waiters.append((future, tag))
+            self._backlog += len(row)
+            ring, self._busy = not self._busy, True
+        if ring:
+            self._bell.put(None)
+
+    def _put_now(self, row: bytes, tag: bytes | None) -> None:
+        try:
+            self._commit(_Batch([row], []), raising=True)
+        except RecordFull:
+            if tag is not None:
+                self.lost(tag)
+            raise
+
+    # Writing: the thread's side.
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._bell.get(timeout=RETRY_SECONDS if self.trouble else None)
+            except queue.Empty:
+                self._commit(_Batch([b""], []))  # may it be written again?
+            while True:
+                with self._mutex:
+                    batch = self._batch
+                    if not batch.waiters:
+                        self._busy = False
+                        break
+                    self._batch = _Batch()
+                self._commit(batch)
+            if self._ended:
+                return
+
+    def _commit(self, batch: _Batch, raising: bool = False) -> None:
+        refusal, was = None, self.trouble
+        started = self._clock.monotonic()
+        try:
+            with self._writing:
+                if batch.rows:
+                    self._write(batch.rows)
+                    self.commits += 1
+                    self.rows += len(batch.rows)
+                    self.trouble = None
+                if batch.turn or self._offset >= self._segment_bytes:
+                    with contextlib.suppress(OSError):
+                        self._next()  # else a segment grows longer than planned
+        except (OSError, MemoryError) as error:
+            why = getattr(error, "strerror", None) or error or "out of memory"
+            refusal = self.trouble = f"the log in {self.folder} cannot be written: {why}"
+        self.slowest = max(self.slowest, self._clock.monotonic() - started)
+        if batch.waiters:
+            self._tell(self._settle, batch, refusal)
+        if was and not refusal and batch.rows:
+            self._tell(self.healed)
+        if refusal and not was:
+            self._bell.put(None)  # so that the thread begins to try again
+        if refusal and raising:
+            raise RecordFull(refusal)
+
+    def _write(self, rows: list[bytes]) -> None:
+        if self._suspect:
+            self._next(force=True)
+        head = self._head
+        data = b"".join([piece for row in rows for piece in (head.frame(row), row)])
+        synced = False
+        try:
+            done = os.write(self._file, data)
+            while done < len(data):
+                done += os.write(self._file, memoryview(data)[done:])
+            if self.durability == "disk":
+                synced = True
+                sync(self._file)
+        except OSError:
+            try:
+                os.ftruncate(self._file, self._offset)
+            except OSError:
+                synced = True
+            # After a sync that failed nobody knows what the disk has of this file: the next row goes into another one.
+            self._suspect = synced
+            raise
+        self._offset += len(data)
+
+    def _next(self, force: bool = False) -> None:
+        if self._offset == HEAD_BYTES and not force:
+            return
+        before, file = self._head, self._file
+        self._head, self._file = self._begin(before.number + 1)
+        self._closed_bytes += self._offset
+        self._offset, self._suspect = HEAD_BYTES, False
+        os.close(file)
+        _shut(named(self.folder, before.number, OPEN))
+
+    def _begin(self, number: int) -> tuple[Head, int]:
+        head = Head.new(self.epoch, number)
+        path = named(self.folder, number, OPEN)
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            data = head.encode()
+            if os.write(file, data) < len(data):
+                raise OSError(28, "No space left on device")
+            sync(file)
+            sync_folder(self.folder)
+        except OSError:
+            os.close(file)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+        return head, file
+
+    def _recover(self) -> int:
+        """Close what was left open; the highest number there is."""
+        for path in listed(self.folder, OPEN):
+            _shut(path)
+        self._closed_bytes = bytes_of(listed(self.folder, CLOSED))
+        last = [listed(self.folder, suffix)[-1:] for suffix in (CLOSED, UNREADABLE)]
+        return max((int(path.stem) for paths in last for path in paths), default=0)
+
+    def _settle(self, batch: _Batch, refusal: str | None) -> None:
+        self._backlog -= sum(map(len, batch.rows))
+        for future, tag in batch.waiters:
+            if refusal is not None and tag is not None:
+                self.lost(tag)
+            if future is None or future.done():
+                continue
+            if refusal is None:
+                future.set_result(None)
+            else:
+                future.set_exception(RecordFull(refusal))
+
+    def _tell(self, what: Callable[..., None], *args: object) -> None:
+        """Call it in the loop; whose loop is closed waits for nothing any more."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(what, *args)
+
+
+def replay(folder: Path) -> Iterator[bytes]:
+    """The rows of all segments in `folder`, oldest first. Raises OSError."""
+    for path in sorted([*listed(folder, CLOSED), *listed(folder, OPEN)]):
+        segment = read(path)
+        yield from map(bytes, segment.rows if segment is not None else ())
+
+
+def _shut(path: Path) -> None:
+    """Make an open segment a closed one. One that holds nothing goes; one that nobody can read is kept aside."""
+    size = path.stat().st_size
+    if size <= HEAD_BYTES:
+        path.unlink()
+        return
+    suffix = CLOSED if read_head(path) is not None else UNREADABLE
+    handle = os.open(path, os.O_WRONLY)
+    try:
+        with contextlib.suppress(OSError):
+            sync(handle)  # of a process that was killed the end may not be on the disk, and a reader will believe it
+    finally:
+        os.close(handle)
+    path.rename(path.with_suffix(suffix))

@@ -1,0 +1,202 @@
+"""Who answers a conversation or an entity while a challenger is on its way, and what became of it.
+
+The coin of a unit falls at first sight, and is on disk before a model is entered; a step up concerns new units only.
+All of it is in the rollout's own log, and is read from there when a gateway starts again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from modelyard.clock import Clock
+from modelyard.errors import RecordFull
+from modelyard.ports.records import SHADOW, Pointers, Rollout
+from modelyard.serving.assignment import Assignment, Values
+from modelyard.serving.evidence import CHALLENGER, CHAMPION, Evidence
+from modelyard.serving.log import Log, replay
+
+MOST_UNITS = 1_000_000
+"""Units that a rollout keeps in mind; past them new ones go to the champion and are not counted."""
+LOG_BYTES = 1 << 30
+_ARMS = ("champion", "challenger")
+
+
+class Trial:
+    """One rollout as a gateway has it in mind. Use from one event loop; close it."""
+
+    def __init__(
+        self, rollout: Rollout, folder: Path, clock: Clock, coin: Callable[[], float] = random.SystemRandom().random
+    ) -> None:
+        """Raises Busy when another process has its log, StorageError."""
+        self.rollout = rollout
+        self.unrecorded = 0
+        """New units that went to the champion because they could not be written down, or were too many."""
+        self._clock, self._coin = clock, coin
+        policy = rollout.policy
+        self._found = Evidence(policy["tests"], policy["steps"], policy["settle"])
+        self._durable: dict[str, asyncio.Future[None]] = {}
+        self._log = Log.open(folder, limit_bytes=LOG_BYTES, clock=clock)
+        self._now = 0.0
+        for row in replay(folder):
+            self._apply(json.loads(row))
+
+    async def assign(self, unit: str, begun: bool = False) -> Assignment:
+        """The release of a unit; of a new one it is durable when this returns. `begun`: the request shows that the
+        conversation is under way, so it is not new even if it was never seen."""
+        if (waiting := self._durable.get(unit)) is not None:
+            with contextlib.suppress(RecordFull):
+                await asyncio.shield(waiting)
+        if (known := self._found.known(unit)) is None:
+            known = await self._first(unit, begun)
+        stage, arm = known
+        share = 0.0 if stage == SHADOW else self.rollout.policy["steps"][stage] / 100
+        release = self.rollout.challenger if arm == CHALLENGER else self.rollout.champion
+        return Assignment(release, _ARMS[arm], share if arm == CHALLENGER else 1 - share)
+
+    def stays(self, unit: str) -> str | None:
+        """The release that a unit was assigned, of one that was."""
+        known = self._found.known(unit)
+        return None if known is None else (self.rollout.champion, self.rollout.challenger)[known[1]]
+
+    def observe(self, unit: str, values: Values) -> None:
+        """An answer to a unit, or feedback on one (`feedback` 1 for a thumb down)."""
+        if self._found.known(unit) is not None and values:
+            self._note(["o", unit, dict(values), self._time()])
+
+    def mirrored(self, unit: str, champion: Values, challenger: Values) -> None:
+        """What both said to one request, the challenger in the shadow."""
+        self._note(["m", unit, dict(champion), dict(challenger), self._time()])
+
+    def evidence(self, age: float, down: str | None) -> dict[str, Any]:
+        """What `decide_rollout` judges by, as of now. `age` in seconds since the start; `down`: why the challenger's
+        workers do not start."""
+        self._found.settle(self._time())
+        rollout = self.rollout
+        return {
+            "rollout": rollout.id,
+            "stage": rollout.stage,
+            "share": rollout.share,
+            "next": rollout.next_share,
+            "shadow": rollout.stage == SHADOW,
+            "units": self._found.units(rollout.stage),
+            "age": round(age, 3),
+            "down": down,
+            "tests": self._found.tests(),
+        }
+
+    @property
+    def units(self) -> int:
+        """New units so far: what a look is worth after."""
+        return len(self._found)
+
+    def close(self) -> None:
+        self._log.close()
+
+    async def _first(self, unit: str, begun: bool) -> tuple[int, int]:
+        stage = SHADOW if begun else self.rollout.stage
+        champion = (SHADOW, CHAMPION)
+        if len(self._found) >= MOST_UNITS:
+            self.unrecorded += 1
+            return champion
+        arm = CHALLENGER if stage != SHADOW and self._coin() * 100 < self.rollout.policy["steps"][stage] else CHAMPION
+        row = ["a", unit, stage, arm, self._time()]
+        self._durable[unit] = future = asyncio.ensure_future(self._durably(row))
+        future.add_done_callback(lambda _: self._durable.pop(unit, None))
+        try:
+            await asyncio.shield(future)
+        except RecordFull:
+            self.unrecorded += 1
+            row[2:4] = champion
+            self._apply(row)
+            return champion
+        return stage, arm
+
+    async def _durably(self, row: list[Any]) -> None:
+        await self._log.append(_encoded(row))
+        self._apply(row)
+
+    def _note(self, row: list[Any]) -> None:
+        with contextlib.suppress(RecordFull):
+            # What is lost with the machine is an outcome of the last moments: the coins it belongs to are on disk.
+            self._log.post(_encoded(row), b"")
+        self._apply(row)
+
+    def _apply(self, row: list[Any]) -> None:
+        self._now = max(self._now, row[-1])
+        match row[0]:
+            case "a":
+                self._found.assigned(row[1], row[2], row[3], self._now)
+            case "o":
+                self._found.observed(row[1], row[2], self._now)
+            case "m":
+                self._found.mirrored(row[1], row[2], row[3], self._now)
+
+    def _time(self) -> float:
+        return round(self._clock.now().timestamp(), 3)
+
+
+class RolloutRouter:
+    """The routing of an endpoint: by its rollout where one runs, by a split made by hand where there is
+    one, else whichever release answers now."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        self._pointers = Pointers()
+        self._trial: Trial | None = None
+
+    def follow(self, pointers: Pointers, trial: Trial | None) -> None:
+        """From now on route by these. A trial whose rollout is over keeps its units where they were."""
+        self._pointers, self._trial = pointers, trial
+
+    @property
+    def trial(self) -> Trial | None:
+        """The rollout in mind."""
+        return self._trial
+
+    @property
+    def splits(self) -> bool:
+        return self._trial is not None or len(self._pointers.traffic) > 1
+
+    async def assign(self, unit: str, begun: bool = False) -> Assignment:
+        """The release of a unit, durable before it is returned."""
+        trial, pointers = self._trial, self._pointers
+        if trial is None:
+            return self._by_hand(unit) if pointers.traffic else Assignment()
+        if trial.rollout.live:
+            return await trial.assign(unit, begun)
+        stays = trial.stays(unit)
+        return (
+            Assignment(stays, "champion" if stays == pointers.champion else "previous", 1.0) if stays else Assignment()
+        )
+
+    def observe(self, unit: str, assigned: Assignment, values: Values) -> None:
+        """What an answer to a unit was (see `outcome`)."""
+        trial = self._trial
+        # A release that answered for another (it was retried elsewhere, or the rollout ended) is nobody's evidence.
+        if trial is not None and trial.rollout.live and assigned.release == trial.stays(unit):
+            trial.observe(unit, values)
+
+    def _by_hand(self, unit: str) -> Assignment:
+        place = hashlib.blake2b(f"{self._endpoint}\0{unit}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        left = int.from_bytes(place, "big") / 2**64 * 100
+        for release, percent in self._pointers.traffic:
+            left -= percent
+            if left < 0:
+                return Assignment(release, self._arm(release), percent / 100)
+        return Assignment()
+
+    def _arm(self, release: str) -> str:
+        pointers = self._pointers
+        named = {pointers.previous: "previous", pointers.challenger: "challenger", pointers.champion: "champion"}
+        return named.get(release, "split")
+
+
+def _encoded(row: list[Any]) -> bytes:
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")

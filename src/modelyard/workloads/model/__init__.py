@@ -1,0 +1,1 @@
+"""Any MLflow model as a workload: no code of the user's is needed."""
