@@ -13,27 +13,29 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelyard.clock import stamp
 from modelyard.errors import NotFound, ProjectError, RequestError, StorageError, UserError
 from modelyard.ids import short
-from modelyard.lifecycle import artifact
+from modelyard.lifecycle import artifact, canary
 from modelyard.lifecycle import release as pointer
+from modelyard.lifecycle.describe import aliases_of, describe
 from modelyard.lifecycle.hold import hold
 from modelyard.lifecycle.unchanged import Options, Outcome, look, unchanged
 from modelyard.ports.progress import Progress
-from modelyard.ports.records import Decision, Move, Release
+from modelyard.ports.records import Decision, Move, Release, Rollout
 from modelyard.project.load import FILE, load
 from modelyard.project.model import NAME, NAMED
-from modelyard.project.secrets import masked
 from modelyard.serving.route import alive, ask_gateway, search_gateway
 from modelyard.wiring import open_ledger, open_tokens, open_world
 from modelyard.workloads import CATALOGUE
 from modelyard.workloads import workload as find_workload
 
 if TYPE_CHECKING:
+    from modelyard.lifecycle.drill import Drilled
     from modelyard.lifecycle.world import World
     from modelyard.serving.opened import OpenedRelease
 
@@ -41,6 +43,7 @@ _HEAVY = {
     "answer": "modelyard.serving.answer",
     "build": "modelyard.lifecycle.build",
     "diff": "modelyard.lifecycle.diff",
+    "drill": "modelyard.lifecycle.drill",
     "evaluate": "modelyard.lifecycle.evaluate",
     "exam": "modelyard.lifecycle.exam",
     "explain": "modelyard.lifecycle.explain",
@@ -164,7 +167,7 @@ class Project:
 
     def releases(self) -> list[dict[str, Any]]:
         """[{id, version, created, state, aliases}], newest first."""
-        aliases = self._aliases()
+        aliases = aliases_of(self.world)
         return [
             {
                 "id": r.id,
@@ -187,39 +190,35 @@ class Project:
 
     def describe(self, name: str) -> dict[str, Any]:
         """Everything known of a release: manifest, state, documents, the gate's last judgement, where it loads from."""
-        release = self.release(name)
-        folder = self.world.layout.releases / release.id
-        verdict = pointer.stored_verdict(self.world, release.id)
-        present = (folder / artifact.MANIFEST).is_file()
-        return {
-            "id": release.id,
-            "version": release.version,
-            "created": release.created,
-            "state": release.state,
-            "aliases": self._aliases().get(release.id, []),
-            "manifest": release.manifest.to_json(),
-            "documents": len(artifact.read_snapshot(folder).entries) if present else None,
-            "bytes": sum((folder / m).stat().st_size for m in release.manifest.members) if present else None,
-            "code": release.code,
-            "folder": str(folder) if present else None,
-            "decision": verdict.id if verdict else None,
-            "verdict": verdict.verdict if verdict else None,
-            "metrics": dict(verdict.inputs["evidence"]["metrics"]) if verdict else {},
-            "mlflow": {
-                "tracking_uri": masked(self.world.heavy.registry_uri),
-                "model_uri": f"models:/{self.name}/{release.version}" if release.version is not None else None,
-            },
-        }
+        return describe(self.world, self.release(name))
 
     def promote(self, name: str, why: str = "") -> pointer.Moved:
         """Make a release the champion. Raises GateFailed, GateAbstained, RefusedByPolicy, NotFound, Unavailable."""
         release = self.release(name)
         return pointer.promote(self.world, release.id, by_person=True, why=why or "promoted by hand")
 
+    def canary(self, name: str, why: str = "") -> Rollout | pointer.Moved:
+        """Send a release on its way to be champion, by the policy of `rollout` in the project file. Where no gateway
+        serves, or nothing is deployed yet, it is promoted. Raises as `promote` does."""
+        release = self.release(name)
+        return canary.start(self.world, release.id, by_person=True, why=why or "canary started by hand")
+
+    def rollouts(self) -> list[Rollout]:
+        """Every rollout of the endpoint, newest first."""
+        with closing(self.world.rollouts()) as rollouts:
+            return list(rollouts.all(self.name))
+
     def rollback(self, to: str | None = None, why: str = "") -> pointer.Moved:
-        """Back to the previous champion, or to one that was champion before. Raises NotFound, RefusedByPolicy."""
+        """Back to the previous champion, or to one that was champion before; where a challenger is on its way, back to
+        the champion. Raises NotFound, RefusedByPolicy."""
         target = self.release(to).id if to is not None else None
-        return pointer.rollback(self.world, target, why or "rolled back by hand")
+        return canary.take_back(self.world, target, why or "rolled back by hand")
+
+    def drill(self, to: str | None = None) -> Drilled:
+        """Whether a rollback would work now, found out without changing what is served. Raises NotFound,
+        Unavailable."""
+        found: Drilled = _heavy("drill").drill(self.world, self.release(to).id if to is not None else None)
+        return found
 
     def follow(self) -> None:
         """Bring the registry's aliases in line with the ledger: what `promote` and `rollback` leave for afterwards."""
@@ -300,14 +299,6 @@ class Project:
             for row in self.documents()
             if row["state"] == "quarantined" or row["reason"]
         ]
-
-    def _aliases(self) -> dict[str, list[str]]:
-        pointers = self.world.ledger.pointers(self.name)
-        out: dict[str, list[str]] = {}
-        for alias in pointer.ALIASES:
-            if (identity := getattr(pointers, alias)) is not None:
-                out.setdefault(identity, []).append(alias)
-        return out
 
     def _standing(self) -> Release:
         """The champion, else the newest release. Raises NotFound where there is none."""

@@ -297,6 +297,41 @@ def test_writing_nothing_makes_no_version(tables: Tables) -> None:
     assert tables.version("pages") == before + 1 and tables.read("pages").num_rows == 0
 
 
+def test_rows_with_a_mark_are_added_once(tables: Tables) -> None:
+    tables.ensure(SPEC)
+    assert tables.marks("pages", ["a", "b"]) == {}
+    for _ in range(3):
+        tables.append("pages", rows(["x"]), {"a": 5, "b": 0})
+    tables.append("pages", rows(["y"]), {"a": 4})
+    tables.append("pages", rows(["y"]), {"a": 6, "b": 0})
+    assert documents(tables.read("pages")) == {"x": 2} and tables.marks("pages", ["a", "b", "c"]) == {"a": 5, "b": 0}
+    tables.append("pages", rows([]), {"a": 9})
+    tables.append("pages", rows(["z"]), {"a": 6})
+    tables.append("pages", rows(["w"]))
+    assert documents(tables.read("pages")) == {"x": 2, "z": 2, "w": 2}
+    assert tables.marks("pages", ["a"]) == {"a": 6}
+
+
+def test_of_many_that_add_by_the_same_mark_one_does(tables: Tables) -> None:
+    tables.ensure(SPEC)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: tables.append("pages", rows([str(n)], 1), {"source": n // 8}), range(32)))
+    assert tables.read("pages").num_rows <= 4 and tables.marks("pages", ["source"]) == {"source": 3}
+
+
+def test_a_table_that_is_only_added_to(tables: Tables) -> None:
+    spec = TableSpec("pages", SCHEMA, feed=True, append_only=True)
+    for _ in range(2):
+        tables.ensure(spec)
+    tables.append("pages", rows(["a"]))
+    with pytest.raises(RefusedByPolicy, match="only added"):
+        tables.replace("pages", rows(["a"]), {"document": ["a"]})
+    with pytest.raises(RefusedByPolicy, match="only added"):
+        tables.delete("pages", {"document": ["a"]})
+    tables.append("pages", rows(["b"]), {"source": 1})
+    assert documents(tables.read("pages")) == {"a": 2, "b": 2}
+
+
 def test_a_null_never_matches(tables: Tables) -> None:
     tables.ensure(SPEC)
     tables.append("pages", rows(["a"]).set_column(2, "Long Name", pa.array([None, ""], pa.string())))

@@ -6,22 +6,34 @@ columns, which pyarrow cannot compare. Everything that comes out is cast to the 
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable, QueryBuilder, Schema, WriterProperties, write_deltalake
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    QueryBuilder,
+    Schema,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from modelyard.adapters.tables_rows import (
     additions,
     check_all_match,
     check_columns,
+    check_may_drop,
     check_name,
     check_spec,
     fit,
@@ -47,7 +59,11 @@ LOOK_EVERY = 8
 KEPT_HOURS = 24
 """Files that were replaced are deleted when they are older: no reader and no consumer of the feed may lag further."""
 
+KEPT_MARKS = "interval 30 days"
+"""Marks of sources that nobody wrote from for that long are forgotten."""
+
 _FEED = "delta.enableChangeDataFeed"
+_ADDED = {"delta.appendOnly": "true", "delta.setTransactionRetentionDuration": KEPT_MARKS}
 _CONSTRAINT = "delta.constraints."
 # EACCES, EFBIG, ENOSPC, EROFS, EDQUOT on Linux and on macOS.
 _DISK = re.compile(r"\(os error (13|27|28|30|69|122)\)|[Pp]ermission denied|No space left")
@@ -95,8 +111,11 @@ class DeltaTables:
         table, schema = self._open(name)
         return self._batches(name, table, check_columns(columns, schema), match)
 
-    def append(self, name: str, rows: pa.Table) -> None:
-        self._change(name, rows, None)
+    def append(self, name: str, rows: pa.Table, once: Mapping[str, int] | None = None) -> None:
+        self._change(name, rows, None, once or {})
+
+    def marks(self, name: str, sources: Iterable[str]) -> Mapping[str, int]:
+        return self._marks(self._open(name)[0], sources)
 
     def replace(self, name: str, rows: pa.Table, match: Match) -> None:
         self._change(name, rows, match)
@@ -129,9 +148,9 @@ class DeltaTables:
         folder = self._root / spec.name
         with self._translated(spec.name):
             if not DeltaTable.is_deltatable(str(folder)):
-                feed = {_FEED: "true"} if spec.feed else None
+                properties = ({_FEED: "true"} if spec.feed else {}) | (_ADDED if spec.append_only else {})
                 folder.mkdir(parents=True, exist_ok=True)
-                DeltaTable.create(folder, schema=spec.schema, mode="ignore", configuration=feed)
+                DeltaTable.create(folder, schema=spec.schema, mode="ignore", configuration=properties)
             table = DeltaTable(folder)
             new, refusal = additions(spec.name, _schema(table), spec.schema)
             if refusal:
@@ -167,17 +186,45 @@ class DeltaTables:
                 if rows.num_rows:
                     yield rows.select(wanted.names)
 
-    def _change(self, name: str, rows: pa.Table | None, match: Match | None) -> None:
-        def once() -> None:
+    def _change(
+        self, name: str, rows: pa.Table | None, match: Match | None, once: Mapping[str, int] | None = None
+    ) -> None:
+        def attempt() -> None:
             table, schema = self._open(name)
             settled = None if match is None else settle(match, schema)
             new = schema.empty_table() if rows is None else fit(rows, schema)
             if match is not None:
+                check_may_drop(name, table.metadata().configuration.get("delta.appendOnly") == "true")
                 check_all_match(new, settled)
-            self._write(name, table, new, settled)
+            if once:
+                self._write_once(name, table, new, once)
+            else:
+                self._write(name, table, new, settled)
             self._tidy(name, table)
 
-        self._commit(name, once)
+        self._commit(name, attempt)
+
+    def _marks(self, table: DeltaTable, sources: Iterable[str]) -> dict[str, int]:
+        found = {source: table.transaction_version(source) for source in sources}
+        return {source: int(mark) for source, mark in found.items() if mark is not None}
+
+    def _write_once(self, name: str, table: DeltaTable, rows: pa.Table, once: Mapping[str, int]) -> None:
+        """Rows and marks in one commit that is on the disk: whoever gave them may forget them then."""
+        there = self._marks(table, once)
+        if not rows.num_rows or any(mark <= there.get(source, -1) for source, mark in once.items()):
+            return
+        before = table.version()
+        with self._translated(name):
+            write_deltalake(
+                table,
+                rows,
+                mode="append",
+                target_file_size=FILE_BYTES,
+                writer_properties=_properties(rows.num_rows, rows.nbytes),
+                commit_properties=CommitProperties(app_transactions=[Transaction(*mark) for mark in once.items()]),
+            )
+            for version in range(before + 1, table.version() + 1):
+                _put_on_disk(self._root / name, version)
 
     def _write(self, name: str, table: DeltaTable, rows: pa.Table, drop: Mapping[str, list[str]] | None) -> None:
         """One commit, or none where nothing changes. `drop` is None where nothing can match it."""
@@ -262,6 +309,19 @@ class DeltaTables:
             if isinstance(error, DeltaError | pa.ArrowInvalid | OSError) or type(error) is Exception:
                 raise _translate(error, name, self._root) from error
             raise
+
+
+def _put_on_disk(folder: Path, version: int) -> None:
+    """delta-rs leaves what it wrote to the system, which a lost machine takes along."""
+    commit = folder / "_delta_log" / f"{version:020d}.json"
+    added = [json.loads(line).get("add") for line in commit.read_text(encoding="utf-8").splitlines()]
+    files = [folder / unquote(add["path"]) for add in added if add]
+    for path in (*files, commit, commit.parent, folder):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _translate(error: Exception, name: str, root: Path) -> Exception:

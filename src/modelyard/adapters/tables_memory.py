@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from modelyard.adapters.tables_rows import additions, check_all_match, check_columns, check_spec, fit, matching, settle
+from modelyard.adapters.tables_rows import (
+    additions,
+    check_all_match,
+    check_columns,
+    check_may_drop,
+    check_spec,
+    fit,
+    matching,
+    settle,
+)
 from modelyard.errors import NotFound, RefusedByPolicy
 from modelyard.ports.tables import Match, TableSpec
 
@@ -20,6 +29,8 @@ class _Held:
     feed: bool
     version: int = 0
     log: list[tuple[int, str, pa.Table]] = field(default_factory=list)
+    append_only: bool = False
+    marks: dict[str, int] = field(default_factory=dict)
 
 
 class MemoryTables:
@@ -36,7 +47,7 @@ class MemoryTables:
         with self._lock:
             held = self._tables.get(spec.name)
             if held is None:
-                self._tables[spec.name] = _Held(spec.schema.empty_table(), spec.feed)
+                self._tables[spec.name] = _Held(spec.schema.empty_table(), spec.feed, append_only=spec.append_only)
                 return
             new, refusal = additions(spec.name, held.rows.schema, spec.schema)
             if refusal:
@@ -63,12 +74,22 @@ class MemoryTables:
     ) -> Iterator[pa.RecordBatch]:
         return iter(self.read(name, columns, match).to_batches())
 
-    def append(self, name: str, rows: pa.Table) -> None:
+    def append(self, name: str, rows: pa.Table, once: Mapping[str, int] | None = None) -> None:
         with self._lock:
+            marks = self._held(name).marks
+            if any(mark <= marks.get(source, -1) for source, mark in (once or {}).items()):
+                return
             self._commit(name, None, rows)
+            if rows.num_rows:
+                marks |= once or {}
+
+    def marks(self, name: str, sources: Iterable[str]) -> Mapping[str, int]:
+        marks = self._held(name).marks
+        return {source: marks[source] for source in sources if source in marks}
 
     def replace(self, name: str, rows: pa.Table, match: Match) -> None:
         with self._lock:
+            check_may_drop(name, self._held(name).append_only)
             settled = settle(match, self._held(name).rows.schema)
             check_all_match(rows, settled)
             self._commit(name, settled, rows)
@@ -76,6 +97,7 @@ class MemoryTables:
     def delete(self, name: str, match: Match) -> None:
         with self._lock:
             held = self._held(name)
+            check_may_drop(name, held.append_only)
             self._commit(name, settle(match, held.rows.schema), held.rows.slice(0, 0))
 
     def version(self, name: str) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modelyard.errors import RefusedByPolicy
 from modelyard.ports.tables import Match, TableSpec
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
@@ -95,6 +96,12 @@ def check_all_match(rows: pa.Table, match: Mapping[str, Sequence[str]] | None) -
     """Raises ValueError where a row of a replacement would not be replaced the next time."""
     if rows.num_rows and (match is None or not pc.all(matching(rows, match)).as_py()):
         raise ValueError("rows that replace others must themselves match")
+
+
+def check_may_drop(name: str, append_only: bool) -> None:
+    """Raises RefusedByPolicy where rows are only ever added."""
+    if append_only:
+        raise RefusedByPolicy(f"table {name}: rows are only added to it, never replaced or deleted")
 
 
 def check_columns(columns: Sequence[str] | None, schema: pa.Schema) -> list[str]:

@@ -28,6 +28,7 @@ COMMANDS = {
     "run": ("modelyard.cli.run:run", "The whole loop: prepare, build, evaluate, gate, deploy."),
     "search": ("modelyard.cli.ask:search", "What retrieval alone finds."),
     "serve": ("modelyard.cli.serve:serve", "Serve the champion: gateway, worker processes, chat page."),
+    "token": ("modelyard.cli.token:token", "Tokens that let callers in: create, list, revoke."),
 }
 
 

@@ -9,8 +9,10 @@ import click
 
 from modelyard import api
 from modelyard.cli.options import json_option, print_json, project_options, table
+from modelyard.cli.rollout import rollouts, say_drilled, say_started
 from modelyard.errors import ModelyardError
 from modelyard.ids import short
+from modelyard.ports.records import Rollout
 from modelyard.units import show_size
 
 
@@ -111,12 +113,19 @@ def diff(old: str, new: str, folder: Path, target: str, as_json: bool) -> None:
 @release.command()
 @click.argument("name")
 @project_options
+@click.option("--canary", is_flag=True, help="By steps that decide for themselves: rollout in the project file.")
 @click.option("--why", default="", help="Written into the history.")
 @json_option
-def promote(name: str, folder: Path, target: str, why: str, as_json: bool) -> None:
-    """Make a release the champion: judged, warmed, then the pointer moves."""
+def promote(name: str, folder: Path, target: str, canary: bool, why: str, as_json: bool) -> None:
+    """Make a release the champion: judged, warmed, then the pointer moves; with --canary by steps."""
     with api.open(folder, target=target) as project:
-        _moved(project, project.promote(name, why), as_json)
+        done = project.canary(name, why) if canary else project.promote(name, why)
+        if isinstance(done, Rollout):
+            say_started(project.name, done, as_json)
+            return
+        if canary and done.before != done.release.id:
+            click.echo("no canary: without a gateway that serves there is no traffic to go by", err=True)
+        _moved(project, done, as_json)
 
 
 @release.command()
@@ -124,12 +133,18 @@ def promote(name: str, folder: Path, target: str, why: str, as_json: bool) -> No
 @project_options
 @click.option("--to", help="A release that was champion before; default: the previous one.")
 @click.option("--why", default="", help="Written into the history.")
+@click.option("--drill", is_flag=True, help="Prove that it would work, and change nothing of what is served.")
 @json_option
-def rollback(endpoint: str | None, folder: Path, target: str, to: str | None, why: str, as_json: bool) -> None:
-    """Go back to the previous champion. Needs no exam."""
+def rollback(
+    endpoint: str | None, folder: Path, target: str, to: str | None, why: str, drill: bool, as_json: bool
+) -> None:
+    """Go back to the previous champion; from a canary under way, to the champion. Needs no exam."""
     with api.open(folder, target=target) as project:
         if endpoint is not None and endpoint != project.name:
             raise click.UsageError(f"this target's endpoint is {project.name}")
+        if drill:
+            say_drilled(project.drill(to), as_json)
+            return
         _moved(project, project.rollback(to, why), as_json)
 
 
@@ -146,7 +161,7 @@ def _moved(project: api.Project, moved: Any, as_json: bool) -> None:
         print_json(value)
     else:
         for warning in moved.warnings:
-            click.echo(f"warning: unproven: {warning}", err=True)
+            click.echo(f"warning: {'unproven: ' * moved.unproven}{warning}", err=True)
         before = f" (before: {short(moved.before)})" if moved.before else ""
         click.echo(f"{project.name} serves release {short(moved.release.id)}{before}")
     try:
@@ -154,6 +169,9 @@ def _moved(project: api.Project, moved: Any, as_json: bool) -> None:
     except ModelyardError as e:
         # The pointer has moved: what shows it elsewhere is brought in line by the next command that can.
         click.echo(f"warning: the registry's aliases do not follow yet: {e}", err=True)
+
+
+release.add_command(rollouts)
 
 
 @release.command()

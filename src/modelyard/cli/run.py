@@ -11,9 +11,12 @@ from modelyard import api
 from modelyard.cli.evaluate import insist
 from modelyard.cli.options import json_option, print_json, project_options
 from modelyard.cli.progress import Bars
+from modelyard.cli.rollout import standing
 from modelyard.errors import GateAbstained, GateFailed
 from modelyard.ids import short
 from modelyard.lifecycle.unchanged import STEPS, Outcome
+
+CANARY_STARTED = 5
 
 
 @click.command()
@@ -27,11 +30,11 @@ from modelyard.lifecycle.unchanged import STEPS, Outcome
 @json_option
 def run(
     folder: Path, target: str, only: str | None, start: str | None, allow_removals: bool, wait: float, as_json: bool
-) -> None:
+) -> int:
     """Take the project to a deployed release: prepare, build, evaluate, gate, deploy.
 
-    Exit 0 deployed (also unproven, with a warning), 3 gate failed, 4 abstained and not admitted, 2 bad input. With
-    --only evaluate or gate: 0 passed, 3 failed, 4 abstained.
+    Exit 0 deployed (also unproven, with a warning), 3 gate failed, 4 abstained and not admitted, 5 canary started, 2
+    bad input. With --only evaluate or gate: 0 passed, 3 failed, 4 abstained.
     """
     with api.open(folder, target=target, progress=Bars()) as project:
         try:
@@ -43,6 +46,7 @@ def run(
     _show(outcome, as_json)
     if only in ("evaluate", "gate") and outcome.decision is not None and outcome.release is not None:
         insist(outcome.decision, outcome.release.id)
+    return CANARY_STARTED if outcome.canary is not None else 0
 
 
 def _show(outcome: Outcome, as_json: bool) -> None:
@@ -59,6 +63,8 @@ def _show(outcome: Outcome, as_json: bool) -> None:
     if outcome.release is not None:
         version = f" (v{outcome.release.version})" if outcome.release.version is not None else ""
         state = "serves" if outcome.deployed else "is built"
+        if outcome.canary is not None:
+            state = f"is on its way: {standing(outcome.canary)} (modelyard release rollouts)"
         unproven = ", unproven" if outcome.unproven else ""
         click.echo(f"release {short(outcome.release.id)}{version} {state}{unproven}")
 
@@ -76,5 +82,6 @@ def summary(outcome: Outcome) -> dict[str, Any]:
         "decision": decision.id if decision else None,
         "deployed": outcome.deployed,
         "unproven": outcome.unproven,
+        "canary": outcome.canary.id if outcome.canary else None,
         "warnings": outcome.warnings,
     }

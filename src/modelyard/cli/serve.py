@@ -17,7 +17,8 @@ from modelyard.cli.options import project_options
 def serve(folder: Path, target: str, host: str | None, port: int | None) -> int:
     """Serve the champion until Ctrl-C: gateway, a worker process per release in use, chat page.
 
-    Other addresses than loopback need a token: serve.token in the project file, or MODELYARD_TOKEN.
+    Other addresses than loopback need a token: `modelyard token create`, serve.token in the project file, or
+    MODELYARD_TOKEN.
     """
     with api.open(folder, target=target) as project:
         champion = project.world.ledger.pointers(project.name).champion

@@ -14,6 +14,7 @@ from modelyard.errors import NotFound, RequestError
 from modelyard.gateway import chat, invocations, ops, pages
 from modelyard.gateway.auth import Auth, Callers
 from modelyard.gateway.body import Bodies
+from modelyard.gateway.drill import drill
 from modelyard.gateway.metrics import measure, metrics
 from modelyard.gateway.replies import internal, refusal, shape_of
 from modelyard.serving.endpoint import Endpoint
@@ -41,6 +42,7 @@ def build(
         Route("/ping", ops.ping),
         Route("/version", ops.show_version),
         Route("/metrics", metrics),
+        Route("/ops/drill", drill, methods=["POST"]),
     ]
     app = Starlette(
         routes=routes,

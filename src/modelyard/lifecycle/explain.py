@@ -7,9 +7,10 @@ from typing import Any
 
 from modelyard.lifecycle.admit import decide_admit
 from modelyard.lifecycle.gate import decide_gate
+from modelyard.lifecycle.rollout import decide_rollout
 from modelyard.ports.records import Decision
 
-JUDGES: Mapping[str, Callable[..., Decision]] = {"admit": decide_admit, "gate": decide_gate}
+JUDGES: Mapping[str, Callable[..., Decision]] = {"admit": decide_admit, "gate": decide_gate, "rollout": decide_rollout}
 
 
 def explain(decision: Decision) -> dict[str, Any]:

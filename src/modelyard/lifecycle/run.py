@@ -12,15 +12,16 @@ from typing import Any
 
 from modelyard.errors import Damaged, GateAbstained, GateFailed, ModelyardError, NotFound, UserError
 from modelyard.ids import digest, short
+from modelyard.lifecycle import canary
 from modelyard.lifecycle import release as pointer
 from modelyard.lifecycle.build import build, build_key, register
 from modelyard.lifecycle.evaluate import evidence, sit
 from modelyard.lifecycle.exam import set_exam
 from modelyard.lifecycle.gate import decide_gate
 from modelyard.lifecycle.scan import Scan, guard_removals, without
-from modelyard.lifecycle.unchanged import Options, Outcome, known, moved_since, run_key, stands
+from modelyard.lifecycle.unchanged import Options, Outcome, known, moved_since, run_key, stands, taken_back
 from modelyard.lifecycle.world import World
-from modelyard.ports.records import Decision, Release, Snapshot, State
+from modelyard.ports.records import Decision, Release, Rollout, Snapshot, State
 from modelyard.ports.registry import Run
 from modelyard.ports.workload import HasCorpus
 
@@ -145,16 +146,27 @@ class _Loop:
             return
         if verdict is not None and verdict.verdict == "fail":
             raise GateFailed(f"the gate failed release {short(release.id)}: {verdict.reasons[0]} ({_explain(verdict)})")
+        by_canary = world.loaded.config.rollout.policy == "canary"
+        before = canary.last(world, release.id) if by_canary and not self.options.forced else None
+        if before is not None and before.state == "reverted":
+            self.out.steps["deploy"] = "skipped"
+            self.out.warnings.append(taken_back(before))
+            return
         try:
-            moved = pointer.promote(world, release.id, by_person=False, why=pointer.BY_RUN)
+            go = canary.start if by_canary else pointer.promote
+            moved = go(world, release.id, by_person=False, why=pointer.BY_RUN)
         except GateAbstained as e:
             doubt = verdict.reasons[0] if verdict is not None else ""
             raise GateAbstained(f"{e}; {doubt}") from None
+        if isinstance(moved, Rollout):
+            self.out.canary, self.out.release = moved, world.ledger.release(release.id)
         try:
             pointer.project_aliases(world)
         except ModelyardError as e:
             # The pointer has moved, and that is what counts: the next run that has something to do tries again.
             self.out.warnings.append(f"the registry's aliases do not follow yet: {e}")
+        if isinstance(moved, Rollout):
+            return
         self.out.deployed, self.out.unproven = True, moved.unproven
         self.out.release = moved.release
         self.out.warnings += moved.warnings

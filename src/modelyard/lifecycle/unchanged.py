@@ -12,9 +12,10 @@ from typing import Any
 from modelyard.errors import NotFound, UserError
 from modelyard.ids import digest, digest_file, short
 from modelyard.lifecycle.artifact import complete
+from modelyard.lifecycle.canary import last
 from modelyard.lifecycle.scan import Scan, scan
 from modelyard.lifecycle.world import World
-from modelyard.ports.records import Decision, Release
+from modelyard.ports.records import Decision, Release, Rollout
 
 STEPS = ("prepare", "build", "evaluate", "gate", "deploy")
 
@@ -45,7 +46,8 @@ class Options:
 
 @dataclass
 class Outcome:
-    """What a run came to. `steps` maps each step to "done", "skipped", "not asked for" or "refused", in order."""
+    """What a run came to. `steps` maps each step to "done", "skipped", "not asked for" or "refused", in order. `canary`
+    is the rollout that the release is on its way by."""
 
     steps: dict[str, str] = field(default_factory=dict)
     release: Release | None = None
@@ -53,6 +55,7 @@ class Outcome:
     decision: Decision | None = None
     deployed: bool = False
     unproven: bool = False
+    canary: Rollout | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -97,8 +100,22 @@ def _as_it_was(world: World, name: str) -> Outcome:
     out = Outcome(dict.fromkeys(STEPS, "skipped"), release, deployed=pointers.champion == release.id)
     out.unproven = release.state == "unproven"
     if not out.deployed and pointers.champion is not None:
-        out.warnings.append(moved_since(release.id, pointers.champion))
+        rollout = last(world, release.id)
+        if rollout is not None and rollout.live:
+            out.canary = rollout
+        elif rollout is not None and rollout.state == "reverted":
+            out.warnings.append(taken_back(rollout))
+        else:
+            out.warnings.append(moved_since(release.id, pointers.champion))
     return out
+
+
+def taken_back(rollout: Rollout) -> str:
+    """Said where a run leaves a release out whose canary did not go well."""
+    return (
+        f"the canary of release {short(rollout.challenger)} was taken back ({rollout.reason}), and a run does not "
+        f"start it again: `modelyard release promote {short(rollout.challenger)} --canary` does"
+    )
 
 
 def moved_since(release: str, champion: str) -> str:

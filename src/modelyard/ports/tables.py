@@ -14,12 +14,14 @@ Match = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class TableSpec:
-    """A table: its schema, whether every change is kept in a feed, and constraints {name: SQL}."""
+    """A table: its schema, whether every change is kept in a feed, constraints {name: SQL}, and whether rows are only
+    ever added: then `replace` and `delete` raise RefusedByPolicy."""
 
     name: str
     schema: pa.Schema
     feed: bool = False
     constraints: Mapping[str, str] = field(default_factory=dict)
+    append_only: bool = False
 
 
 class Tables(Protocol):
@@ -47,9 +49,19 @@ class Tables(Protocol):
         """The same in batches, so that memory stays flat."""
         ...
 
-    def append(self, name: str, rows: pa.Table) -> None:
-        """Add rows. Columns that may be null can be left out. Raises NotFound, StorageError, Busy, and ValueError for
-        rows that do not fit the schema or break a constraint."""
+    def append(self, name: str, rows: pa.Table, once: Mapping[str, int] | None = None) -> None:
+        """Add rows. Columns that may be null can be left out.
+
+        `once` are marks {source: how far it was read}, written in the same commit; where the table has one of them
+        already, or a higher one of that source, nothing is written; nor is it without rows. With marks the rows are on
+        the disk when this returns. Raises NotFound, StorageError, Busy, and ValueError for rows that do not fit the
+        schema or break a constraint.
+        """
+        ...
+
+    def marks(self, name: str, sources: Iterable[str]) -> Mapping[str, int]:
+        """The highest mark of each of these sources that the table has; none of one it never heard of. Raises
+        NotFound."""
         ...
 
     def replace(self, name: str, rows: pa.Table, match: Match) -> None:

@@ -296,6 +296,28 @@ class CanPicture(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Invoked:
+    """The reply to a body that was handed through: finished bytes and what they are, how many rows were scored, and
+    figures about the answer for the record ({name: value})."""
+
+    body: bytes
+    content_type: str
+    rows: int
+    signals: Mapping[str, float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class CanInvoke(Protocol):
+    """Capability of a predictor: it reads bodies of a scoring protocol itself, so that nobody parses them before."""
+
+    def invoke(self, body: bytes, content_type: str, call: Call) -> Invoked:
+        """The reply to `body`, whose bytes are as the caller sent them. Raises what `predict` raises; RequestError
+        (UnsupportedType for another content type) tells what is wrong with the body and repeats nothing of it,
+        ModelFailed is what the model itself did."""
+        ...
+
+
 @runtime_checkable
 class HasCorpus(Protocol):
     """Capability of a workload: what became of each document."""

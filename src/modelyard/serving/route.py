@@ -103,6 +103,12 @@ def search_gateway(info: GatewayInfo, query: str, k: int, timeout: float = 60.0)
     return results
 
 
+def probe_gateway(info: GatewayInfo, release: str, request: Mapping[str, Any], timeout: float = 60.0) -> float:
+    """Milliseconds that a release which is kept warm takes to answer a request, whether it gets traffic or not; what it
+    does on the side goes where the exam's goes. Raises as `ask_gateway` does, NotFound for one that is not warm."""
+    return float(_post(info, "/ops/drill", {"release": release, "request": request}, timeout)["milliseconds"])
+
+
 def _post(info: GatewayInfo, path: str, body: Mapping[str, Any], timeout: float) -> Any:
     try:
         data = json.dumps(body, ensure_ascii=False).encode()

@@ -1,0 +1,107 @@
+"""One request to an MLflow model: body to arrays, model, answer to body."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from modelyard.errors import ModelFailed, ModelyardError, RequestError
+from modelyard.ports.model import Model
+from modelyard.ports.workload import Call, Event, Invoked, Request, Response
+from modelyard.workloads.model.arrays import Reader
+from modelyard.workloads.model.bodies import JSON, Body, guessed, parse, read_csv, recognise
+from modelyard.workloads.model.replies import encode, plain, signals
+
+
+class ModelPredictor:
+    """Answers scoring bodies, and the same as parsed requests. Safe to call from several threads, as far as the model
+    is."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        signature = model.about.signature
+        self._known = frozenset(signature.params) if signature is not None else None
+        self._reader = None
+        if model.takes != "request" and signature is not None:
+            self._reader = Reader(signature, model.takes, model.allows_missing)
+
+    def invoke(self, body: bytes, content_type: str, call: Call) -> Invoked:
+        """The reply to a body of MLflow's scoring protocol, as `mlflow models serve` gives it."""
+        call.check()
+        parsed = parse(body, content_type)
+        answer, rows = self._answer(parsed, lenient=False)
+        reply = plain(answer)
+        call.check()
+        whole = reply if parsed.form == "messages" else {"predictions": reply}
+        return Invoked(encode(whole), JSON, rows, signals(answer))
+
+    def predict(self, request: Request, call: Call) -> Iterator[Event]:
+        """The Response to a parsed request; its output is {"predictions"}, or what a language model answered. In an
+        exam, whose table has columns for older and newer models, those that this one does not take are left out."""
+        call.check()
+        body = recognise(request)
+        answer, rows = self._answer(body, lenient=call.effects == "exam")
+        reply = plain(answer)
+        output = reply if body.form == "messages" and isinstance(reply, dict) else {"predictions": reply}
+        call.check()
+        text = _said(reply) if body.form == "messages" else encode(reply).decode()
+        yield Response(text, output, {"rows": rows})
+
+    def close(self) -> None:
+        """Give the model back."""
+        self._model.close()
+
+    def _answer(self, body: Body, lenient: bool) -> tuple[Any, int]:
+        self._check_params(body.params)
+        if self._reader is not None:
+            if body.form == "messages":
+                raise RequestError("the model takes rows of a table, not messages")
+            given, rows = self._reader.read(body, lenient=lenient)
+            return self._guarded(given, body.params), rows
+        given = _request(body)
+        return self._guarded(given, body.params), _count(body)
+
+    def _check_params(self, params: Mapping[str, Any]) -> None:
+        if params and self._known is not None and not params.keys() <= self._known:
+            raise RequestError(
+                f"params: the model takes {', '.join(sorted(self._known))}" if self._known else "params: it takes none"
+            )
+
+    def _guarded(self, given: Any, params: Mapping[str, Any]) -> Any:
+        try:
+            return self._model.predict(given, params) if params else self._model.predict(given)
+        except ModelyardError:
+            raise
+        except Exception as error:  # the model's own code: whatever it raises is its failure
+            sys.stderr.write(traceback.format_exc())
+            raise ModelFailed(f"the model failed on this request ({type(error).__name__})") from error
+
+
+def _request(body: Body) -> Mapping[str, Any]:
+    """The request for a model that says nothing of its columns; MLflow parses it."""
+    if body.form == "messages":
+        value: Mapping[str, Any] = body.value
+        return value
+    if body.form == "csv":
+        return {"dataframe_split": guessed(read_csv(body.value))}
+    return {body.form: body.value}
+
+
+def _count(body: Body) -> int:
+    value = body.value["data"] if body.form == "dataframe_split" and isinstance(body.value, dict) else body.value
+    return len(value) if isinstance(value, list) else 1
+
+
+def _said(reply: Any) -> str:
+    """What a person reads of a language model's answer: OpenAI's first choice, the text, else JSON."""
+    if isinstance(reply, list) and len(reply) == 1:
+        reply = reply[0]
+    if isinstance(reply, dict):
+        choices = reply.get("choices")
+        if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+            content = (choices[0].get("message") or {}).get("content")
+            if isinstance(content, str):
+                return content
+    return reply if isinstance(reply, str) else encode(reply).decode()
