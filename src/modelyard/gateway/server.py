@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,10 +28,11 @@ from modelyard.ports.ledger import Ledger
 from modelyard.ports.tokens import Tokens
 from modelyard.project.layout import Layout
 from modelyard.project.load import Loaded
+from modelyard.project.model import Recording
 from modelyard.serving.endpoint import Endpoint
 from modelyard.serving.meter import Meter
 from modelyard.serving.process import Command, worker_command
-from modelyard.serving.record import Record
+from modelyard.serving.record import Record, Redaction
 from modelyard.serving.route import GatewayInfo, holding, publish
 from modelyard.serving.supervise import Fleet
 
@@ -54,6 +55,7 @@ class ServeConfig:
     connections are taken, `on_ready(url)` once the first answer could be given. `stop`, when set, ends it, as SIGTERM
     does. `command` starts workers. `tokens` opens those of the target: with one that is live, or with `token`, other
     addresses than loopback may be served. `metrics` is who may read /metrics: operate, query, or open.
+    `record` is the project file's section of that name; what is not in it is as there.
     """
 
     endpoint: str
@@ -71,6 +73,7 @@ class ServeConfig:
     tokens: Callable[[], Tokens] | None = None
     bodies: Bodies = field(default_factory=Bodies)
     metrics: str = "operate"
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 def configured(loaded: Loaded, *, host: str | None = None, port: int | None = None, **more: Any) -> ServeConfig:
@@ -87,6 +90,7 @@ def configured(loaded: Loaded, *, host: str | None = None, port: int | None = No
         timeout=section.timeout,
         bodies=Bodies(section.max_chat_body, section.max_body, section.max_depth),
         metrics=section.metrics,
+        record=section.record.model_dump(),
         **more,
     )
 
@@ -165,8 +169,7 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, key
     layout = config.layout
     command = config.command or worker_command(sys.executable, layout.releases, layout.root, layout.target)
     fleet = Fleet(config.endpoint, info.gateway_id, config.ledger, command)
-    record = Record.open(layout.record, durability=config.durability)
-    endpoint = Endpoint(fleet, record, Meter(), config.timeout, SystemClock())
+    endpoint = Endpoint(fleet, _record(config), Meter(), config.timeout, SystemClock())
     app = build(endpoint, keyring, config.bodies, config.metrics)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -183,7 +186,7 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, key
     try:
         await fleet.start()
         keyring.start()
-        telling = asyncio.create_task(_tell(config, server, fleet, info))
+        telling = asyncio.create_task(_tell(config, server, endpoint, info))
         telling.add_done_callback(lambda _: setattr(server, "should_exit", True))
         await server.serve(sockets=[sock])
         telling.cancel()
@@ -192,21 +195,37 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, key
     finally:
         await fleet.stop()
         await keyring.stop()
+        endpoint.record.close()
 
 
-async def _tell(config: ServeConfig, server: uvicorn.Server, fleet: Fleet, info: GatewayInfo) -> None:
-    """Say that it listens, then that it is ready; then look out for `stop`."""
+def _record(config: ServeConfig) -> Record:
+    """Raises StorageError, UserError for patterns that are none."""
+    wanted = Recording.model_validate(dict(config.record))
+    return Record.open(
+        config.layout.record,
+        durability=wanted.durability,
+        limit_bytes=wanted.limit,
+        when_full=wanted.when_full,
+        redaction=Redaction(wanted.redaction, wanted.patterns),
+        max_request=wanted.max_payload,
+        max_response=wanted.max_payload,
+    )
+
+
+async def _tell(config: ServeConfig, server: uvicorn.Server, endpoint: Endpoint, info: GatewayInfo) -> None:
+    """Say that it listens, then that it is ready; then look out for `stop`, and for what the record is owed."""
     while not server.started:
         await asyncio.sleep(0.005)
     publish(config.layout, info)
     config.on_listening(info.url)
     told = False
     while True:
-        if not told and fleet.ready() is not None:
+        if not told and endpoint.fleet.ready() is not None:
             told = True
             config.on_ready(info.url)
         if config.stop is not None and config.stop.is_set():
             server.should_exit = True
+        endpoint.record.sweep()
         await asyncio.sleep(0.2 if told else 0.05)
 
 

@@ -233,11 +233,29 @@ class Gate(Section):
     )
 
 
+class Recording(Section):
+    """How requests and answers are written down. See docs/record.md."""
+
+    durability: Literal["disk", "process"] = Field(
+        "disk", description="what a row survives before the model is asked: a lost machine, or a killed process only"
+    )
+    limit: Size = Field(1 << 30, description="what may wait for the tables on disk")
+    when_full: Literal["refuse", "unlogged"] = Field(
+        "refuse", description="what cannot be recorded: refused with 503, or answered, unrecorded and counted"
+    )
+    redaction: Literal["none", "drop", "patterns"] = Field(
+        "none", description="what is kept of bodies: all, nothing, or all but what a pattern finds"
+    )
+    patterns: list[str] = Field([], description="regular expressions; what they find is masked before it is written")
+    max_payload: Size = Field(1 << 20, description="a longer body is left out, and a code says so")
+
+
 class Serve(Section):
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
     token: SecretField | None = None
     groups: list[str] = Field([], description="those of who has the token: they may see what is for one of them")
+    record: Recording = Recording()
     timeout: Seconds = 60.0
     max_body: Size = Field(16 * 10**6, description="bytes of a scoring request")
     max_chat_body: Size = Field(4 * 10**6, description="bytes of a chat request")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from modelyard.clock import Clock
@@ -44,7 +44,7 @@ class Endpoint:
     meter: Meter
     timeout: float
     clock: Clock
-    router: Router = Straight()
+    router: Router = field(default_factory=Straight)
 
     @property
     def name(self) -> str:
