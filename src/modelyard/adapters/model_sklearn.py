@@ -46,6 +46,10 @@ class SklearnModel:
         self._predict = getattr(self._estimator, function, None)
         if self._predict is None:
             raise NotDirect(f"the estimator has no {function}")
+        for part in _parts(self._estimator):
+            # Threads of its own for one row cost more than they save, and a worker answers several requests at a time.
+            if getattr(part, "n_jobs", None) not in (None, 1) or type(part).__module__.startswith("lightgbm"):
+                part.n_jobs = 1
         self._dtype = _dtype(signature)
         self.takes: Takes = _takes(self._estimator, signature)
         # Said of every array given to an estimator that was fitted on a DataFrame; their order is checked, once.

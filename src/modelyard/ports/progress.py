@@ -17,7 +17,11 @@ class Bar(Protocol):
         ...
 
     def note(self, text: str) -> None:
-        """What it is at just now."""
+        """What else there is to tell of how far it is: it stands in brackets behind the count."""
+        ...
+
+    def reached(self, share: float) -> None:
+        """How much of all the work is done, from 0 to 1, where the count does not tell."""
         ...
 
 
@@ -37,6 +41,8 @@ class _Nothing:
     def total(self, count: int) -> None: ...
 
     def note(self, text: str) -> None: ...
+
+    def reached(self, share: float) -> None: ...
 
 
 class Silent:

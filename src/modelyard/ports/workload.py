@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from modelyard.ports.embedder import Embedder
     from modelyard.ports.engine import Engine
     from modelyard.ports.index import Index, Searcher
-    from modelyard.ports.model import Model
+    from modelyard.ports.model import Described, Model
     from modelyard.ports.reranker import Reranker
     from modelyard.ports.tables import Tables
 
@@ -193,9 +193,13 @@ class Ports(Protocol):
         """What `Index.export` put in `folder`, opened for reading."""
         ...
 
-    def model(self, folder: Path, runtime: str | None = None) -> Model:
-        """The MLflow model in `folder`, by the runtime its flavour has here (or the one that is named: "pyfunc" runs
-        any). Raises Damaged, MissingExtra naming the package to install, ModelFailed."""
+    def describe_model(self, folder: Path) -> Described:
+        """What the MLflow model in `folder` says of itself; nothing of it is run. Raises NotFound, Damaged."""
+        ...
+
+    def model(self, folder: Path, runtime: str) -> Model:
+        """The MLflow model in `folder`, loaded by the library that is named ("pyfunc" runs any). Loading may run code
+        that lies in it. Raises Damaged, NotDirect, ModelFailed, MissingExtra naming the package to install."""
         ...
 
 

@@ -6,6 +6,7 @@ documents: documents         the folder of the user's data
 exam: evaluation.jsonl
 chatbot: {embedder, index, chat, retrieval, answer, history_turns, reranker, glossary, access, ocr, ocr_languages,
 limits}
+model: {uri, label, recorded, task, positive, score, id, cluster, slices, ignore}
 gate: {floors, margins, min_cases, max_unscored, min_human, confidence, admit_unproven}
 ingest: {max_file, max_removals}
 settings: {...}              of a workload of your own (`workload: module:Class`)
@@ -218,6 +219,22 @@ class Echo(Section):
     prefix: str = ""
 
 
+class Model(Section):
+    """The MLflow model in the folder `documents`, and what the columns of its exam are. Columns that are not named here
+    are features."""
+
+    uri: Uri | None = Field(None, description="where the folder was fetched from; nothing is fetched by a run")
+    label: str | None = Field(None, description="the exam's column of what turned out true; null: label, or target")
+    recorded: str | None = Field(None, description="instead: its column of recorded answers, to be given again")
+    task: Literal["auto", "binary", "multiclass", "regression"] = Field("auto", description="auto: by the labels")
+    positive: str | int | bool | None = Field(None, description="the label that a score speaks for; null: the greater")
+    score: str | None = Field(None, description="the field of an answer to judge, where answers have several")
+    id: str | None = Field(None, description="null: id, where there is such a column, else the line")
+    cluster: str | None = Field(None, description="rows of one customer, say, are no independent cases")
+    slices: list[str] = Field([], description="columns by whose values figures are shown apart")
+    ignore: list[str] = Field([], description="columns that are neither a feature nor any of these")
+
+
 class Gate(Section):
     """When a release may be deployed. A floor is a least value; a margin is how much worse than the champion's a
     figure may be, with confidence, before it counts as a regression. What is not given here the workload gives."""
@@ -327,6 +344,7 @@ class Project(Section):
     exam: str = "evaluation.jsonl"
     chatbot: Chatbot = Chatbot()
     echo: Echo = Echo()
+    model: Model = Model()
     settings: dict[str, Any] = {}
     ingest: Ingest = Ingest()
     gate: Gate = Gate()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelyard.errors import UserError
+from modelyard.errors import MissingExtra, UserError
 from modelyard.project.load import Loaded
 from modelyard.wiring.catalogue import adapter
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from modelyard.ports.embedder import Embedder
     from modelyard.ports.engine import Engine
     from modelyard.ports.index import Index, Searcher
+    from modelyard.ports.model import Described, Model
     from modelyard.ports.reranker import Reranker
     from modelyard.ports.tables import Tables
 
@@ -67,6 +69,12 @@ class ProjectPorts:
     def searcher(self, folder: Path) -> Searcher:
         return _searcher(self._settings, folder)
 
+    def describe_model(self, folder: Path) -> Described:
+        return _described(folder)
+
+    def model(self, folder: Path, runtime: str) -> Model:
+        return _model(folder, runtime)
+
 
 class ReleasePorts:
     """What a loaded release may ask for. `loaded` is the project it is served from, if there is one."""
@@ -100,6 +108,12 @@ class ReleasePorts:
 
     def searcher(self, folder: Path) -> Searcher:
         return _searcher(self._settings, folder)
+
+    def describe_model(self, folder: Path) -> Described:
+        return _described(folder)
+
+    def model(self, folder: Path, runtime: str) -> Model:
+        return _model(folder, runtime)
 
 
 def _embedder(settings: Mapping[str, Any], folder: Path | None, loaded: Loaded | None, *, serving: bool) -> Embedder:
@@ -154,6 +168,33 @@ def _chat(settings: Mapping[str, Any], loaded: Loaded | None) -> Chat | None:
     own = ("timeout", "retries", "budget_tokens")
     chat: Chat = adapter("chat", "openai")(**_remote("answers with", "CHAT", wanted, configured, loaded, own))
     return chat
+
+
+def _described(folder: Path) -> Described:
+    described: Described = adapter("model_folder", "mlflow")(folder)
+    return described
+
+
+def _model(folder: Path, runtime: str) -> Model:
+    """A package that the model needs is none of modelyard's: the model's own requirements say which version."""
+    try:
+        model: Model = adapter("model", runtime)(folder)
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name in ("", "modelyard"):
+            raise
+        package = _PACKAGES.get(name, name)
+        wanted = next((r for r in _described(folder).requirements if _package(r) == package), package)
+        raise MissingExtra(f"the model needs {name}: pip install '{wanted}'") from None
+    return model
+
+
+def _package(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower().replace("_", "-")
+
+
+_PACKAGES = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml"}
+"""Packages whose name is not that of their module."""
 
 
 def _reranker(settings: Mapping[str, Any], loaded: Loaded | None) -> Reranker | None:

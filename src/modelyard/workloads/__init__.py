@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 CATALOGUE = {
     "chatbot": "modelyard.workloads.chatbot.workload:ChatbotWorkload",
     "echo": "modelyard.workloads.echo:EchoWorkload",
+    "model": "modelyard.workloads.model.workload:ModelWorkload",
 }
 
 SURROUNDINGS = {"chatbot": "modelyard.workloads.chatbot.limits:ocr_here"}

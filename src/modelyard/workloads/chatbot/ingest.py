@@ -17,7 +17,6 @@ from typing import Any
 from modelyard.errors import RefusedByPolicy, UserError
 from modelyard.ids import digest, digest_bytes
 from modelyard.ports.embedder import Embedder
-from modelyard.ports.progress import Bar
 from modelyard.ports.records import Changes
 from modelyard.ports.tables import Tables
 from modelyard.ports.workload import Context
@@ -28,6 +27,7 @@ from modelyard.workloads.chatbot.parse import SUPPORTED
 from modelyard.workloads.chatbot.portions import Portions
 from modelyard.workloads.chatbot.reading.unpack import refused
 from modelyard.workloads.chatbot.schemas import prepare_version
+from modelyard.workloads.chatbot.tally import Tally
 from modelyard.workloads.chatbot.unpack import Beneath, Marks, Unpacker, holds_documents, is_archive, up_to_date
 from modelyard.workloads.chatbot.vectors import Vectors
 from modelyard.workloads.chatbot.writer import Piece, Writer
@@ -95,29 +95,29 @@ def ingest(ctx: Context, changes: Changes) -> None:
     opening = Beneath(held.current)
     _guard_removals(held, leaving - {name for box in boxes for name in opening.of(box.document)}, changes.max_removals)
     with ExitStack() as shown:
-        documents = shown.enter_context(ctx.progress.bar("read", len(plan.read), "documents"))
+        read = shown.enter_context(ctx.progress.bar("read", None, "pages"))
+        tally = Tally(read, {todo.document: todo.size for todo in plan.read})
         passages = shown.enter_context(ctx.progress.bar("embed", None, "passages"))
         vectors = Vectors(tables, embedder, held.keys, passages, ctx)
         writer = Writer(ctx, held, embedder.digest, refused)
-        portions = Portions(ctx, limits)
+        portions = Portions(ctx, limits, tally)
         unpacker = shown.enter_context(Unpacker(held, marks, limits))
 
         def write(groups: Iterable[list[Piece]]) -> None:
             for portion in portions.of(groups):
                 writer.write(portion, vectors)
-                documents.advance(len(portion))
 
         mails = [todo for todo in boxes if not (is_archive(todo.document) or todo.whole)]
         plain = [todo for todo in plan.read if not holds_documents(todo.document)]
         write(_groups(ctx, plain, limits))
-        write(_bundles(unpacker.pieces(chain.from_iterable(_groups(ctx, boxes, limits))), documents, len(plan.read)))
+        opened = {todo.document for todo in boxes} - {todo.document for todo in mails}
+        write(_bundles(unpacker.pieces(_told(_groups(ctx, boxes, limits), opened, tally)), tally))
         _guard_removals(held, (leaving | unpacker.gone) - unpacker.found, changes.max_removals)
         writer.refuse(plan.refuse)
         writer.drop(sorted(unpacker.gone - unpacker.found))
         # What files are in goes after them: it says that they are all there.
         write(unpacker.unmoved(_groups(ctx, mails, limits)))
         writer.opened(unpacker.archives)
-        documents.advance(len(unpacker.archives) + sum(todo.whole and not is_archive(todo.document) for todo in boxes))
         # Last, so that a file that was only renamed still finds its vectors under the old name.
         writer.drop(sorted({*plan.drop} - unpacker.found))
         writer.sweep([name for name in plan.sweep if name not in unpacker.found])
@@ -211,14 +211,20 @@ def _groups(ctx: Context, todos: Sequence[Todo], limits: Limits) -> Iterator[lis
         yield _with_bytes(ctx, group, limits)
 
 
-def _bundles(pieces: Iterable[Piece], bar: Bar, total: int) -> Iterator[list[Piece]]:
+def _told(groups: Iterable[list[Piece]], opened: Set[str], tally: Tally) -> Iterator[Piece]:
+    """Files one by one; of those that are only `opened` nothing is left to do when the next is asked for."""
+    for box in chain.from_iterable(groups):
+        yield box
+        tally.done({box.document} & opened)
+
+
+def _bundles(pieces: Iterable[Piece], tally: Tally) -> Iterator[list[Piece]]:
     """Pieces that have their bytes, few enough to be held at once."""
     bundle: list[Piece] = []
     size = 0
     for piece in pieces:
-        total += 1
-        bar.total(total)
         length = len(piece.content or b"")
+        tally.found(piece.document, length)
         if bundle and (size + length > PORTION_BYTES or len(bundle) == PORTION_DOCUMENTS):
             yield bundle
             bundle, size = [], 0

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from modelyard.ports.workload import Context
 from modelyard.workloads.chatbot.limits import Limits
 from modelyard.workloads.chatbot.parse import read_documents
 from modelyard.workloads.chatbot.schemas import SOURCES
+from modelyard.workloads.chatbot.tally import Tally
 from modelyard.workloads.chatbot.writer import Piece
 
 PORTION_PAGES = 400
@@ -25,8 +27,8 @@ class Portions:
     """Reads documents, and cuts portions where a document ends. How long one takes to be written is measured on those
     before: it is known to be over when the next is asked for."""
 
-    def __init__(self, ctx: Context, limits: Limits) -> None:
-        self._ctx, self._stage = ctx, partial(read_documents, limits=limits)
+    def __init__(self, ctx: Context, limits: Limits, tally: Tally) -> None:
+        self._ctx, self._stage, self._tally = ctx, partial(read_documents, limits=limits), tally
         self._page_seconds = FIRST_GUESS
 
     def of(self, groups: Iterable[list[Piece]]) -> Iterator[list[Piece]]:
@@ -52,6 +54,7 @@ class Portions:
             last = piece
             piece.pages.append(rows)
             pages += rows.num_rows
+            self._tally.pages(pc.sum(pc.greater(rows.column("page"), 0)).as_py())
         yield from self._given([*portion, *(by_name[name] for name in sorted(silent))], pages)
 
     def _full(self, pages: int, seconds: float) -> bool:
@@ -61,6 +64,7 @@ class Portions:
         self._ctx.check()
         began = self._ctx.clock.monotonic()
         yield portion
+        self._tally.done(piece.document for piece in portion)
         if pages:
             self._page_seconds = (self._ctx.clock.monotonic() - began) / pages
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-PARSER_VERSION = "2"
+PARSER_VERSION = "3"
 CHUNKER_VERSION = "2"
 
 prepare_version = f"parse-{PARSER_VERSION}+chunk-{CHUNKER_VERSION}"

@@ -27,7 +27,6 @@ class Vectors:
         # A hint of where to look, never a promise: the rows may be gone by then.
         self._known = pa.Table.from_batches([], _KNOWN)
         self.remember(keys.column("embed_key"), keys.column("document"))
-        self._asked = 0
 
     def of(self, chunks: pa.Table) -> tuple[list[str], NDArray[np.float32]]:
         """(embed keys, vectors [n, dimension]) of rows of CHUNKS."""
@@ -37,8 +36,6 @@ class Vectors:
         by_key = dict(zip(keys, texts, strict=True))
         found = self._stored(list(by_key))
         missing = [key for key in by_key if key not in found]
-        self._asked += len(missing)
-        self._bar.total(self._asked)
         # What reading the pages took is given back before the embedder takes its own.
         pa.default_memory_pool().release_unused()
         fresh = self._embedder.embed([by_key[key] for key in missing], progress=self._progress())

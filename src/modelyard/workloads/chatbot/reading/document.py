@@ -140,7 +140,7 @@ def _looked_at(
             row.refuse(str(reason))
         return lines
     row.reason, row.quality = None, confidence
-    return align(footnotes.last(lines_of(words), row.height))
+    return align(footnotes.last(lines_of(words)))
 
 
 def _told(content: bytes, pdf: pypdfium2.PdfDocument, sheets: _Sheets, limits: Limits) -> list[Row]:
@@ -176,7 +176,7 @@ def _page(pdf: pypdfium2.PdfDocument, index: int, known: str | None, limits: Lim
         row.width, row.height = page.width, page.height
         words = page.words(limits)
         row.quality = 1.0 - page.unmapped(words)
-        lines = align(footnotes.last(lines_of(words), page.height))
+        lines = align(footnotes.last(lines_of(words)))
         outline.mark_bold(lines, page.bold)
         drawn = page.drawn() if len(words.text) < FEW_WORDS else Drawn()
         mute = drawn.silent > (MUTE + 2 * sum(map(len, words.text)) if lines else MUTE) and page.shows()

@@ -9,8 +9,10 @@ from itertools import pairwise
 import numpy as np
 
 from modelyard.workloads.chatbot.reading import script
+from modelyard.workloads.chatbot.reading.columns import blocks_of
+from modelyard.workloads.chatbot.reading.marks import MARK
 from modelyard.workloads.chatbot.reading.numbers import is_number
-from modelyard.workloads.chatbot.reading.pdf import Floats, Ints, Words
+from modelyard.workloads.chatbot.reading.pdf import Floats, Words
 
 # Widths of gaps, in heights of the line's font box (about 1.2 of the font's size).
 WIDE_GAP = 1.0
@@ -20,9 +22,6 @@ CLOSING_GAP = 1.0
 PUNCTUATION_GAP = 0.3
 MARK_GAP = 4.0
 VALUE_END = re.compile(r"[\d%)—–]$")
-# What stands before an entry of a list, or a note under a table.
-MARK = re.compile(r"[•●▪■◦○◆►✓*·–—-]|\(?(?:\d{1,2}|[a-z]|[ivx]{1,4})[.)]|\*{1,3}")
-COLUMN_LINES = 5
 RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 CURRENCY = ("$", "€", "£", "¥", "US$", "C$", "A$", "CHF", "($", "(€", "(£", "$(", "€(", "£(")
 CLOSING = (")", "%", ")%", "%)", "pts", "bps", "x")
@@ -96,8 +95,9 @@ def lines_of(words: Words) -> list[Line]:
             frame=frame.tolist(),
         )
         block = found[-1].block + 1 if found else 0
-        for rows in _blocks(frame, sheet.words):
-            found += [_line(sheet, row.tolist(), block, turn) for row in rows]
+        for part in blocks_of(frame, sheet.words):
+            lines = zip(part.rows, part.prose, strict=True)
+            found += [_line(sheet, row.tolist(), block, turn, prose) for row, prose in lines]
             block += 1
     return found
 
@@ -114,123 +114,7 @@ def _upright(boxes: Floats, turn: int) -> Floats:
     return boxes
 
 
-def _blocks(frame: Floats, words: list[str]) -> list[list[Ints]]:
-    """Rows of word indices, in blocks that are read one after the other."""
-    rows = _rows(frame)
-    for gutter in _gutters(frame, rows):
-        blocks = _parted(frame, rows, gutter, words)
-        if len(blocks) > 1:
-            return blocks
-    return [rows]
-
-
-def _parted(frame: Floats, rows: list[Ints], gutter: float, words: list[str]) -> list[list[Ints]]:
-    """The rows with every band of two columns at the gutter taken apart."""
-    blocks: list[list[Ints]] = [[]]
-    for band in _bands(frame, rows, gutter):
-        if not _two_columns(frame, band, gutter, words):
-            blocks[-1] += band
-            continue
-        together = np.concatenate(band)
-        right = frame[together, 2] > gutter + 1
-        blocks += [[side[row] for row in _rows(frame[side])] for side in (together[~right], together[right])]
-        blocks.append([])
-    return [block for block in blocks if block]
-
-
-def _bands(frame: Floats, rows: list[Ints], gutter: float) -> list[list[Ints]]:
-    """Runs of rows no word of which crosses the gutter, and which follow each other closely; other rows stand alone,
-    and so does a heading."""
-    bands: list[list[Ints]] = []
-    bottom, open_band = 0.0, False
-    usual = float(np.median(frame[:, 3] - frame[:, 1]))
-    for row in rows:
-        crossing = bool(((frame[row, 0] < gutter - 1) & (frame[row, 2] > gutter + 1)).any())
-        top, height = float(frame[row, 1].min()), float(np.median(frame[row, 3] - frame[row, 1]))
-        one_sided = bool((frame[row, 2] <= gutter + 1).all() or (frame[row, 2] > gutter + 1).all())
-        alone = crossing or (one_sided and height > 1.08 * usual)
-        if open_band and not alone and top - bottom < 1.5 * height:
-            bands[-1].append(row)
-        else:
-            bands.append([row])
-        open_band, bottom = not alone, float(frame[row, 3].max())
-    return bands
-
-
-def _rows(frame: Floats) -> list[Ints]:
-    """Words that share a line, left to right; lines from the top. A word belongs to a line it overlaps by half."""
-    order = np.argsort((frame[:, 1] + frame[:, 3]) / 2, kind="stable")
-    tops, bottoms = frame[:, 1].tolist(), frame[:, 3].tolist()
-    rows: list[list[int]] = []
-    top = bottom = 0.0
-    for word in order.tolist():
-        y0, y1 = tops[word], bottoms[word]
-        height = y1 - y0
-        if rows and min(y1, bottom) - max(y0, top) > 0.5 * min(height, bottom - top):
-            rows[-1].append(word)
-            if height > bottom - top:
-                top, bottom = y0, y1
-        else:
-            rows.append([word])
-            top, bottom = y0, y1
-    left = frame[:, 0]
-    return [np.array(row)[np.argsort(left[row], kind="stable")] for row in rows]
-
-
-def _gutters(frame: Floats, rows: list[Ints]) -> list[float]:
-    """Where a right column may begin: left edges that many rows share behind a gap near the middle, commonest first."""
-    if len(rows) < COLUMN_LINES:
-        return []
-    page_left, page_right = float(frame[:, 0].min()), float(frame[:, 2].max())
-    low, high = page_left + 0.35 * (page_right - page_left), page_left + 0.65 * (page_right - page_left)
-    flat = np.concatenate(rows)
-    begins = np.zeros(len(flat), bool)
-    begins[np.cumsum([len(row) for row in rows[:-1]])] = True
-    height = frame[flat[1:], 3] - frame[flat[1:], 1]
-    x0, gap = frame[flat[1:], 0], frame[flat[1:], 0] - frame[flat[:-1], 2]
-    edges = x0[~begins[1:] & (gap > 0.7 * height) & (x0 > low) & (x0 < high)]
-    values, counts = np.unique(np.round(edges / 3), return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:4]
-    return [float(values[at]) * 3 - 4.0 for at in order if counts[at] >= COLUMN_LINES]
-
-
-def _two_columns(frame: Floats, band: list[Ints], gutter: float, words: list[str]) -> bool:
-    """Whether a band of rows is prose in two columns: both sides are filled with words, not labels beside values."""
-    if len(band) < COLUMN_LINES or not _set_solid(frame, band):
-        return False
-    sides: list[tuple[list[Ints], float]] = []
-    together = np.concatenate(band)
-    right_of = frame[:, 2] > gutter + 1
-    for side, width in (
-        (False, gutter - float(frame[together, 0].min())),
-        (True, float(frame[together, 2].max()) - gutter),
-    ):
-        parts = [row[right_of[row] == side] for row in band]
-        sides.append(([part for part in parts if len(part)], width))
-    for parts, width in sides:
-        if len(parts) < COLUMN_LINES:
-            return False
-        filled = [float(frame[part[-1], 2] - frame[part[0], 0]) > 0.75 * width for part in parts]
-        texts = [words[word] for part in parts for word in part.tolist()]
-        letters = sum(text[0].isalpha() or text[-1].isalpha() for text in texts)
-        gaps = [frame[part[1:], 0] - frame[part[:-1], 2] for part in parts]
-        celled = [
-            bool((gap > WIDE_GAP * float(frame[part[0], 3] - frame[part[0], 1])).any())
-            for gap, part in zip(gaps, parts, strict=True)
-        ]
-        if np.mean(filled) < 0.5 or np.mean(celled) > 0.15 or len(texts) < 4 * len(parts) or letters < 0.8 * len(texts):
-            return False
-    return True
-
-
-def _set_solid(frame: Floats, band: list[Ints]) -> bool:
-    """Whether rows follow each other as closely as lines of prose do, and not spaced out as rows of a table are."""
-    tops = np.array([float(frame[row, 1].min()) for row in band])
-    height = float(np.median(np.concatenate([frame[row, 3] - frame[row, 1] for row in band])))
-    return float(np.median(np.diff(np.sort(tops)))) < 1.4 * height
-
-
-def _line(sheet: _Sheet, row: list[int], block: int, turn: int) -> Line:
+def _line(sheet: _Sheet, row: list[int], block: int, turn: int, prose: bool) -> Line:
     texts = [sheet.words[word] for word in row]
     x0, y0, x1, y1 = zip(*(sheet.frame[word] for word in row), strict=True)
     size = sorted(low - high for low, high in zip(y1, y0, strict=True))[len(row) // 2]
@@ -241,9 +125,13 @@ def _line(sheet: _Sheet, row: list[int], block: int, turn: int) -> Line:
         x0, y0, x1, y1 = zip(*(sheet.frame[word] for word in row), strict=True)
     # A word is attached to the one before only if that one stands before it here too.
     attached = [False, *(sheet.attached[word] and word == before + 1 for before, word in pairwise(row))]
+    glue = _glue(texts, gaps, attached) if turn == 0 else _turned_glue(gaps)
+    if prose:
+        # What looks like a cell is a blank of a line that was stretched.
+        glue = [" " if between == "\t" else between for between in glue]
     return Line(
         words=texts,
-        glue=_glue(texts, gaps, attached) if turn == 0 else _turned_glue(gaps),
+        glue=glue,
         boxes=sheet.boxes[row],
         x0=min(x0),
         y0=min(y0),
