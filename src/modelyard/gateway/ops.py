@@ -24,18 +24,19 @@ async def ready(request: Request) -> Response:
     """GET /ready: 200 when a request would be answered, by which release, and whether that is the champion; else 503
     and why."""
     here = service(request)
-    standing = here.fleet.standing()
+    standing, unrecordable = here.fleet.standing(), here.record.refuses
+    up = standing.release is not None and unrecordable is None
     value = {
-        "ready": standing.release is not None,
+        "ready": up,
         "endpoint": here.name,
         "release": standing.release,
         "champion": standing.champion,
         "generation": standing.generation,
         "state": standing.state,
         "version": standing.version,
-        "reason": standing.reason if request.scope["modelyard.trusted"] else None,
+        "reason": (unrecordable or standing.reason) if request.scope["modelyard.trusted"] else None,
     }
-    return JSONResponse(value, 200 if standing.release is not None else 503, {"cache-control": "no-store"})
+    return JSONResponse(value, 200 if up else 503, {"cache-control": "no-store"})
 
 
 async def ping(request: Request) -> Response:
