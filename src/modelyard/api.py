@@ -9,8 +9,6 @@ project.rollback()
 from __future__ import annotations
 
 import importlib
-import json
-import re
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
@@ -18,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelyard.clock import stamp
-from modelyard.errors import NotFound, ProjectError, RequestError, StorageError, UserError
+from modelyard.errors import NotFound, RequestError, UserError
 from modelyard.ids import short
 from modelyard.lifecycle import artifact, canary
 from modelyard.lifecycle import release as pointer
@@ -27,12 +25,8 @@ from modelyard.lifecycle.hold import hold
 from modelyard.lifecycle.unchanged import Options, Outcome, look, unchanged
 from modelyard.ports.progress import Progress
 from modelyard.ports.records import Decision, Move, Release, Rollout
-from modelyard.project.load import FILE, load
-from modelyard.project.model import NAME, NAMED
 from modelyard.serving.route import alive, ask_gateway, search_gateway
 from modelyard.wiring import open_ledger, open_tokens, open_world
-from modelyard.workloads import CATALOGUE
-from modelyard.workloads import workload as find_workload
 
 if TYPE_CHECKING:
     from modelyard.lifecycle.drill import Drilled
@@ -41,6 +35,7 @@ if TYPE_CHECKING:
 
 _HEAVY = {
     "answer": "modelyard.serving.answer",
+    "begin": "modelyard.wiring.begin",
     "build": "modelyard.lifecycle.build",
     "diff": "modelyard.lifecycle.diff",
     "drill": "modelyard.lifecycle.drill",
@@ -324,63 +319,30 @@ class Project:
 
 
 def init(
-    folder: str | Path, *, documents: str | Path | None = None, workload: str = "chatbot", name: str | None = None
+    folder: str | Path,
+    *,
+    documents: str | Path | None = None,
+    workload: str | None = None,
+    name: str | None = None,
+    model: str | None = None,
+    exam: str | Path | None = None,
+    label: str | None = None,
+    on_note: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Make a project: modelyard.yml, a documents folder (or the one given), an empty exam. It runs as it is.
 
-    Raises ProjectError where there is one already, or the name, folder or workload is no good.
+    `model`: the folder of an MLflow model, or a URI it is fetched from into the project (models:/NAME/VERSION,
+    runs:/...); the workload is then `model`. `exam`: a file that is there already; of a model a table (.csv, .parquet,
+    .jsonl) whose column `label` is to be predicted. `on_note` gets what there is to say of them.
+    Raises ProjectError where there is a project already, or the name, folder, workload, model or exam is no good.
     """
-    root = Path(folder).absolute()
-    if (root / FILE).exists():
-        raise ProjectError(f"{root / FILE} is there already: this is a project")
-    if name is not None and not NAME.match(name):
-        raise ProjectError(f"{name!r} is no good name: {NAMED}")
-    if workload not in CATALOGUE and ":" not in workload:
-        find_workload(workload)  # names the nearest
-    title = name or re.sub(r"[^a-zA-Z0-9_-]+", "-", root.name).strip("-_") or "project"
-    title = title[:63] if NAME.match(title[:63]) else f"p-{title}"[:63]
-    where = "documents"
-    if documents is not None:
-        given = Path(documents).expanduser().absolute()
-        if not given.is_dir():
-            raise ProjectError(f"the documents folder {given} is not there")
-        where = str(given)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        if documents is None:
-            (root / "documents").mkdir(exist_ok=True)
-        (root / "evaluation.jsonl").touch()
-        if not (root / ".gitignore").exists():
-            (root / ".gitignore").write_text(".modelyard/\n", encoding="utf-8")
-        (root / FILE).write_bytes(_written(title, workload, where))
-    except OSError as e:
-        raise StorageError(f"{e.filename or root} cannot be written: {e.strerror}") from None
-    try:
-        load(root)
-    except ProjectError:
-        (root / FILE).unlink()
-        raise
+    given = _heavy("begin").Given(
+        documents=Path(documents) if documents is not None else None,
+        workload=workload or ("chatbot" if model is None else "model"),
+        name=name,
+        model=model,
+        exam=Path(exam) if exam is not None else None,
+        label=label,
+    )
+    root: Path = _heavy("begin").begin(Path(folder), given, on_note)
     return root
-
-
-def _written(name: str, workload: str, documents: str) -> bytes:
-    # Quoted: YAML would take a folder called no, null or 1e3 for something else than text.
-    quoted = (json.dumps(value, ensure_ascii=False) for value in (name, workload, documents))
-    try:
-        return _TEMPLATE.format(**dict(zip(("name", "workload", "documents"), quoted, strict=True))).encode()
-    except UnicodeEncodeError:
-        raise ProjectError(f"{documents!r} is not a name that can be written as UTF-8 text") from None
-
-
-_TEMPLATE = """\
-# What each key means: `modelyard config show --origin`. Secrets by reference only: env:NAME or file:PATH.
-name: {name}
-workload: {workload}
-documents: {documents}
-exam: evaluation.jsonl    # one {{"id", "question", "answers", "evidence": [{{"document", "page"}}], ...}} a line
-
-targets:
-  test: {{}}
-  staging: {{}}
-  prod: {{}}
-"""

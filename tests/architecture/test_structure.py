@@ -15,7 +15,19 @@ import modelyard
 from modelyard.workloads import CATALOGUE
 
 SRC = Path(modelyard.__file__).parent
-AGNOSTIC = ["api.py", "calc", "cli", "gateway", "lifecycle", "ports", "pyfunc.py", "serving", "wiring", "worker.py"]
+AGNOSTIC = [
+    "api.py",
+    "calc",
+    "cli",
+    "fold.py",
+    "gateway",
+    "lifecycle",
+    "ports",
+    "pyfunc.py",
+    "serving",
+    "wiring",
+    "worker.py",
+]
 VENDORS = {
     "adapters": {
         "alembic",
@@ -38,6 +50,7 @@ VENDORS = {
     "workloads/chatbot": {"PIL", "pypdfium2", "pypdfium2_raw", "selectolax"},
     "project": {"pydantic", "yaml"},
     "gateway": {"starlette", "uvicorn"},
+    "serving/wire.py": {"orjson"},
     "serving/meter.py": {"prometheus_client"},
     "cli": {"click", "rich"},
     "pyfunc.py": {"mlflow", "pandas"},
@@ -142,6 +155,8 @@ def test_public_code_says_what_it_does() -> None:
         ("modelyard.api", {"mlflow", "numpy", "pandas", "pyarrow", "deltalake", "openvino"}),
         ("modelyard.adapters.ledger_sqlite", {"mlflow", "numpy", "pandas", "pyarrow"}),
         ("modelyard.worker", {"mlflow", "pandas", "starlette"}),
+        ("modelyard.fold", {"deltalake", "mlflow", "numpy", "pandas", "pyarrow"}),
+        ("modelyard.serving.record", {"deltalake", "mlflow", "numpy", "pandas", "pyarrow"}),
         ("modelyard.gateway.app", {"mlflow", "pandas", "numpy", "openvino"}),
     ],
 )

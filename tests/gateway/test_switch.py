@@ -173,7 +173,7 @@ def test_readiness_is_honest_while_a_worker_comes_back(town: Town) -> None:
         assert gateway.http.get("/ready").json()["release"] == one
 
 
-def test_a_request_that_kills_its_worker_is_tried_once_more(town: Town) -> None:
+def test_a_request_that_kills_its_worker_is_tried_again_but_not_for_ever(town: Town) -> None:
     one = town.release("one: ")
     town.point(one)
     with town.gateway() as gateway:

@@ -16,7 +16,6 @@ import tempfile
 import urllib.parse
 import urllib.request
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -40,14 +39,13 @@ import mlflow
 from mlflow.entities import Experiment, LoggedModelOutput, Metric, Param, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
+from mlflow.models import Model
 from mlflow.tracking import MlflowClient
-from mlflow.types.schema import Array, ColSpec, Object, Property, Schema
-from mlflow.utils import requirements_utils
 from sqlalchemy.exc import SQLAlchemyError
 
 from modelyard import __version__
 from modelyard.adapters import registry_mlflow_store as store
+from modelyard.adapters.registry_mlflow_model import quiet, save_release
 from modelyard.clock import SystemClock
 from modelyard.errors import (
     AdapterError,
@@ -64,8 +62,6 @@ from modelyard.project.load import find_root
 from modelyard.project.secrets import Secret, masked
 
 RELEASE_TAG = "modelyard.release"
-MODEL_CODE = Path(__file__).parents[1] / "pyfunc.py"
-_MESSAGES = Schema([ColSpec(Array(Object([Property("role", "string"), Property("content", "string")])), "messages")])
 _SQLITE = "sqlite:///"
 _LONGEST = {"param": 6000, "tag": 8000}
 _AT_ONCE = 50
@@ -120,11 +116,11 @@ class MlflowRegistry:
             )
             local = _local(logged.artifact_location) if self._db is not None else None
             if local is not None:
-                _save(about, local, folder, accepts)
+                save_release(about, local, folder, accepts)
                 _share_files(local, folder)
             else:
                 with tempfile.TemporaryDirectory() as spare:
-                    _save(about, Path(spare) / "model", folder, accepts)
+                    save_release(about, Path(spare) / "model", folder, accepts)
                     client.log_model_artifacts(logged.model_id, f"{spare}/model")
             client.finalize_logged_model(logged.model_id, "READY")
             client.log_outputs(run.id, [LoggedModelOutput(logged.model_id, 0)])
@@ -217,7 +213,7 @@ class MlflowRegistry:
     def _translated(self) -> Iterator[None]:
         try:
             # What MLflow logs of a failed database it also raises.
-            with _quiet("mlflow.store.db.utils", logging.CRITICAL):
+            with quiet("mlflow.store.db.utils", logging.CRITICAL):
                 yield
         except (MlflowException, SQLAlchemyError, sqlite3.Error) as e:
             raise _translate(e, self._shown, remote=self._db is None) from e
@@ -299,44 +295,6 @@ def _allowing(code: str) -> Iterator[None]:
     except MlflowException as e:
         if e.error_code != code:
             raise
-
-
-def _save(about: Model, to: Path, folder: Path, accepts: frozenset[str]) -> None:
-    """Write the MLflow model: our file as its code, the release as its artifact."""
-    # It would like an example input, to guess a signature from; what can be said is said here.
-    with warnings.catch_warnings(), _quiet("mlflow.pyfunc"), _packages_unread():
-        warnings.simplefilter("ignore")
-        mlflow.pyfunc.save_model(
-            path=str(to),
-            mlflow_model=about,
-            python_model=str(MODEL_CODE),
-            artifacts={"release": str(folder.absolute())},
-            signature=ModelSignature(inputs=_MESSAGES) if "messages" in accepts else None,
-            # Named, so that MLflow does not load the model in another process to guess them.
-            pip_requirements=[f"modelyard=={__version__}"],
-        )
-
-
-@contextmanager
-def _packages_unread() -> Iterator[None]:
-    """MLflow reads all installed packages (0.6 CPU s), to warn where a requirement is not met: ours is what runs."""
-    known = vars(requirements_utils)
-    before, known["_MODULES_TO_PACKAGES"] = known.get("_MODULES_TO_PACKAGES"), {}
-    try:
-        yield
-    finally:
-        known["_MODULES_TO_PACKAGES"] = before
-
-
-@contextmanager
-def _quiet(name: str, least: int = logging.ERROR) -> Iterator[None]:
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(least)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _share_files(saved: Path, folder: Path) -> None:

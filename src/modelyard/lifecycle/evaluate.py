@@ -210,7 +210,8 @@ def evidence(
 
 
 def _said(output: Mapping[str, Any]) -> str:
-    return json.dumps({k: output.get(k) for k in ("answer", "refused")}, sort_keys=True)
+    told = {k: output.get(k) for k in ("answer", "refused")} if "answer" in output else dict(output)
+    return json.dumps(told, sort_keys=True, default=str)
 
 
 def _spread(name: str, a: Mapping[str, stats.Floats], b: Mapping[str, stats.Floats]) -> float:

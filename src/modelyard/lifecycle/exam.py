@@ -13,6 +13,7 @@ import pyarrow as pa
 from modelyard.clock import stamp
 from modelyard.errors import NotFound, UserError
 from modelyard.ids import digest, digest_bytes
+from modelyard.lifecycle.exam_table import TABLES, read_table
 from modelyard.lifecycle.world import World
 from modelyard.ports.tables import TableSpec
 from modelyard.ports.workload import MISSING, Case, Exam
@@ -46,10 +47,14 @@ class Sheet:
 
 
 def read_exam(path: Path) -> Exam:
-    """The exam file: one JSON object a line. Empty where there is no such file. Raises UserError with the line."""
+    """The exam file: one JSON object a line, or a table (.csv, .parquet). Empty where there is no such file. Raises
+    UserError with the line."""
     try:
         if path.stat().st_size > _MAX_EXAM_BYTES:
             raise UserError(f"{path} is larger than {_MAX_EXAM_BYTES:,} bytes")
+        if path.suffix.lower() in TABLES:
+            table, numbers = read_table(path)
+            return Exam("human", tuple(table), tuple(numbers))
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return Exam("human", ())

@@ -1,39 +1,48 @@
-"""One request of the gateway to a worker, and what comes back. A worker that dies before anything was said is tried
-again with another, once: the request has an idempotency key."""
+"""One request of the gateway to a worker, and what comes back. A worker that dies before anything was said is replaced
+by another of the same release, or waited for: the request runs again under the same idempotency key."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections import deque
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from modelyard.errors import Cancelled, DeadlineExceeded, RequestError, Unavailable
+from modelyard.serving.pool import Pool
 from modelyard.serving.process import Worker
 from modelyard.serving.supervise import Fleet
 from modelyard.serving.wire import Frame, error_from_json
 
 _GRACE_SECONDS = 1.0
 """A worker keeps the deadline itself; when it does not, the gateway stops waiting that much later."""
-_ATTEMPTS = 2
+MOST_DEATHS = 5
+"""Workers that may die under one request: one that kills them must not go on until its deadline."""
 
 
 class Exchange:
     """Use as a context manager: leaving it cancels what is not finished.
 
-    `job` is a frame without its number. `timeout` in seconds bounds the whole. With `release` the request goes to the
-    worker of that release, else to whichever answers now.
+    `job` is a frame without its number; its `payload`, in bytes, travels as it is. `timeout` in seconds bounds the
+    whole. With `release` the request goes to a worker of that release, else to whichever answers now; `release` then
+    says which. `retries` counts the workers that died under it.
     """
 
-    def __init__(self, fleet: Fleet, job: Frame, timeout: float, release: str | None = None) -> None:
-        self.release = release or ""
-        self._fleet, self._job, self._pinned = fleet, job, release
-        self._until = asyncio.get_running_loop().time() + timeout
-        self._frames: asyncio.Queue[Frame | Exception | None] = asyncio.Queue()
+    def __init__(self, fleet: Fleet, job: Mapping[str, Any], timeout: float, release: str | None = None) -> None:
+        self.release, self.retries = release or "", 0
+        self._fleet, self._pinned = fleet, release
+        self._job = dict(job)
+        self._payload: bytes = self._job.pop("payload", b"")
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._until = self._began + timeout
+        self._frames: deque[Frame | Exception | None] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._pool: Pool | None = None
         self._worker: Worker | None = None
         self._number = 0
-        self._attempts = 0
-        self._begun = False
+        self._begun = self._done = False
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.Task[None] | None = None
 
@@ -51,6 +60,7 @@ class Exchange:
             self._timer.cancel()
         if self._watch is not None:
             self._watch.cancel()
+        self._leave()
 
     def until(self, gone: Awaitable[Any]) -> None:
         """Give up as soon as `gone` is there: the caller went away."""
@@ -58,51 +68,131 @@ class Exchange:
         async def watch() -> None:
             with contextlib.suppress(Exception):
                 await gone
-            self._frames.put_nowait(Cancelled("the caller went away"))
+            self.cancel()
 
-        self._watch = asyncio.get_running_loop().create_task(watch())
+        self._watch = self._loop.create_task(watch())
 
-    def hear(self, frame: Frame | None) -> None:
+    def cancel(self) -> None:
+        """Give up: whoever waits for an answer gets Cancelled."""
+        self.hear(Cancelled("the caller went away"))
+
+    def hear(self, frame: Frame | Exception | None) -> None:
         """Called by the worker's connection."""
-        self._frames.put_nowait(frame)
+        self._frames.append(frame)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def next(self) -> Frame:
-        """The next frame: a delta, or the last one. Raises what the release raised, Unavailable, DeadlineExceeded,
-        Cancelled."""
+        """The next frame: a delta, or the last one. Raises what the release raised, Busy before the release is
+        entered, Unavailable, DeadlineExceeded, Cancelled."""
         while True:
             if self._worker is None:
                 await self._send()
-            frame = await self._frames.get()
+            frame = self._frames.popleft() if self._frames else await self._hear()
             if frame is None:
-                if self._begun or self._attempts >= _ATTEMPTS:
-                    raise Unavailable("the worker went away while it answered: try again")
-                self._worker = None
+                self._died()
             elif isinstance(frame, Exception):
                 raise frame
             elif "error" in frame:
+                self._leave()
                 raise error_from_json(frame["error"])
             else:
                 self._begun = True
+                if "delta" not in frame:
+                    self._done = True
+                    self._leave()
                 return frame
 
     async def result(self) -> Any:
-        """What the job gives, once it is whole: a response {text, output, usage}, or a result."""
+        """What the job gives, once it is whole: a response {text, output, usage}, a reply {content_type, rows,
+        signals, body}, or a result."""
         while "delta" in (frame := await self.next()):
             pass
-        return frame["response"] if "response" in frame else frame["result"]
+        if "response" not in frame:
+            return frame["result"]
+        response = frame["response"]
+        if "rows" in response:
+            response["body"] = frame.get("payload", b"")
+        return response
+
+    async def _hear(self) -> Frame | Exception | None:
+        self._waiter = self._loop.create_future()
+        await self._waiter
+        self._waiter = None
+        return self._frames.popleft()
 
     async def _send(self) -> None:
-        loop = asyncio.get_running_loop()
-        worker = self._fleet.warm(self._pinned) if self._pinned else await self._fleet.pick(self._until)
-        left = self._until - loop.time()
-        if left <= 0:
-            raise DeadlineExceeded("no worker was ready in time")
-        self._attempts += 1
-        try:
-            self._number = worker.send({**self._job, "timeout": left}, self)
-        except ValueError:
-            raise RequestError("the request holds text that is not valid Unicode (half of a surrogate pair)") from None
-        self._worker, self.release = worker, worker.release
         if self._timer is None:
             late = DeadlineExceeded("the request took longer than its deadline allows")
-            self._timer = loop.call_at(self._until + _GRACE_SECONDS, self._frames.put_nowait, late)
+            self._timer = self._loop.call_at(self._until + _GRACE_SECONDS, self.hear, late)
+        pool, worker = self._find()
+        while worker is None:
+            self._move(pool)
+            await self._waiting()
+            pool, worker = self._find()
+        self._move(pool)
+        left = self._until - self._loop.time()
+        try:
+            self._number = worker.send({**self._job, "timeout": left}, self, self._payload)
+        except (ValueError, TypeError) as error:
+            what = "text that is not valid Unicode" if isinstance(error, UnicodeError) else str(error)
+            raise RequestError(f"the request cannot be passed on: {what}") from None
+        self._worker, self.release = worker, worker.release
+
+    def _find(self) -> tuple[Pool, Worker | None]:
+        # What was begun by one release goes on there; what only waits goes wherever traffic goes meanwhile.
+        held = self._pool if self.retries or self._pinned else None
+        try:
+            return self._fleet.find(self._pinned, held)
+        except Unavailable as error:
+            if not self.retries:
+                raise
+            self._fleet.counts["given_up"] += 1
+            raise Unavailable(f"{_deaths(self.retries)}, and {error}") from None
+
+    async def _waiting(self) -> None:
+        """Until something changed in the fleet, at most until the deadline. Raises DeadlineExceeded, Cancelled."""
+        changed: asyncio.Future[Any] = asyncio.ensure_future(self._fleet.changed())
+        try:
+            self._waiter = self._loop.create_future()
+            if not self._frames:
+                timeout = self._until - self._loop.time()
+                waited: set[asyncio.Future[Any]] = {changed, self._waiter}
+                await asyncio.wait(waited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            self._waiter = None
+        finally:
+            changed.cancel()
+        while self._frames:
+            frame = self._frames.popleft()
+            if isinstance(frame, Exception):
+                raise frame
+        if self._loop.time() >= self._until:
+            raise DeadlineExceeded("no worker was ready in time")
+
+    def _move(self, pool: Pool) -> None:
+        """Be counted by `pool`, and by no other. Raises Busy."""
+        if pool is not self._pool:
+            pool.enter()
+            self._leave()
+            self._pool = pool
+
+    def _leave(self) -> None:
+        if self._pool is not None:
+            self._pool.leave(self._loop.time() - self._began if self._done else None)
+            self._pool = None
+
+    def _died(self) -> None:
+        counts = self._fleet.counts
+        if self._begun:
+            counts["streams_cut"] += 1
+            raise Unavailable("the worker went away while it answered: try again")
+        self.retries += 1
+        if self.retries >= MOST_DEATHS:
+            counts["given_up"] += 1
+            raise Unavailable(_deaths(self.retries))
+        counts["retries"] += 1
+        self._worker = None
+
+
+def _deaths(count: int) -> str:
+    return f"the worker went away {'once' if count == 1 else f'{count} times'} while it answered this"

@@ -7,7 +7,8 @@ import contextlib
 import itertools
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,15 +16,38 @@ from modelyard.errors import Unavailable
 from modelyard.ids import short
 from modelyard.serving.wire import Decoder, Frame, encode
 
-START_SECONDS = 120.0
-STOP_SECONDS = 35.0
-"""A little more than a worker takes to drain."""
 _TAIL = 4096
+_ALLOWANCE = 5.0
+"""A worker is given that many seconds more than it takes to drain before it is killed."""
 
 log = logging.getLogger("modelyard.worker")
 
 Command = Callable[[str, Path], Sequence[str]]
 """Release and socket to the command line of a worker."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the workers of a release may take. Seconds, and bytes of memory over all workers of a gateway.
+
+    `threads` is the requests one worker answers at a time, `queue` how many of a release may wait beyond those. A
+    worker that is not ready after `start`, or does not answer a ping for `hung`, is ended and started anew; `ping` is
+    how long it may say nothing before it is pinged. `drain` is what requests under way are given when it is stopped.
+    """
+
+    workers: int = 1
+    threads: int = 8
+    queue: int = 256
+    memory: int | None = None
+    start: float = 120.0
+    ping: float = 5.0
+    hung: float = 30.0
+    drain: float = 30.0
+
+    @property
+    def most(self) -> int:
+        """Requests of one release that are answered or wait at a time."""
+        return self.workers * self.threads + self.queue
 
 
 class WorkerFailed(Unavailable):
@@ -35,29 +59,30 @@ class WorkerFailed(Unavailable):
 
 
 class Listening(Protocol):
-    """Who waits for the frames of one request. None says that the worker went away."""
+    """Who waits for the frames of one request. None says that the worker went away; an error, that it was ended."""
 
-    def hear(self, frame: Frame | None) -> None: ...
+    def hear(self, frame: Frame | Exception | None) -> None: ...
 
 
 class Worker(asyncio.Protocol):
-    """A process and the connection to it. `about` is what it says of its release."""
+    """A process and the connection to it. `about` is what it says of its release, `answered` how many requests it has
+    given an answer to."""
 
     def __init__(self, release: str, process: asyncio.subprocess.Process) -> None:
-        self.release, self.about = release, dict[str, Any]()
+        self.release, self.about, self.answered = release, dict[str, Any](), 0
         self._process = process
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._decoder = Decoder()
         self._numbers = itertools.count(1)
         self._listeners: dict[int, Listening] = {}
+        self._heard = self._loop.time()
         self._tail = b""
         self._reading = asyncio.create_task(self._read_output())
-        self.idle = asyncio.Event()
-        self.idle.set()
 
     @classmethod
-    async def start(cls, release: str, command: Sequence[str], sock: Path) -> Worker:
-        """A worker that has opened its release and answers. Raises WorkerFailed."""
+    async def start(cls, release: str, command: Sequence[str], sock: Path, seconds: float = 120.0) -> Worker:
+        """A worker that has opened its release and answers, within `seconds`. Raises WorkerFailed."""
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -70,12 +95,12 @@ class Worker(asyncio.Protocol):
             raise WorkerFailed(f"a worker process cannot be started: {error}", False) from None
         worker = cls(release, process)
         try:
-            async with asyncio.timeout(START_SECONDS):
+            async with asyncio.timeout(seconds):
                 await worker._connect(sock)
-                worker.about = await worker._ping()
+                worker.about = await worker._introduction()
         except TimeoutError:
             await worker.kill()
-            raise WorkerFailed(f"it was not ready within {START_SECONDS:.0f} s", False) from None
+            raise WorkerFailed(f"it was not ready within {seconds:g} s", False) from None
         except BaseException:
             await worker.kill()
             raise
@@ -94,23 +119,38 @@ class Worker(asyncio.Protocol):
         """Requests under way."""
         return len(self._listeners)
 
-    def send(self, frame: Frame, listener: Listening) -> int:
+    def send(self, frame: Mapping[str, Any], listener: Listening, payload: bytes = b"") -> int:
         """Start a request; its number. Raises ValueError for what JSON has no form for, Unavailable when the worker
         is gone."""
-        if self._transport is None or self._transport.is_closing():
+        if not self.alive:
             raise Unavailable("the worker went away")
         number = next(self._numbers)
-        self._transport.write(encode({"id": number, **frame}))
+        self._write(encode({"id": number, **frame}, payload))
         self._listeners[number] = listener
-        self.idle.clear()
         return number
 
     def forget(self, number: int) -> None:
         """Cancel a request whose answer nobody waits for any more; one that is done is left alone."""
-        if self._listeners.pop(number, None) is not None:
-            if self.alive and self._transport is not None:
-                self._transport.write(encode({"id": number, "do": "cancel"}))
-            self._settle()
+        if self._listeners.pop(number, None) is not None and self.alive:
+            self._write(encode({"id": number, "do": "cancel"}))
+
+    def end_all(self, error: Exception) -> None:
+        """Whoever waits for an answer hears `error` instead of it."""
+        for number, listener in list(self._listeners.items()):
+            self.forget(number)
+            listener.hear(error)
+
+    async def answers(self, quiet: float, hung: float) -> bool:
+        """Whether it says something within `hung` seconds of being pinged; one that was heard in the last `quiet`
+        seconds is not pinged."""
+        if self._loop.time() - self._heard < quiet or not self.alive:
+            return True
+        pong = _Pong()
+        number = self.send({"do": "ping"}, pong)
+        before = self._heard
+        await asyncio.wait({pong.frame}, timeout=hung)
+        self.forget(number)
+        return pong.frame.done() or self._heard > before
 
     async def wait(self) -> str:
         """Until the process ends; the last line it wrote, or how it ended."""
@@ -123,18 +163,19 @@ class Worker(asyncio.Protocol):
             return f"its worker was ended by signal {-code}"
         return lines[-1].strip() if lines and code else f"its worker ended with code {code}"
 
-    async def stop(self) -> None:
-        """Let it finish what it does, and end."""
+    async def stop(self, drain: float) -> None:
+        """Let it finish what it does, for at most some `drain` seconds, and end."""
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:
-            async with asyncio.timeout(STOP_SECONDS):
+            async with asyncio.timeout(drain + _ALLOWANCE):
                 await self._process.wait()
         except TimeoutError:
             await self.kill()
         self._close()
 
     async def kill(self) -> None:
+        """End it at once."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
@@ -147,6 +188,7 @@ class Worker(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        self._heard = self._loop.time()
         try:
             for frame in self._decoder.feed(data):
                 number = frame["id"]
@@ -155,7 +197,7 @@ class Worker(asyncio.Protocol):
                     continue
                 if "delta" not in frame:
                     del self._listeners[number]
-                    self._settle()
+                    self.answered += not isinstance(listener, _Pong)
                 listener.hear(frame)
         except ValueError as error:
             log.error("release %s: %s", short(self.release), error)
@@ -163,26 +205,24 @@ class Worker(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         listeners, self._listeners = self._listeners, {}
-        self._settle()
         for listener in listeners.values():
             listener.hear(None)
 
-    def _settle(self) -> None:
-        if not self._listeners:
-            self.idle.set()
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
 
     def _close(self) -> None:
         if self._transport is not None:
             self._transport.close()
 
     async def _connect(self, sock: Path) -> None:
-        loop = asyncio.get_running_loop()
         ended = asyncio.ensure_future(self._process.wait())
         try:
             while not ended.done():
                 if sock.exists():
                     with contextlib.suppress(ConnectionError, FileNotFoundError):
-                        await loop.create_unix_connection(lambda: self, str(sock))
+                        await self._loop.create_unix_connection(lambda: self, str(sock))
                         return
                 await asyncio.wait({ended}, timeout=0.01)
             code = ended.result()
@@ -190,7 +230,7 @@ class Worker(asyncio.Protocol):
         finally:
             ended.cancel()
 
-    async def _ping(self) -> dict[str, Any]:
+    async def _introduction(self) -> dict[str, Any]:
         pong = _Pong()
         self.send({"do": "ping"}, pong)
         frame = await pong.frame
@@ -216,16 +256,18 @@ class _Pong:
     def __init__(self) -> None:
         self.frame: asyncio.Future[Frame | None] = asyncio.get_running_loop().create_future()
 
-    def hear(self, frame: Frame | None) -> None:
+    def hear(self, frame: Frame | Exception | None) -> None:
         if not self.frame.done():
-            self.frame.set_result(frame)
+            self.frame.set_result(frame if isinstance(frame, dict) else None)
 
 
-def worker_command(python: str, releases: Path, project: Path, target: str) -> Command:
+def worker_command(python: str, releases: Path, project: Path, target: str, limits: Limits | None = None) -> Command:
     """How a worker of a release in the folder `releases` is started."""
+    given = limits or Limits()
 
     def command(release: str, sock: Path) -> Sequence[str]:
         where = ["--release", str(releases / release), "--project", str(project), "--target", target]
-        return [python, "-m", "modelyard.worker", *where, "--socket", str(sock), "--parent", str(os.getpid())]
+        most = ["--threads", str(given.threads), "--queue", str(given.most), "--drain", str(given.drain)]
+        return [python, "-m", "modelyard.worker", *where, *most, "--socket", str(sock), "--parent", str(os.getpid())]
 
     return command

@@ -1,42 +1,39 @@
-"""Which worker gets the traffic. Follows the pointer of record, keeps workers up, switches without losing a request.
+"""Which release gets the traffic. Follows the pointer of record, keeps pools of workers up, switches without losing a
+request.
 
-One worker each for champion, challenger and previous. New requests go to the champion as soon as *its worker is
-ready*, and to the release before until then; what is under way ends where it began. Runs on one event loop; the ledger
-is asked in a thread of its own.
+A pool each for champion, challenger, previous, and all that traffic is split over. Requests that name no release go to
+the champion as soon as *one of its workers is ready*, and to the release before until then; what is under way ends
+where it began. Runs on one event loop; the ledger is asked in a thread of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from modelyard.errors import Busy, ModelyardError, NotFound, Unavailable
+from modelyard.errors import ModelyardError, NotFound, Unavailable
 from modelyard.ids import short
 from modelyard.ports.ledger import Ledger
 from modelyard.ports.records import Pointers, Release
-from modelyard.serving.process import Command, Worker, WorkerFailed
+from modelyard.serving.memory import resident
+from modelyard.serving.pool import Pool
+from modelyard.serving.process import Command, Limits, Worker
 
 POLL_SECONDS = 0.05
 REFRESH_SECONDS = 2.0
 """How often the champion's state and version are read again though the pointer did not move."""
-PATIENCE_SECONDS = 10.0
-"""How long a request waits for a champion's worker that is on its way up."""
-STEADY_SECONDS = 30.0
-"""A worker that lived that long starts with a clean slate when it dies."""
-CRASHES = 3
-"""Failures in a row after which a release counts as one that does not start."""
-SLOWEST_SECONDS = 10.0
-MOST_UNDER_WAY = 1024
-"""Requests of one worker at a time; more are refused as busy."""
+WEIGH_SECONDS = 2.0
+"""How often memory is looked at, where it is limited."""
+_ROOM = 0.9
+"""What is cold is warmed again where all would be under this share of the limit."""
 
 T = TypeVar("T")
 log = logging.getLogger("modelyard.gateway")
@@ -45,7 +42,12 @@ log = logging.getLogger("modelyard.gateway")
 @dataclass(frozen=True)
 class Standing:
     """What is served now. `release` gets the traffic (None: nothing can be answered); `champion` is what the ledger
-    says; `state` and `version` are the served release's; `reason` says why the two differ, or nothing is served."""
+    says; `state` and `version` are the served release's; `reason` says why the two differ, or nothing is served.
+
+    `warm` are all releases with a worker that is ready, by how many workers. `cold` is the previous release where it
+    was stopped for want of memory, and `cold_start_seconds` how long its last start took: what a rollback to it takes.
+    `stopping`: nothing new should be sent here any more.
+    """
 
     release: str | None
     champion: str | None
@@ -53,23 +55,53 @@ class Standing:
     state: str | None = None
     version: int | None = None
     reason: str | None = None
+    warm: tuple[tuple[str, int], ...] = ()
+    cold: str | None = None
+    cold_start_seconds: float | None = None
+    stopping: bool = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request would be answered, and should be sent."""
+        return self.release is not None and not self.stopping
+
+
+@dataclass(frozen=True)
+class _Cold:
+    release: str
+    size: int
+    start_seconds: float | None
 
 
 class Fleet:
-    """The workers of one endpoint. `ledger` is called in the thread that will use what it gives."""
+    """The workers of one endpoint. `ledger` is called in the thread that will use what it gives.
 
-    def __init__(self, endpoint: str, gateway: str, ledger: Callable[[], Ledger], command: Command) -> None:
-        self.endpoint = endpoint
+    `counts` since the start: `retries` (requests run again because a worker died), `given_up` (because too many did),
+    `streams_cut`, `restarts` (workers that ended by themselves), `refused` (past the bound).
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        gateway: str,
+        ledger: Callable[[], Ledger],
+        command: Command,
+        limits: Limits | None = None,
+    ) -> None:
+        self.endpoint, self.limits = endpoint, limits or Limits()
+        self.counts: Counter[str] = Counter()
         self._gateway, self._open_ledger, self._command = gateway, ledger, command
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._ledger: Ledger | None = None
         self._pointers = Pointers()
         self._releases: dict[str, Release] = {}
-        self._keepers: dict[str, _Keeper] = {}
-        self._leaving: set[_Keeper] = set()
-        self._routed: _Keeper | None = None
-        self._changed = asyncio.Event()
-        self._stopping = False
+        self._pools: dict[str, Pool] = {}
+        self._leaving: list[Pool] = []
+        self._routed: Pool | None = None
+        self._cold: _Cold | None = None
+        self._news = asyncio.Event()
+        self._stopping = self._stopped = False
+        self._end: ModelyardError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._folder = Path("/nonexistent")
 
@@ -80,24 +112,43 @@ class Fleet:
         self._ledger = await self._aside(self._open_ledger)
         await self._look(refresh=True)
         self._spawn(self._follow())
+        if self.limits.memory is not None:
+            self._spawn(self._weigh(self.limits.memory))
+
+    def leave(self) -> None:
+        """Say from now on that nothing new should be sent here; what comes is answered still."""
+        self._stopping = True
+
+    def end_all(self, error: ModelyardError) -> None:
+        """Every request under way, and every one to come, ends with `error`."""
+        self._end = error
+        for pool in (*self._pools.values(), *self._leaving):
+            pool.end_all(error)
+        self._tell_news()
 
     async def stop(self) -> None:
         """Stop all workers; they finish what they do first."""
-        self._stopping = True
+        self._stopping = self._stopped = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(keeper.stop() for keeper in {*self._keepers.values(), *self._leaving}))
+        await asyncio.gather(*(pool.stop() for pool in (*self._pools.values(), *self._leaving)))
         if self._ledger is not None:
             await self._aside(self._ledger.close)
         self._thread.shutdown()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def pointers(self) -> Pointers:
+        """Where the endpoint points, as last read."""
+        return self._pointers
 
     def standing(self) -> Standing:
         """What is served now, and why not where nothing is."""
         worker, champion = self.ready(), self._pointers.champion
         release = worker.release if worker is not None else None
         known = self._releases.get(release) if release else None
+        cold = self._cold
         return Standing(
             release,
             champion,
@@ -105,46 +156,47 @@ class Fleet:
             known.state if known else None,
             known.version if known else None,
             None if release is not None and release == champion else self._why(champion, release),
+            tuple((pool.release, len(pool.workers)) for pool in self._pools.values() if pool.workers),
+            cold.release if cold else None,
+            cold.start_seconds if cold else None,
+            self._stopping,
         )
 
     def ready(self) -> Worker | None:
-        """The worker that new requests go to, where there is one."""
-        worker = self._routed.worker if self._routed is not None else None
-        return worker if worker is not None and worker.alive else None
+        """The worker that the next request goes to which names no release, where there is one."""
+        return self._routed.ready() if self._routed is not None else None
 
-    def warm(self, release: str) -> Worker:
-        """The worker of a release that is kept up. Raises NotFound."""
-        keeper = self._keepers.get(release)
-        if keeper is None or keeper.worker is None:
+    def pool(self, release: str) -> Pool | None:
+        """The workers of a release that is kept up, or is about to be let go."""
+        here = self._pools.get(release)
+        return here or next((p for p in self._leaving if p.release == release and not p.stopped), None)
+
+    def find(self, release: str | None, held: Pool | None = None) -> tuple[Pool, Worker | None]:
+        """The workers for a request, and the one that takes it now, if one is ready: of `held` as long as that may
+        answer, else of `release`, or of whichever answers now. Raises NotFound for a release that is not kept up, and
+        Unavailable where no worker is expected to come up."""
+        if self._end is not None:
+            raise self._end
+        pool = held if held is not None and not held.stopped and not held.out else None
+        if pool is None:
+            pool = self.pool(release) if release is not None else self._routed
+        if pool is None and release is not None:
             raise NotFound(f"release {short(release)} is not served here now")
-        return keeper.worker
+        if pool is None or pool.out:
+            champion = pool.release if pool is not None else self._pointers.champion
+            raise Unavailable(self._why(champion, None) or "no worker is ready")
+        return pool, pool.ready()
 
-    async def pick(self, until: float) -> Worker:
-        """The worker for a new request, waited for while it is on its way up, at most until loop time `until`.
-        Raises Unavailable, Busy."""
-        loop = asyncio.get_running_loop()
-        until = min(until, loop.time() + PATIENCE_SECONDS)
-        while True:
-            if (worker := self.ready()) is not None:
-                if worker.load >= MOST_UNDER_WAY:
-                    raise Busy("too many requests are under way: try again in a moment")
-                return worker
-            champion = self._pointers.champion
-            keeper = self._keepers.get(champion) if champion else None
-            hopeless = keeper is None or keeper.given_up
-            if hopeless or loop.time() >= until:
-                raise Unavailable(self._why(champion, None) or "no worker is ready")
-            self._changed.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(until):
-                    await self._changed.wait()
+    def changed(self) -> Coroutine[None, None, object]:
+        """To be awaited: until workers or traffic changed, from now on."""
+        return self._news.wait()
 
     def _why(self, champion: str | None, release: str | None) -> str | None:
         if champion is None:
             return None if release else f"nothing is deployed as {self.endpoint} yet: `modelyard run` does it"
-        keeper = self._keepers.get(champion)
-        if keeper is not None and keeper.reason is not None:
-            what = f"release {short(champion)} is not up: {keeper.reason}"
+        pool = self.pool(champion)
+        if pool is not None and pool.reason is not None:
+            what = f"release {short(champion)} is not up: {pool.reason}"
         else:
             what = f"release {short(champion)} is starting"
         return f"{what}; {short(release)} answers meanwhile" if release else what
@@ -181,52 +233,87 @@ class Fleet:
         pointers = self._ledger.pointers(self.endpoint)
         if pointers == before and not refresh:
             return pointers, None
-        names = {*_named(pointers), *_named(before)}
+        names = {*pointers.named(), *before.named()}
         return pointers, {name: self._ledger.release(name) for name in names}
 
     def settle(self) -> None:
         """Bring workers and traffic in line with the pointers and with what is ready. Never waits."""
-        champion = self._keep(self._pointers.champion)
-        self._keep(self._pointers.challenger)
+        pointers = self._pointers
+        first = [pointers.champion, *(release for release, _ in pointers.traffic), pointers.challenger]
+        kept = [self._keep(release) for release in first if release is not None]
+        champion = kept[0] if pointers.champion is not None else None
         if champion is None:
             self._routed = None
-        elif champion.worker is not None and self._routed is not champion:
+        elif champion.workers and self._routed is not champion:
             self._routed = champion
             log.info("release %s answers now", short(champion.release))
         elif self._routed is None:
             self._routed = champion
-        if champion is None or champion.worker is not None or champion.given_up:
+        if self._cold is not None and (self._cold.release != pointers.previous or self._cold.release in first):
+            self._cold = None
+        if pointers.previous is not None and self._cold is None and (champion is None or self._begun(champion)):
             # Last, so that what is kept warm for a rollback does not slow the start of what answers.
-            self._keep(self._pointers.previous)
-        kept = set(_named(self._pointers))
-        for release, keeper in list(self._keepers.items()):
-            if release not in kept and keeper is not self._routed:
-                del self._keepers[release]
-                self._leaving.add(keeper)
-                self._spawn(self._retire(keeper))
-        self._changed.set()
+            self._keep(pointers.previous)
+        named = {*pointers.named()} - {self._cold.release if self._cold else None}
+        for release, pool in list(self._pools.items()):
+            if release not in named and pool is not self._routed:
+                del self._pools[release]
+                self._leaving.append(pool)
+                self._spawn(self._retire(pool))
+        self._tell_news()
 
-    async def _retire(self, keeper: _Keeper) -> None:
+    def _begun(self, champion: Pool) -> bool:
+        return bool(champion.workers) or champion.out
+
+    async def _retire(self, pool: Pool) -> None:
         # First, so that whoever promotes this release again waits for the worker that is started then.
-        await self._tell(lambda ledger: ledger.report_gone(self.endpoint, keeper.release, self._gateway))
-        if keeper.worker is not None:
-            await keeper.worker.idle.wait()  # nothing new comes
-        await keeper.stop()
-        self._leaving.discard(keeper)
+        await self._tell(lambda ledger: ledger.report_gone(self.endpoint, pool.release, self._gateway))
+        await pool.idle.wait()  # nothing new comes
+        await pool.stop()
+        self._leaving.remove(pool)
 
-    def _keep(self, release: str | None) -> _Keeper | None:
-        if release is None:
-            return None
-        if release not in self._keepers:
-            self._keepers[release] = _Keeper(release, self)
-        return self._keepers[release]
+    def _keep(self, release: str) -> Pool:
+        if release not in self._pools:
+            self._pools[release] = Pool(release, self.limits, self)
+        return self._pools[release]
 
-    # for keepers
+    # memory
 
-    def command(self, release: str, sock: Path) -> list[str]:
-        return list(self._command(release, sock))
+    async def _weigh(self, limit: int) -> None:
+        while True:
+            await asyncio.sleep(WEIGH_SECONDS)
+            pids = {pool.release: [w.pid for w in pool.workers] for pool in (*self._pools.values(), *self._leaving)}
+            sizes = await asyncio.to_thread(resident, [pid for some in pids.values() for pid in some])
+            by_release = {release: sum(sizes.get(pid, 0) for pid in some) for release, some in pids.items()}
+            self._warm_or_cold(sum(sizes.values()), by_release, limit)
+
+    def _warm_or_cold(self, total: int, sizes: dict[str, int], limit: int) -> None:
+        """Stop the previous release's workers where all together are over the limit; start them where there is room."""
+        pointers, cold = self._pointers, self._cold
+        if cold is not None:
+            if total + cold.size < _ROOM * limit:
+                log.info("there is memory again: release %s is kept warm", short(cold.release))
+                self._cold = None
+                self.settle()
+            return
+        previous = pointers.previous
+        pool = self._pools.get(previous) if previous is not None else None
+        needed = {pointers.champion, pointers.challenger, *(release for release, _ in pointers.traffic)}
+        if total <= limit or pool is None or pool is self._routed or pool.release in needed or not pool.workers:
+            return
+        self._cold = _Cold(pool.release, sizes.get(pool.release, 0), pool.start_seconds)
+        over = f"{total:,} bytes, over the limit of {limit:,}"
+        log.warning("workers take %s: release %s goes cold", over, short(pool.release))
+        self.settle()
+
+    # for pools
+
+    def command(self, release: str, sock: Path) -> Sequence[str]:
+        """The command line of a worker."""
+        return self._command(release, sock)
 
     def socket(self, name: str) -> Path:
+        """Where a worker listens."""
         return self._folder / name
 
     async def report(self, release: str, failure: str | None) -> None:
@@ -243,70 +330,17 @@ class Fleet:
         except ModelyardError as error:
             log.error("the ledger cannot be written: %s", error)
 
+    def _tell_news(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
     async def _aside(self, call: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        if self._stopping:
+        if self._stopped:
             work.close()
             return
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _named(pointers: Pointers) -> list[str]:
-    return [name for name in (pointers.champion, pointers.challenger, pointers.previous) if name is not None]
-
-
-class _Keeper:
-    """Keeps one worker of one release up until told to stop."""
-
-    _sockets = itertools.count(1)
-
-    def __init__(self, release: str, fleet: Fleet) -> None:
-        self.release = release
-        self.worker: Worker | None = None
-        self.reason: str | None = None
-        self.given_up = False
-        self._fleet = fleet
-        self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def stop(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        if self.worker is not None:
-            await self.worker.stop()
-            self.worker = None
-
-    async def _run(self) -> None:
-        failures = 0
-        while True:
-            began = asyncio.get_running_loop().time()
-            final = False
-            try:
-                reason = await self._live()
-            except WorkerFailed as error:
-                reason, final = str(error), error.final
-            except ModelyardError as error:
-                reason = str(error)
-            lived = asyncio.get_running_loop().time() - began
-            failures = 1 if lived > STEADY_SECONDS else failures + 1
-            log.error("release %s: %s", short(self.release), reason)
-            self.reason = reason
-            if final or failures >= CRASHES:
-                self.given_up = True
-                await self._fleet.report(self.release, reason)
-                self._fleet.settle()
-            await asyncio.sleep(min(SLOWEST_SECONDS, 0.1 * 2**failures) if failures > 1 else 0.0)
-
-    async def _live(self) -> str:
-        """Start a worker, and be there until it ends: why it did."""
-        sock = self._fleet.socket(f"{next(self._sockets)}.sock")
-        worker = await Worker.start(self.release, self._fleet.command(self.release, sock), sock)
-        self.worker, self.reason, self.given_up = worker, None, False
-        self._fleet.settle()
-        await self._fleet.report(self.release, None)
-        reason = await worker.wait()
-        self.worker = None
-        return reason

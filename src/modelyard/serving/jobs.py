@@ -1,0 +1,215 @@
+"""A worker's side of the wire: frames in, jobs on a bounded number of threads, frames out.
+
+The thread that reads hands every job over, so that cancelling and pinging always get through. To do quick jobs where
+they were read saves a tenth of the hop's CPU (benchmarks/hop.py), and was not worth a watch over those that are not.
+"""
+
+from __future__ import annotations
+
+import base64
+import socket
+import sys
+import threading
+import time
+import traceback
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+from modelyard.clock import Clock
+from modelyard.errors import AdapterError, Busy, ModelyardError, NotFound, Unauthorized, Unavailable
+from modelyard.ids import short
+from modelyard.ports.workload import Call, CanInvoke, CanPicture, CanSearch, Predictor, Response, Workload
+from modelyard.serving.answer import stream
+from modelyard.serving.wire import Decoder, Frame, encode, error_to_json
+
+QUEUE = 256
+"""Requests that may wait for a thread; more are refused as busy."""
+
+
+class Opened(Protocol):
+    """As much of an opened release as answering takes."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def workload(self) -> Workload: ...
+
+    @property
+    def predictor(self) -> Predictor: ...
+
+    def close(self) -> None: ...
+
+
+class Connection:
+    """One gateway. Sends from any thread; remembers what is under way, so that it can be cancelled."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock, self._lock = sock, threading.Lock()
+        self.under_way: dict[int, threading.Event] = {}
+
+    def send(self, frame: Frame, payload: bytes = b"") -> None:
+        """Raises ValueError or TypeError for what JSON cannot hold. A gateway that is gone is no error: what it asked
+        for is cancelled."""
+        data = encode(frame, payload)
+        try:
+            with self._lock:
+                self.sock.sendall(data)
+        except OSError:
+            self.cancel_all()
+
+    def cancel_all(self) -> None:
+        """Cancel what is under way."""
+        for cancelled in list(self.under_way.values()):
+            cancelled.set()
+
+
+class Server:
+    """Answers what comes over connections to a listener, with at most `threads` jobs at a time."""
+
+    def __init__(self, opened: Opened, threads: int, clock: Clock, queue: int = QUEUE) -> None:
+        self._opened, self._clock = opened, clock
+        self._threads, self._queue = threads, queue
+        self._jobs: SimpleQueue[tuple[Connection, Frame, Call]] = SimpleQueue()
+        self._started = 0
+        self._lock = threading.Condition()
+        self._pending = 0
+        self._draining = False
+
+    def serve(self, listener: socket.socket) -> None:
+        """Accept until an exception ends it: the handler of SIGTERM raises one."""
+        while True:
+            sock, _ = listener.accept()
+            threading.Thread(target=self._read, args=(Connection(sock),), daemon=True).start()
+
+    def drain(self, seconds: float) -> bool:
+        """Refuse what is new and wait for what is under way; whether all of it was done in time."""
+        until = time.monotonic() + seconds
+        with self._lock:
+            self._draining = True
+            while self._pending and time.monotonic() < until:
+                self._lock.wait(until - time.monotonic())
+            return not self._pending
+
+    def _read(self, connection: Connection) -> None:
+        decoder, sock = Decoder(), connection.sock
+        try:
+            while data := sock.recv(1 << 18):
+                for frame in decoder.feed(data):
+                    self._take(connection, frame)
+        except (OSError, ValueError):
+            pass  # a gateway that died, or that speaks another protocol: either way it gets no answers
+        finally:
+            connection.cancel_all()
+            sock.close()
+
+    def _take(self, connection: Connection, frame: Frame) -> None:
+        number, do = frame["id"], frame["do"]
+        if do == "cancel":
+            if (cancelled := connection.under_way.get(number)) is not None:
+                cancelled.set()
+            return
+        if do == "ping":
+            connection.send({"id": number, "result": self._about()})
+            return
+        with self._lock:
+            refused = self._refusal()
+            self._pending += refused is None
+            more = refused is None and self._started < min(self._threads, self._pending)
+            self._started += more
+        if refused is not None:
+            _fail(connection, number, refused)
+            return
+        if more:
+            threading.Thread(target=self._work, name=f"request-{self._started}", daemon=True).start()
+        cancelled = connection.under_way[number] = threading.Event()
+        deadline = self._clock.monotonic() + frame["timeout"] if "timeout" in frame else None
+        groups, effects = frozenset(frame.get("groups", ())), str(frame.get("effects", "live"))
+        call = Call(self._clock, str(frame.get("key", "")), deadline, cancelled.is_set, effects, groups)
+        self._jobs.put((connection, frame, call))
+
+    def _work(self) -> None:
+        while True:
+            connection, frame, call = self._jobs.get()
+            self._run(connection, frame, call)
+
+    def _refusal(self) -> ModelyardError | None:
+        if self._draining:
+            return Unavailable("this worker is being stopped")
+        if self._pending >= self._threads + self._queue:
+            return Busy("too many requests are waiting: try again in a moment")
+        return None
+
+    def _run(self, connection: Connection, frame: Frame, call: Call) -> None:
+        number = frame["id"]
+        try:
+            self._answer(connection, frame, call)
+        except Unauthorized as error:
+            # A remote model refuses our key: who asks has done nothing wrong, and another token of theirs is no help.
+            _fail(connection, number, AdapterError(str(error)))
+        except ModelyardError as error:
+            _fail(connection, number, error)
+        except Exception:  # noqa: BLE001 - the release's own code: whatever it raises ends this request and no more
+            sys.stderr.write(f"request {call.key} failed in release {short(self._opened.id)}\n{traceback.format_exc()}")
+            sys.stderr.flush()
+            _fail(connection, number, ModelyardError("the release failed on this request; the server's log says why"))
+        finally:
+            connection.under_way.pop(number, None)
+            with self._lock:
+                self._pending -= 1
+                if self._draining:
+                    self._lock.notify_all()
+
+    def _answer(self, connection: Connection, frame: Frame, call: Call) -> None:
+        number, predictor = frame["id"], self._opened.predictor
+        match frame["do"]:
+            case "predict":
+                for event in stream(self._opened, frame["request"], call):
+                    if isinstance(event, Response):
+                        answer = {"text": event.text, "output": dict(event.output), "usage": dict(event.usage)}
+                        _reply(connection, {"id": number, "response": answer})
+                    elif frame["stream"]:
+                        _reply(connection, {"id": number, "delta": event.text})
+            case "invoke":
+                call.check()
+                if not isinstance(predictor, CanInvoke):
+                    raise NotFound(f"release {short(self._opened.id)} takes no bodies as they are")
+                done = predictor.invoke(frame.get("payload", b""), frame["content_type"], call)
+                reply = {"content_type": done.content_type, "rows": done.rows, "signals": dict(done.signals)}
+                _reply(connection, {"id": number, "response": reply}, done.body)
+            case "search":
+                call.check()
+                if not isinstance(predictor, CanSearch):
+                    raise NotFound(f"release {short(self._opened.id)} cannot search")
+                found = [dict(one) for one in predictor.search(frame["query"], frame["k"], call.groups)]
+                _reply(connection, {"id": number, "result": found})
+            case "picture":
+                call.check()
+                if not isinstance(predictor, CanPicture):
+                    raise NotFound(f"release {short(self._opened.id)} has no pictures of pages")
+                picture = predictor.page_picture(frame["document"], frame["page"], frame["quote"], call.groups)
+                _reply(connection, {"id": number, "result": base64.b64encode(picture).decode()})
+            case other:
+                raise ModelyardError(f"a worker does not know how to {other!r}")
+
+    def _about(self) -> dict[str, Any]:
+        workload, predictor = self._opened.workload, self._opened.predictor
+        return {
+            "release": self._opened.id,
+            "accepts": sorted(workload.accepts),
+            "search": isinstance(predictor, CanSearch),
+            "picture": isinstance(predictor, CanPicture),
+            "invoke": isinstance(predictor, CanInvoke),
+        }
+
+
+def _reply(connection: Connection, frame: Frame, payload: bytes = b"") -> None:
+    try:
+        connection.send(frame, payload)
+    except (TypeError, ValueError) as error:
+        raise ModelyardError(f"the release answered with something that JSON has no form for: {error}") from error
+
+
+def _fail(connection: Connection, number: int, error: ModelyardError) -> None:
+    message = str(error).encode(errors="replace").decode()
+    connection.send({"id": number, "error": error_to_json(type(error)(message))})

@@ -1,0 +1,197 @@
+"""The worker processes of one release: kept up, counted, and handed out to requests, the least loaded first.
+
+A worker that dies is started anew, at once where it had answered something, else after a pause that doubles. Where
+CRASHES workers in a row ended in one seat without an answer, that seat counts as one that does not start; where that
+is so of all seats and none is up, the pool is out of traffic until one is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from modelyard.errors import Busy, ModelyardError
+from modelyard.ids import short
+from modelyard.serving.process import Limits, Worker, WorkerFailed
+
+STEADY_SECONDS = 30.0
+"""A worker that lived that long starts with a clean slate when it dies."""
+CRASHES = 3
+"""Failures in a row after which a seat counts as one that does not start."""
+SLOWEST_SECONDS = 30.0
+"""The longest pause before a worker is started again."""
+
+log = logging.getLogger("modelyard.gateway")
+
+
+class Home(Protocol):
+    """Whom a pool belongs to."""
+
+    @property
+    def counts(self) -> Counter[str]: ...
+
+    def command(self, release: str, sock: Path) -> Sequence[str]: ...
+
+    def socket(self, name: str) -> Path: ...
+
+    async def report(self, release: str, failure: str | None) -> None:
+        """A release is warm, or does not start."""
+
+    def settle(self) -> None:
+        """Something changed: bring traffic in line."""
+
+
+class Pool:
+    """`limits.workers` processes of one release.
+
+    `reason` is why the last worker that ended did, `start_seconds` how long the last start took.
+    """
+
+    def __init__(self, release: str, limits: Limits, home: Home) -> None:
+        self.release, self.limits = release, limits
+        self.reason: str | None = None
+        self.start_seconds: float | None = None
+        self.under_way = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self.stopped = False
+        self._home = home
+        self._pace = 0.0
+        self._seats = [_Seat(self, home) for _ in range(limits.workers)]
+
+    @property
+    def workers(self) -> list[Worker]:
+        """Those that are ready."""
+        return [seat.worker for seat in self._seats if seat.worker is not None and seat.worker.alive]
+
+    @property
+    def out(self) -> bool:
+        """Whether none is up, and none is expected to come up now."""
+        return not self.workers and all(seat.given_up for seat in self._seats)
+
+    def ready(self) -> Worker | None:
+        """The least loaded of those that are ready."""
+        best: Worker | None = None
+        for seat in self._seats:
+            worker = seat.worker
+            if worker is not None and worker.alive and (best is None or worker.load < best.load):
+                best = worker
+        return best
+
+    def enter(self) -> None:
+        """A request begins, to wait or to be answered. Raises Busy past the bound."""
+        if self.under_way >= self.limits.most:
+            self._home.counts["refused"] += 1
+            busy = Busy(f"{self.under_way:,} requests are under way or wait already: try again in a moment")
+            busy.retry_after = self._wait()
+            raise busy
+        self.under_way += 1
+        self.idle.clear()
+
+    def leave(self, seconds: float | None = None) -> None:
+        """A request that entered ends, for whatever reason; answered, it took so many `seconds` in all."""
+        self.under_way -= 1
+        if seconds is not None:
+            self._pace += (seconds - self._pace) / 8 if self._pace else seconds
+        if not self.under_way:
+            self.idle.set()
+
+    def _wait(self) -> int:
+        """Whole seconds until half of those before are through, as far as can be told."""
+        return max(1, min(30, math.ceil(self._pace / 2)))
+
+    def end_all(self, error: Exception) -> None:
+        """Whoever waits for an answer hears `error` instead of it."""
+        for worker in self.workers:
+            worker.end_all(error)
+
+    async def stop(self) -> None:
+        """Stop all workers, once they finished what they do."""
+        self.stopped = True
+        await asyncio.gather(*(seat.stop() for seat in self._seats))
+
+
+class _Seat:
+    """Keeps one worker up until told to stop."""
+
+    _sockets = itertools.count(1)
+
+    def __init__(self, pool: Pool, home: Home) -> None:
+        self.worker: Worker | None = None
+        self.given_up = False
+        self._pool, self._home = pool, home
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        if self.worker is not None:
+            await self.worker.stop(self._pool.limits.drain)
+            self.worker = None
+
+    async def _run(self) -> None:
+        failures, release = 0, self._pool.release
+        loop = asyncio.get_running_loop()
+        while True:
+            began, final, good = loop.time(), False, False
+            try:
+                worker = await self._begin()
+                reason = await self._live(worker)
+                good = worker.answered > 0 or loop.time() - began > STEADY_SECONDS
+            except WorkerFailed as error:
+                reason, final = str(error), error.final
+            except ModelyardError as error:
+                reason = str(error)
+            failures = 0 if good else failures + 1
+            log.error("release %s: %s", short(release), reason)
+            self._pool.reason = reason
+            self._home.counts["restarts"] += 1
+            if final or failures >= CRASHES:
+                self.given_up = True
+                if self._pool.out:
+                    await self._home.report(release, reason)
+            self._home.settle()
+            if failures > 1 or final:
+                await asyncio.sleep(min(SLOWEST_SECONDS, 0.1 * 2**failures))
+
+    async def _begin(self) -> Worker:
+        pool, loop = self._pool, asyncio.get_running_loop()
+        began = loop.time()
+        sock = self._home.socket(f"{next(self._sockets)}.sock")
+        command = self._home.command(pool.release, sock)
+        worker = await Worker.start(pool.release, command, sock, pool.limits.start)
+        pool.start_seconds = loop.time() - began
+        return worker
+
+    async def _live(self, worker: Worker) -> str:
+        """Hand the worker out, and be there until it ends: why it did."""
+        first = not self._pool.workers
+        self.worker, self.given_up, self._pool.reason = worker, False, None
+        self._home.settle()
+        if first:
+            await self._home.report(self._pool.release, None)
+        reason = await self._watch(worker)
+        self.worker = None  # where this is cancelled it stays, so that it can be stopped in order
+        return reason
+
+    async def _watch(self, worker: Worker) -> str:
+        limits, ended = self._pool.limits, asyncio.ensure_future(worker.wait())
+        try:
+            while True:
+                await asyncio.wait({ended}, timeout=limits.ping)
+                if ended.done():
+                    return ended.result()
+                if not await worker.answers(limits.ping, limits.hung):
+                    await worker.kill()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await ended
+                    return f"its worker did not answer for {limits.hung:g} s and was ended"
+        finally:
+            ended.cancel()
