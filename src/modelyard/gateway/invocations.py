@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from modelyard.errors import RequestError
-from modelyard.gateway.body import read_json
+from modelyard.gateway.body import Bodies, read_bytes, read_json
 from modelyard.gateway.replies import mlflow_error, released, replying
 from modelyard.gateway.service import enter, gone, service
 from modelyard.serving.answer import prediction
@@ -52,6 +52,8 @@ WITHOUT_EFFECT = frozenset(
 @replying(mlflow_error)
 async def invocations(request: Request) -> Response:
     here = service(request)
+    if here.invokes:
+        return await _handed_through(request)
     raw, body = await read_json(request, "scoring")
     rows, bare = requests(body, here.accepts())
     passage = await enter(request, "mlflow", raw, body if bare else {**rows[0], **body})
@@ -59,6 +61,19 @@ async def invocations(request: Request) -> Response:
     jobs = [{"do": "predict", "request": row, "stream": False} for row in rows]
     predictions = [await _one(passage, left, jobs[0], None)] if len(jobs) == 1 else await _all(passage, left, jobs)
     return released(predictions if bare else {"predictions": predictions}, passage.release)
+
+
+async def _handed_through(request: Request) -> Response:
+    """The body goes to the release as it came, and its reply is passed on as it is: nobody parses either on the way."""
+    bodies: Bodies = request.app.state.bodies
+    raw = await read_bytes(request, bodies.scoring)
+    passage = await enter(request, "mlflow", raw)
+    kind = request.headers.get("content-type", "")
+    with passage.exchange({"do": "invoke", "content_type": kind, "payload": raw}, gone(request)) as exchange:
+        reply = await exchange.result()
+        passage.heard(exchange, reply)
+    headers = {"content-type": reply["content_type"], "modelyard-release": exchange.release}
+    return Response(reply["body"], headers=headers)
 
 
 def requests(body: dict[str, Any], accepts: frozenset[str]) -> tuple[list[dict[str, Any]], bool]:

@@ -54,3 +54,9 @@ class Endpoint:
         """Keys of a request that the release understands which answers now."""
         worker = self.fleet.ready()
         return frozenset(worker.about["accepts"]) if worker is not None else frozenset()
+
+    @property
+    def invokes(self) -> bool:
+        """Whether the release that answers now reads scoring bodies itself."""
+        worker = self.fleet.ready()
+        return worker is not None and bool(worker.about["invoke"])

@@ -46,6 +46,7 @@ class Passage:
         self.signals: dict[str, float] = {}
         self._spend = spend
         self._began = endpoint.clock.monotonic()
+        self._exchanges: list[Exchange] = []
         self._open = False
 
     async def enter(self) -> None:
@@ -80,6 +81,7 @@ class Passage:
         frame = {**job, "key": key, "groups": list(self.arrival.groups)}
         exchange = Exchange(self.endpoint.fleet, frame, self.endpoint.timeout, self.given.release)
         exchange.until(end)
+        self._exchanges.append(exchange)
         return exchange
 
     def heard(self, exchange: Exchange, response: dict[str, Any]) -> None:
@@ -106,6 +108,7 @@ class Passage:
                 status,
                 duration_ms=round(seconds * 1000, 3),
                 error=type(error).__name__ if error is not None else None,
+                attempts=1 + sum(exchange.retries for exchange in self._exchanges),
                 usage=self.usage,
                 signals=self.signals,
                 aborted=status == 499,
@@ -118,6 +121,8 @@ class Passage:
         name, meter, arm = self.endpoint.name, self.endpoint.meter, self.given.arm
         meter.count("modelyard_requests_total", name, self.release, arm, self.arrival.dialect, str(status))
         meter.observe("modelyard_request_duration_seconds", name, self.release, arm, value=seconds)
+        if retries := sum(exchange.retries for exchange in self._exchanges):
+            meter.count("modelyard_retries_total", name, self.release, by=retries)
         if cut:
             meter.count("modelyard_streams_cut_total", name, self.release)
         if self.usage:
