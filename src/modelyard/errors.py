@@ -10,6 +10,8 @@ ModelyardError                exit 1   HTTP 500
 │   ├── MissingExtra          exit 2   HTTP 500   an optional package is not installed
 │   ├── Unauthorized          exit 2   HTTP 401
 │   └── RefusedByPolicy       exit 2   HTTP 409   allowed by nobody's policy (mass removal, ungated promote, ...)
+│       └── RequestStopped    exit 2   HTTP 400   a guard kept a request from the model
+│           └── AnswerStopped exit 2   HTTP 400   a guard kept an answer from the caller
 ├── Judged                             HTTP 409   the gate kept a release out
 │   ├── GateFailed            exit 3   HTTP 409
 │   └── GateAbstained         exit 4   HTTP 409
@@ -104,6 +106,17 @@ class RefusedByPolicy(UserError):
 
     status = 409
     code = "refused_by_policy"
+
+
+class RequestStopped(RefusedByPolicy):
+    """A guard kept a request from the model."""
+
+    status = 400
+    code = "content_filter"
+
+
+class AnswerStopped(RequestStopped):
+    """A guard kept an answer from the caller."""
 
 
 class Judged(ModelyardError):

@@ -163,12 +163,14 @@ class Town:
         (root / "standin.py").write_text(STANDIN)
         self.ledger = SqliteLedger(self.layout.ledger)
 
-    def release(self, prefix: str, workload: str = "standin:StandIn", state: str = "passed") -> str:
+    def release(
+        self, prefix: str, workload: str = "standin:StandIn", state: str = "passed", guards: tuple[Any, ...] = ()
+    ) -> str:
         """A release that puts `prefix` before what it is asked."""
         bench = workbench(self.layout.releases)
         (bench / "prefix.txt").write_text(prefix)
         write_snapshot(bench, Snapshot((), ""))
-        manifest = Manifest(workload, 1, members(bench), "0" * 64, {"prefix": prefix})
+        manifest = Manifest(workload, 1, members(bench), "0" * 64, {"prefix": prefix}, guards)
         seal(bench, manifest, self.layout.releases, self.layout.objects)
         self.ledger.add_release(Release(manifest.id, manifest, state, "2026-01-01T00:00:00.000Z"))  # type: ignore[arg-type]
         return manifest.id

@@ -9,8 +9,18 @@ from typing import Any
 import pytest
 
 from modelyard.clock import FakeClock
-from modelyard.errors import Cancelled, DeadlineExceeded, ModelyardError, RefusedByPolicy
-from modelyard.ports.workload import Call, CanPicture, CanSearch, Delta, Event, Request, Response
+from modelyard.errors import AnswerStopped, Cancelled, DeadlineExceeded, ModelyardError, RefusedByPolicy, RequestStopped
+from modelyard.ports.workload import (
+    Call,
+    CanInvoke,
+    CanPicture,
+    CanSearch,
+    Delta,
+    Event,
+    Invoked,
+    Request,
+    Response,
+)
 from modelyard.serving.answer import answer, prediction, stream
 from modelyard.serving.guarded import guarded
 
@@ -50,6 +60,16 @@ class Both(Searching, Picturing):
     pass
 
 
+class Invoking(Scripted):
+    def invoke(self, body: bytes, content_type: str, call: Call) -> Invoked:
+        self.entered += 1
+        return Invoked(b'{"predictions": ' + body + b"}", "application/json", 1)
+
+
+class Everything(Both, Invoking):
+    pass
+
+
 @dataclass(frozen=True)
 class Opened:
     predictor: Any
@@ -63,6 +83,7 @@ class Forbids:
     word_in: str = ""
     word_out: str = ""
     name: str = "forbids"
+    answers: bool = True
     seen: list[Request] = field(default_factory=list)
 
     def request(self, request: Request) -> str | None:
@@ -143,11 +164,12 @@ def test_no_guards_no_wrapper() -> None:
     assert guarded(scripted, ()) is scripted
 
 
-@pytest.mark.parametrize("kind", [Scripted, Searching, Picturing, Both])
+@pytest.mark.parametrize("kind", [Scripted, Searching, Picturing, Both, Invoking, Everything])
 def test_guards_keep_the_capabilities(kind: type[Scripted]) -> None:
     bare, wrapped = kind(GOOD), guarded(kind(GOOD), [Forbids()])
     assert isinstance(wrapped, CanSearch) == isinstance(bare, CanSearch)
     assert isinstance(wrapped, CanPicture) == isinstance(bare, CanPicture)
+    assert isinstance(wrapped, CanInvoke) == isinstance(bare, CanInvoke)
 
 
 def test_a_guard_keeps_a_request_from_the_model() -> None:
@@ -180,3 +202,19 @@ def test_what_guards_let_through_is_what_the_predictor_said() -> None:
     assert len(wrapped.search("q", 2)) == 2
     assert wrapped.page_picture("d", 1, "q") == b"d 1 q"
     assert guard.seen[0] == ASKED
+
+
+def test_where_no_guard_looks_at_answers_they_are_streamed() -> None:
+    wrapped = guarded(Scripted(GOOD), [Forbids(word_in="never", answers=False)])
+    assert tuple(stream(Opened(wrapped), ASKED, call())) == GOOD
+
+
+def test_guards_look_at_scoring_bodies_too() -> None:
+    scripted = Invoking(GOOD)
+    wrapped: Any = guarded(scripted, [Forbids("secret", "[42]")])
+    with pytest.raises(RequestStopped):
+        wrapped.invoke(b'{"inputs": "secret"}', "application/json", call())
+    assert not scripted.entered
+    with pytest.raises(AnswerStopped):
+        wrapped.invoke(b"[42]", "application/json", call())
+    assert wrapped.invoke(b"\xff[1]", "text/csv", call()).body == b'{"predictions": \xff[1]}'

@@ -22,6 +22,7 @@ def build_key(world: World, snapshot: Snapshot) -> str:
             "answer_version": workload.answer_version,
             "snapshot": snapshot.root,
             "settings": settings,
+            "guards": list(world.loaded.config.guards.policy()),
             "code": world.code,
         }
     )
@@ -45,6 +46,7 @@ def build(world: World, snapshot: Snapshot) -> Release:
             members=artifact.members(bench),
             snapshot=snapshot.root,
             settings=dict(workload.settings(ctx)),
+            guards=world.loaded.config.guards.policy(),
         )
         artifact.seal(bench, manifest, layout.releases, layout.objects)
     finally:

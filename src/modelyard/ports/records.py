@@ -73,14 +73,17 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that decides what a release answers. Its canonical JSON is what the release id is the digest of."""
+    """Everything that decides what a release answers. Its canonical JSON is what the release id is the digest of.
+
+    `guards` are {"kind", settings...} each, in the order in which they look.
+    """
 
     workload: str
     answer_version: int
     members: Mapping[str, str]
     snapshot: str
     settings: Mapping[str, Any]
-    guards: tuple[str, ...] = ()
+    guards: tuple[Mapping[str, Any], ...] = ()
     format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:
@@ -91,7 +94,7 @@ class Manifest:
             "members": dict(self.members),
             "snapshot": self.snapshot,
             "settings": dict(self.settings),
-            "guards": list(self.guards),
+            "guards": [dict(guard) for guard in self.guards],
         }
 
     @classmethod

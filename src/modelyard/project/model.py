@@ -10,6 +10,7 @@ model: {uri, label, recorded, task, positive, score, id, cluster, slices, ignore
 gate: {floors, margins, min_cases, max_unscored, min_human, confidence, admit_unproven}
 ingest: {max_file, max_removals}
 settings: {...}              of a workload of your own (`workload: module:Class`)
+guards: {length: {request, answer}, patterns: [{name, deny, where, reason}]}
 serve: {host, port, token, groups, timeout, max_body, max_chat_body, max_depth, metrics}
 rollout: {policy, shadow, steps, alpha, margins, tests, min_units, settle, max_age, at_max_age, look_every, linger}
 mlflow: {tracking_uri}
@@ -34,6 +35,7 @@ from pydantic import (
 )
 
 from modelyard.project.access import PUBLIC, read_folder, read_groups, rules_of
+from modelyard.project.guards import Guards
 from modelyard.project.secrets import Secret, masked
 from modelyard.units import parse_duration, parse_size
 
@@ -348,6 +350,7 @@ class Project(Section):
     settings: dict[str, Any] = {}
     ingest: Ingest = Ingest()
     gate: Gate = Gate()
+    guards: Guards = Guards()
     serve: Serve = Serve()
     rollout: Rollout = Rollout()
     mlflow: Mlflow = Mlflow()

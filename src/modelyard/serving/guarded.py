@@ -5,34 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from modelyard.errors import RefusedByPolicy
+from modelyard.errors import AnswerStopped, RequestStopped
 from modelyard.ports.guard import Guard
-from modelyard.ports.workload import Call, CanPicture, CanSearch, Event, Predictor, Request, Response
+from modelyard.ports.workload import (
+    Call,
+    CanInvoke,
+    CanPicture,
+    CanSearch,
+    Event,
+    Invoked,
+    Predictor,
+    Request,
+    Response,
+)
 
 
 def guarded(predictor: Predictor, guards: Sequence[Guard]) -> Predictor:
     """`predictor` behind `guards`, with the same capabilities; without guards the predictor itself.
 
-    A request or an answer that a guard stops raises RefusedByPolicy with the guard's name and reason. Behind guards
-    nothing is streamed: no part of an answer leaves before all of it was looked at.
+    What a guard stops raises RequestStopped or AnswerStopped with the guard's name and reason. Behind a guard that
+    looks at answers nothing is streamed: no part of an answer leaves before all of it was looked at.
     """
     if not guards:
         return predictor
-    kinds = {
-        (False, False): _Guarded,
-        (True, False): _Searching,
-        (False, True): _Picturing,
-        (True, True): _SearchingAndPicturing,
-    }
-    return kinds[isinstance(predictor, CanSearch), isinstance(predictor, CanPicture)](predictor, tuple(guards))
+    kinds = [mixin for capability, mixin in _CAPABILITIES if isinstance(predictor, capability)]
+    wrapper: Predictor = type("Guarded", (*kinds, _Guarded), {})(predictor, tuple(guards))
+    return wrapper
 
 
 class _Guarded:
     def __init__(self, predictor: Any, guards: tuple[Guard, ...]) -> None:
         self._predictor, self._guards = predictor, guards
+        self._whole = any(guard.answers for guard in guards)
 
     def predict(self, request: Request, call: Call) -> Iterator[Event]:
         self._admit(request)
+        if not self._whole:
+            yield from self._predictor.predict(request, call)
+            return
         for event in self._predictor.predict(request, call):
             if isinstance(event, Response):
                 self._release(request, event)
@@ -44,12 +54,12 @@ class _Guarded:
     def _admit(self, request: Request) -> None:
         for guard in self._guards:
             if (reason := guard.request(request)) is not None:
-                raise RefusedByPolicy(f"the guard {guard.name} stopped the request: {reason}")
+                raise RequestStopped(f"the guard {guard.name} stopped the request: {reason}")
 
     def _release(self, request: Request, response: Response) -> None:
         for guard in self._guards:
             if (reason := guard.response(request, response)) is not None:
-                raise RefusedByPolicy(f"the guard {guard.name} stopped the answer: {reason}")
+                raise AnswerStopped(f"the guard {guard.name} stopped the answer: {reason}")
 
 
 class _Searching(_Guarded):
@@ -69,5 +79,18 @@ class _Picturing(_Guarded):
         return picture
 
 
-class _SearchingAndPicturing(_Searching, _Picturing):
-    pass
+class _Invoking(_Guarded):
+    def invoke(self, body: bytes, content_type: str, call: Call) -> Invoked:
+        request = {"body": body.decode("utf-8", "replace")}
+        self._admit(request)
+        invoked: Invoked = self._predictor.invoke(body, content_type, call)
+        if self._whole:
+            self._release(request, Response(invoked.body.decode("utf-8", "replace"), {}))
+        return invoked
+
+
+_CAPABILITIES: tuple[tuple[Any, type[_Guarded]], ...] = (
+    (CanSearch, _Searching),
+    (CanPicture, _Picturing),
+    (CanInvoke, _Invoking),
+)

@@ -55,12 +55,14 @@ class Head:
 class Segment:
     """A segment read: its head, its rows in order, and how many bytes of it belong to none.
 
-    The last row of a log that was killed may be cut; `lost` then counts what is left of it. Nothing else may be lost.
+    `cut` counts those after the last row: of one that was under way when the log was killed. `lost` counts those
+    before it: somebody damaged the file.
     """
 
     head: Head
     rows: tuple[memoryview, ...]
     lost: int
+    cut: int
 
 
 def decode_head(data: bytes | memoryview) -> Head | None:
@@ -87,13 +89,15 @@ def decode(data: bytes) -> Segment | None:
         if row is None:
             # Not a frame: go on at the next one that is whole.
             found = _next(head, data, at + 1)
+            if found == end:
+                break
             lost += found - at
             at = found
             continue
         if row:
             rows.append(row)
         at += FRAME_BYTES + len(row)
-    return Segment(head, tuple(rows), lost)
+    return Segment(head, tuple(rows), lost, end - at)
 
 
 def read(path: Path) -> Segment | None:

@@ -6,13 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from modelyard.wiring.folding import fold_record
     from modelyard.wiring.opening import open_release
     from modelyard.wiring.world import open_ledger, open_rollouts, open_tokens, open_world
 
-__all__ = ["open_ledger", "open_release", "open_rollouts", "open_tokens", "open_world"]
+__all__ = ["fold_record", "open_ledger", "open_release", "open_rollouts", "open_tokens", "open_world"]
 
 _HOME = dict.fromkeys(("open_ledger", "open_rollouts", "open_tokens", "open_world"), "world") | {
-    "open_release": "opening"
+    "fold_record": "folding",
+    "open_release": "opening",
 }
 
 

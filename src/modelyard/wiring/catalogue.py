@@ -42,8 +42,11 @@ ADAPTERS: Mapping[str, Mapping[str, tuple[str, str | None]]] = {
 }
 """What stands behind each port: name -> dotted path, and the extra that brings its package. Imported when asked for."""
 
-GUARDS: Mapping[str, str] = {}
-"""Guards by name, as they stand in a release. The first policy is to have none."""
+GUARDS: Mapping[str, str] = {
+    "length": "modelyard.adapters.guard_length:LengthGuard",
+    "pattern": "modelyard.adapters.guard_pattern:PatternGuard",
+}
+"""Guards by kind, as they stand in a release. The first policy is to have none."""
 
 
 def adapter(port: str, name: str) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from modelyard.clock import SystemClock
 from modelyard.errors import NotFound, ProjectError, UserError
@@ -57,13 +59,15 @@ def _served_from(project: Path, target: str, manifest: Manifest) -> Loaded | Non
         return None
 
 
-def _guards(names: tuple[str, ...]) -> tuple[Guard, ...]:
+def _guards(policy: tuple[Mapping[str, Any], ...]) -> tuple[Guard, ...]:
     out = []
-    for name in names:
-        if name not in GUARDS:
-            raise UserError(f"the guard {name!r} is not known to this modelyard: a newer one made the release")
-        module, _, attribute = GUARDS[name].partition(":")
-        out.append(getattr(importlib.import_module(module), attribute)())
+    for guard in policy:
+        settings = dict(guard)
+        kind = settings.pop("kind")
+        if kind not in GUARDS:
+            raise UserError(f"the guard {kind!r} is not known to this modelyard: a newer one made the release")
+        module, _, attribute = GUARDS[kind].partition(":")
+        out.append(getattr(importlib.import_module(module), attribute)(**settings))
     return tuple(out)
 
 
