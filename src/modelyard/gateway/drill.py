@@ -1,4 +1,4 @@
-"""POST /ops/drill: a release that is kept warm answers, whether traffic goes to it or not. For who runs the endpoint."""
+"""POST /ops/drill: a release that is kept warm answers, whether traffic goes to it or not."""
 
 from __future__ import annotations
 

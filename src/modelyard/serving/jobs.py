@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from modelyard.clock import Clock
 from modelyard.errors import AdapterError, Busy, ModelyardError, NotFound, Unauthorized, Unavailable
 from modelyard.ids import short
-from modelyard.ports.workload import Call, CanInvoke, CanPicture, CanSearch, Predictor, Response, Workload
+from modelyard.ports.workload import Call, CanInvoke, CanPicture, CanSearch, Predictor, Request, Response, Workload
 from modelyard.serving.answer import stream
 from modelyard.serving.wire import Decoder, Frame, encode, error_to_json
 
