@@ -113,3 +113,13 @@ def test_the_headers_are_openais() -> None:
     clock.advance(60)
     assert dict(allowance.headers())["x-ratelimit-reset-requests"] == "0ms"
     assert Allowance(Limits(requests_per_day=5), clock).headers() == []
+
+
+def test_what_is_no_question_counts_by_the_minute_only() -> None:
+    allowance = Allowance(Limits(requests_per_minute=2, tokens_per_minute=10, requests_per_day=1), FakeClock())
+    allowance.admit()
+    allowance.spend(1000)
+    allowance.admit(question=False)
+    with pytest.raises(RateLimited, match="2 requests a minute"):
+        allowance.admit(question=False)
+    assert allowance.unsaved() == {"2026-01-01": Spent(1, 1000)}

@@ -144,7 +144,7 @@ def test_a_wrong_method_is_json(served: Gateway) -> None:
 def test_another_content_type_is_refused(served: Gateway) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", "text/csv"):
         reply = served.http.post("/invocations", content=json.dumps(HELLO), headers={"content-type": kind})
-        assert reply.status_code == 400 and "application/json" in reply.json()["message"]
+        assert reply.status_code == 415 and "application/json" in reply.json()["message"]
     kind = "Application/JSON; charset=utf-8"
     reply = served.http.post("/invocations", content=json.dumps(HELLO), headers={"content-type": kind})
     assert reply.status_code == 200

@@ -149,6 +149,14 @@ def test_more_than_a_minute_allows(doors: Doors) -> None:
     assert caught.value.code == "rate_limit_exceeded"
 
 
+def test_pictures_and_feedback_count_by_the_minute_and_not_by_the_day(doors: Doors) -> None:
+    secret = doors.token(limits=Limits(requests_per_minute=2, requests_per_day=1))
+    assert doors.get("/pages/a.pdf/1.png", secret).status_code == 200
+    assert doors.ask(secret).status_code == 200
+    refused = doors.get("/pages/a.pdf/1.png", secret)
+    assert refused.status_code == 429 and refused.json()["error"]["code"] == "rate_limit_exceeded"
+
+
 def test_a_budget_outlives_the_gateway(tmp_path: Path) -> None:
     town = Town(tmp_path)
     town.point(town.release("you said: "))

@@ -142,8 +142,11 @@ from modelyard.errors import ModelyardError
 from modelyard.gateway.body import Bodies
 from modelyard.gateway.server import ServeConfig, serve
 from modelyard.project.layout import Layout
+from modelyard.serving.process import Limits
 layout = Layout(Path(sys.argv[1]), "test")
 options = json.loads(sys.argv[2])
+if "limits" in options:
+    options["limits"] = Limits(**options["limits"])
 options["bodies"] = Bodies(**options.get("bodies", {}))
 tokens = lambda: SqliteTokens(layout.ledger)
 try:

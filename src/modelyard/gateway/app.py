@@ -17,20 +17,17 @@ from modelyard.gateway.body import Bodies
 from modelyard.gateway.drill import drill
 from modelyard.gateway.metrics import Metered, measure, metrics
 from modelyard.gateway.replies import internal, refusal, shape_of
-from modelyard.gateway.service import Service
-from modelyard.serving.meter import Meter
+from modelyard.serving.endpoint import Endpoint
 
 
 def build(
-    service: Service,
+    endpoint: Endpoint,
     callers: Callers,
-    meter: Meter | None = None,
     bodies: Bodies = Bodies(),
     metrics_for: str = "operate",
 ) -> ASGIApp:
     """The gateway's application. `callers` says who may come in: where it asks nobody for a token, the gateway must be
     on loopback only. `metrics_for` is who may read /metrics: operate, query, or open."""
-    meter = meter or Meter()
     routes = [
         Route("/", pages.chat_page),
         Route("/favicon.ico", pages.favicon),
@@ -49,12 +46,15 @@ def build(
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Auth, callers, meter, metrics_for), Middleware(Metered, meter, service.endpoint)],
+        middleware=[
+            Middleware(Auth, callers, endpoint.meter, metrics_for),
+            Middleware(Metered, endpoint.meter, endpoint.name),
+        ],
         exception_handlers={HTTPException: _http, Exception: _bug},
     )
     app.router.redirect_slashes = False
-    app.state.service, app.state.meter, app.state.bodies = service, meter, bodies
-    measure(meter, service.fleet)
+    app.state.service, app.state.meter, app.state.bodies = endpoint, endpoint.meter, bodies
+    measure(endpoint)
     return app
 
 

@@ -23,8 +23,8 @@ PAGE = ("/", "/favicon.ico", "/static/")
 OPERATE = ("/ops", "/api/")
 """What moves or tells what is served: for tokens that may operate."""
 METRICS = "/metrics"
-UNCOUNTED = ("/feedback", "/ops", "/api/")
-"""What is no question to a model, though it is posted: no limit counts it."""
+BESIDE = ("/feedback", "/pages/")
+"""What is no question to a model, and costs something: limits by the minute count it, budgets by the day do not."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,9 @@ class Auth:
             caller, trusted = self._admit(path, scope)
             allowance = caller.allowance
             if allowance is not None:
-                if scope["method"] == "POST" and not path.startswith(UNCOUNTED):
+                if path.startswith(BESIDE):
+                    allowance.admit(question=False)
+                elif scope["method"] == "POST" and not path.startswith(OPERATE):
                     allowance.admit()
                 send = _with_limits(send, allowance)
         except ModelyardError as error:

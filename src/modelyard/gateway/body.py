@@ -9,7 +9,7 @@ from typing import Any, Literal, NoReturn
 
 from starlette.requests import ClientDisconnect, Request
 
-from modelyard.errors import Cancelled, RequestError, RequestTooLarge
+from modelyard.errors import Cancelled, RequestError, RequestTooLarge, UnsupportedType
 
 _READ_ON = 16 << 20
 """How far past the limit a longer body is read before it is refused, so that its sender gets to read the answer."""
@@ -29,12 +29,13 @@ class Bodies:
     depth: int = 64
 
 
-async def read_json(request: Request, sort: Kind = "chat") -> dict[str, Any]:
-    """The body as a JSON object. Raises RequestTooLarge, RequestError with one line that says what is wrong."""
+async def read_json(request: Request, sort: Kind = "chat") -> tuple[bytes, dict[str, Any]]:
+    """The body as it came, and as a JSON object. Raises RequestTooLarge, UnsupportedType, RequestError with one line
+    that says what is wrong."""
     kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
     if kind != "application/json":
         # A body without the type is what a page of another site can make a browser send; with it, it has to ask first.
-        raise RequestError("the body must be JSON: send it with Content-Type: application/json")
+        raise UnsupportedType("the body must be JSON: send it with Content-Type: application/json")
     bodies: Bodies = request.app.state.bodies
     raw = await read_bytes(request, bodies.chat if sort == "chat" else bodies.scoring)
     try:
@@ -53,7 +54,7 @@ async def read_json(request: Request, sort: Kind = "chat") -> dict[str, Any]:
         raise RequestError("the body must be a JSON object")
     if deeper(raw, bodies.depth):
         raise RequestError(f"the body is not accepted: lists and objects in it lie more than {bodies.depth} deep")
-    return value
+    return raw, value
 
 
 def deeper(raw: bytes, most: int) -> bool:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +22,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from modelyard.errors import Cancelled, ModelyardError, NotFound, RequestError
 from modelyard.gateway.body import read_json
 from modelyard.gateway.replies import citing, log, openai_error, released, replying
-from modelyard.gateway.service import Service, idempotency_key, service, spent
+from modelyard.gateway.service import enter, gone, service
 from modelyard.ids import short
 from modelyard.serving.exchange import Exchange
+from modelyard.serving.passage import Passage
 from modelyard.serving.wire import Frame
 
 _TOKEN = re.compile(r"\s*(?:\w+|[^\w\s])\s*")
@@ -45,13 +45,15 @@ class Asked:
 async def completions(request: Request) -> ASGIApp:
     """POST /v1/chat/completions"""
     here = service(request)
-    asked = parse(await read_json(request), here.endpoint)
+    raw, body = await read_json(request)
+    asked = parse(body, here.name)
     accepts = here.accepts()
     if accepts and "messages" not in accepts:
-        raise RequestError(f"{here.endpoint} is no chat model: it takes {', '.join(sorted(accepts))} at /invocations")
+        raise RequestError(f"{here.name} is no chat model: it takes {', '.join(sorted(accepts))} at /invocations")
+    passage = await enter(request, "openai", raw, body)
     job = {"do": "predict", "request": {"messages": asked.messages}, "stream": asked.stream}
-    exchange = here.exchange(request, {**job, "key": idempotency_key(request)})
-    reply = _Reply(here, asked, exchange, lambda usage: spent(request, usage))
+    exchange = passage.exchange(job, gone(request))
+    reply = _Reply(passage, asked, exchange)
     if asked.stream:
         try:
             return EventStream(reply, await exchange.next())
@@ -60,8 +62,8 @@ async def completions(request: Request) -> ASGIApp:
             raise
     with exchange:
         response = await exchange.result()
-        reply.spent(response["usage"])
-        return reply.whole(response)
+        passage.heard(exchange, response)
+        return released(reply.whole(response, reply.cut(response["text"])), exchange.release)
 
 
 @replying(openai_error)
@@ -71,7 +73,7 @@ async def models(request: Request) -> Response:
     standing, worker = here.fleet.standing(), here.fleet.ready()
     about = worker.about if worker is not None else {}
     model = {
-        "id": here.endpoint,
+        "id": here.name,
         "object": "model",
         "created": 0,
         "owned_by": "modelyard",
@@ -171,24 +173,21 @@ class Cut:
 class _Reply:
     """One reply's constants, and its two forms."""
 
-    def __init__(
-        self, here: Service, asked: Asked, exchange: Exchange, spent: Callable[[dict[str, int]], None]
-    ) -> None:
-        self.asked, self.exchange, self.spent = asked, exchange, spent
+    def __init__(self, passage: Passage, asked: Asked, exchange: Exchange) -> None:
+        self.passage, self.asked, self.exchange = passage, asked, exchange
         self.cut = Cut(asked.most_tokens)
-        self._endpoint = here.endpoint
-        self._id, self._created = f"chatcmpl-{uuid.uuid4().hex}", int(here.clock.now().timestamp())
+        self._endpoint = passage.endpoint.name
+        self._id, self._created = f"chatcmpl-{passage.id}", int(passage.endpoint.clock.now().timestamp())
 
-    def whole(self, response: dict[str, Any]) -> Response:
-        message = {"role": "assistant", "content": self.cut(response["text"]), "refusal": None}
+    def whole(self, response: dict[str, Any], said: str) -> dict[str, Any]:
+        message = {"role": "assistant", "content": said, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self.finish}
-        value = {
+        return {
             **self._head("chat.completion"),
             "choices": [choice],
             "usage": self.usage(response),
             "modelyard": citing(response["output"], self.exchange.release),
         }
-        return released(value, self.exchange.release)
 
     def chunk(self, delta: dict[str, str], **more: Any) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
@@ -225,50 +224,70 @@ class _Reply:
 
 
 class EventStream:
-    """The reply as server-sent events. It ends with [DONE] or with an error, never just so."""
+    """The reply as server-sent events. It ends with [DONE] or with an error, never just so, and is on record, as the
+    whole reply that it adds up to, before its last event leaves."""
 
     def __init__(self, reply: _Reply, first: Frame) -> None:
         self._reply, self._first = reply, first
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        passage = self._reply.passage
         headers = {
             "content-type": "text/event-stream; charset=utf-8",
             "cache-control": "no-store",
             "x-accel-buffering": "no",
+            "x-request-id": passage.id,
             "modelyard-release": self._reply.exchange.release,
         }
         raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-        with self._reply.exchange, contextlib.suppress(Cancelled):
-            await send({"type": "http.response.start", "status": 200, "headers": raw})
-            async for event in self._events():
-                data = f"data: {event}\n\n".encode()
-                await send({"type": "http.response.body", "body": data, "more_body": True})
+        with self._reply.exchange:
+            try:
+                await send({"type": "http.response.start", "status": 200, "headers": raw})
+                async for event in self._events():
+                    data = f"data: {event}\n\n".encode()
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+            except Cancelled as error:
+                with contextlib.suppress(ModelyardError):
+                    await passage.finish(error.status, None, error, cut=True)
+                return
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _events(self) -> AsyncIterator[str]:
-        reply, frame = self._reply, self._first
         try:
-            yield _json(reply.chunk({"role": "assistant", "content": ""}))
-            said = False
-            while "delta" in frame:
-                said = True
-                if text := reply.cut(frame["delta"]):
-                    yield _json(reply.chunk({"content": text}))
-                frame = await reply.exchange.next()
-            response = frame["response"]
-            reply.spent(response["usage"])
-            if not said and (text := reply.cut(response["text"])):
-                yield _json(reply.chunk({"content": text}))
-            for chunk in reply.last_chunks(response):
-                yield _json(chunk)
-            yield "[DONE]"
+            async for event in self._answer():
+                yield event
         except Cancelled:
             raise
         except ModelyardError as error:
-            yield _json(openai_error(error))
+            yield await self._failed(error)
         except Exception:  # noqa: BLE001 - the stream has begun: an error event is the only reply that is left
             log.exception("a stream failed in the gateway")
-            yield _json(openai_error(ModelyardError("the gateway failed on this request; its log says why")))
+            yield await self._failed(ModelyardError("the gateway failed on this request; its log says why"))
+
+    async def _answer(self) -> AsyncIterator[str]:
+        reply, frame = self._reply, self._first
+        yield _json(reply.chunk({"role": "assistant", "content": ""}))
+        said = ""
+        while "delta" in frame:
+            if text := reply.cut(frame["delta"]):
+                said += text
+                yield _json(reply.chunk({"content": text}))
+            frame = await reply.exchange.next()
+        response = frame["response"]
+        reply.passage.heard(reply.exchange, response)
+        if not said and (text := reply.cut(response["text"])):
+            said = text
+            yield _json(reply.chunk({"content": text}))
+        await reply.passage.finish(200, _json(reply.whole(response, said)).encode())
+        for chunk in reply.last_chunks(response):
+            yield _json(chunk)
+        yield "[DONE]"
+
+    async def _failed(self, error: ModelyardError) -> str:
+        event = _json(openai_error(error))
+        with contextlib.suppress(ModelyardError):  # its caller is told that it failed: that is true either way
+            await self._reply.passage.finish(error.status, event.encode(), error, cut=True)
+        return event
 
 
 def _json(value: dict[str, Any]) -> str:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from modelyard.errors import RequestError
-from modelyard.gateway.body import read_json
+from modelyard.gateway.body import Bodies, read_bytes, read_json
 from modelyard.gateway.replies import mlflow_error, released, replying
-from modelyard.gateway.service import Service, gone, groups_of, idempotency_key, service, spent
+from modelyard.gateway.service import enter, gone, service
 from modelyard.serving.answer import prediction
+from modelyard.serving.passage import Passage
 
 MOST_ROWS = 256
 AT_ONCE = 8
@@ -52,16 +52,28 @@ WITHOUT_EFFECT = frozenset(
 @replying(mlflow_error)
 async def invocations(request: Request) -> Response:
     here = service(request)
-    body = await read_json(request, "scoring")
+    if here.invokes:
+        return await _handed_through(request)
+    raw, body = await read_json(request, "scoring")
     rows, bare = requests(body, here.accepts())
-    key = idempotency_key(request)
+    passage = await enter(request, "mlflow", raw, body if bare else {**rows[0], **body})
     left = gone(request)
-    jobs = [{"do": "predict", "request": row, "stream": False, "groups": groups_of(request)} for row in rows]
-    found = [await _one(here, left, jobs[0], key)] if len(jobs) == 1 else await _all(here, left, jobs, key)
-    for one in found:
-        spent(request, one.usage)
-    predictions = [one.answer for one in found]
-    return released(predictions if bare else {"predictions": predictions}, found[-1].release)
+    jobs = [{"do": "predict", "request": row, "stream": False} for row in rows]
+    predictions = [await _one(passage, left, jobs[0], None)] if len(jobs) == 1 else await _all(passage, left, jobs)
+    return released(predictions if bare else {"predictions": predictions}, passage.release)
+
+
+async def _handed_through(request: Request) -> Response:
+    """The body goes to the release as it came, and its reply is passed on as it is: nobody parses either on the way."""
+    bodies: Bodies = request.app.state.bodies
+    raw = await read_bytes(request, bodies.scoring)
+    passage = await enter(request, "mlflow", raw)
+    kind = request.headers.get("content-type", "")
+    with passage.exchange({"do": "invoke", "content_type": kind, "payload": raw}, gone(request)) as exchange:
+        reply = await exchange.result()
+        passage.heard(exchange, reply)
+    headers = {"content-type": reply["content_type"], "modelyard-release": exchange.release}
+    return Response(reply["body"], headers=headers)
 
 
 def requests(body: dict[str, Any], accepts: frozenset[str]) -> tuple[list[dict[str, Any]], bool]:
@@ -116,23 +128,14 @@ def _known(request: dict[str, Any], accepts: frozenset[str], where: str) -> None
         )
 
 
-@dataclass(frozen=True)
-class _Found:
-    """One answer, which release gave it, and what the model read and wrote for it."""
-
-    answer: dict[str, Any]
-    release: str
-    usage: dict[str, int]
-
-
-async def _all(here: Service, end: Awaitable[None], jobs: list[dict[str, Any]], key: str) -> list[_Found]:
-    """Answers, in the order of the jobs; the first failure ends them all."""
+async def _all(passage: Passage, end: Awaitable[None], jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Answers in the order of the jobs; the first failure ends them all."""
     left = asyncio.ensure_future(end)
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def one(job: dict[str, Any], number: int) -> _Found:
+    async def one(job: dict[str, Any], number: int) -> dict[str, Any]:
         async with gate:
-            return await _one(here, asyncio.shield(left), job, f"{key}-{number}")
+            return await _one(passage, asyncio.shield(left), job, number)
 
     tasks = [asyncio.ensure_future(one(job, number)) for number, job in enumerate(jobs)]
     try:
@@ -142,8 +145,8 @@ async def _all(here: Service, end: Awaitable[None], jobs: list[dict[str, Any]], 
             task.cancel()
 
 
-async def _one(here: Service, end: Awaitable[None], job: dict[str, Any], key: str) -> _Found:
-    with here.asked(end, {**job, "key": key}) as exchange:
+async def _one(passage: Passage, end: Awaitable[None], job: dict[str, Any], part: int | None) -> dict[str, Any]:
+    with passage.exchange(job, end, part) as exchange:
         response = await exchange.result()
-        answer = prediction(exchange.release, response["text"], response["output"])
-        return _Found(answer, exchange.release, response["usage"])
+        passage.heard(exchange, response)
+        return prediction(exchange.release, response["text"], response["output"])

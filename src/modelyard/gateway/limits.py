@@ -67,24 +67,19 @@ class Allowance:
         self.day = Day(today.strftime("%F"), spent.requests, spent.tokens)
         self._unsaved: dict[str, Spent] = {}
 
-    def admit(self) -> None:
-        """Count a request. Raises BudgetSpent, RateLimited, and then counts nothing."""
-        now, today = self._clock.monotonic(), self._today()
-        for spent, most, what in (
-            (today.requests, self.limits.requests_per_day, "requests"),
-            (today.tokens, self.limits.tokens_per_day, "tokens of usage"),
-        ):
-            if most is not None and spent >= most:
-                raise BudgetSpent(
-                    f"this token's budget of {most:,} {what} a day is spent; the next day begins at 00:00 UTC",
-                    _until_midnight(self._clock.now()),
-                )
-        for bucket, what in ((self._requests, "requests"), (self._tokens, "tokens of usage")):
+    def admit(self, question: bool = True) -> None:
+        """Count a request. What is no `question` to a model counts by the minute only. Raises BudgetSpent, RateLimited,
+        and then counts nothing."""
+        now = self._clock.monotonic()
+        if question:
+            self._within_the_day()
+        for bucket, what in ((self._requests, "requests"), (self._tokens if question else None, "tokens of usage")):
             if bucket is not None and (wait := bucket.wait(now)) > 0:
                 raise RateLimited(f"this token may use {bucket.size:,} {what} a minute", wait)
         if self._requests is not None:
             self._requests.take(1, now)
-        self._count(Spent(requests=1))
+        if question:
+            self._count(Spent(requests=1))
 
     def spend(self, tokens: int) -> None:
         """Count what a model read and wrote."""
@@ -114,6 +109,18 @@ class Allowance:
         """Have it among the unsaved again."""
         before = self._unsaved.get(day, Spent())
         self._unsaved[day] = Spent(before.requests + spent.requests, before.tokens + spent.tokens)
+
+    def _within_the_day(self) -> None:
+        today = self._today()
+        for spent, most, what in (
+            (today.requests, self.limits.requests_per_day, "requests"),
+            (today.tokens, self.limits.tokens_per_day, "tokens of usage"),
+        ):
+            if most is not None and spent >= most:
+                raise BudgetSpent(
+                    f"this token's budget of {most:,} {what} a day is spent; the next day begins at 00:00 UTC",
+                    _until_midnight(self._clock.now()),
+                )
 
     def _count(self, spent: Spent) -> None:
         today = self._today()

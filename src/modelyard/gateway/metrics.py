@@ -10,9 +10,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelyard.ids import short
+from modelyard.serving.endpoint import Endpoint
 from modelyard.serving.meter import Meter, Reading
 from modelyard.serving.pool import Pool
-from modelyard.serving.supervise import Fleet
 
 DIALECTS = (
     ("/v1/", "openai"),
@@ -83,9 +83,9 @@ def _dialect(path: str) -> str | None:
     return next((dialect for prefix, dialect in DIALECTS if path.startswith(prefix)), None)
 
 
-def measure(meter: Meter, fleet: Fleet) -> None:
-    """Let `meter` read of the fleet what is read only when somebody asks."""
-    endpoint = fleet.endpoint
+def measure(served: Endpoint) -> None:
+    """Let the endpoint's meter read of it what is read only when somebody asks."""
+    meter, fleet, record, endpoint = served.meter, served.fleet, served.record, served.name
 
     def by_pool(figure: Callable[[Pool], float]) -> Callable[[], Iterator[Reading]]:
         def read() -> Iterator[Reading]:
@@ -106,6 +106,8 @@ def measure(meter: Meter, fleet: Fleet) -> None:
         "modelyard_traffic_percent",
         lambda: [((endpoint, short(release)), percent) for release, percent in fleet.pointers.split],
     )
+    meter.live("modelyard_unlogged_total", lambda: [((endpoint,), float(record.counts.unlogged))])
+    meter.live("modelyard_record_bytes", lambda: [((endpoint,), float(record.log.size))])
     for name, count in COUNTS.items():
         meter.live(name, counted(count))
 

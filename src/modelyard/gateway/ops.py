@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from modelyard.errors import RequestError
 from modelyard.gateway.body import read_json
 from modelyard.gateway.replies import openai_error, released, replying
-from modelyard.gateway.service import service
+from modelyard.gateway.service import service, unrecorded
 
 MOST_HITS = 1000
 
@@ -24,22 +24,22 @@ async def ready(request: Request) -> Response:
     """GET /ready: 200 when a request would be answered, by which release, and whether that is the champion; else 503
     and why."""
     here = service(request)
-    standing = here.fleet.standing()
-    trusted = request.scope["modelyard.trusted"]
+    standing, unrecordable = here.fleet.standing(), here.record.refuses
+    up, trusted = standing.ready and unrecordable is None, request.scope["modelyard.trusted"]
     value = {
-        "ready": standing.ready,
-        "endpoint": here.endpoint,
+        "ready": up,
+        "endpoint": here.name,
         "release": standing.release,
         "champion": standing.champion,
         "generation": standing.generation,
         "state": standing.state,
         "version": standing.version,
-        "reason": standing.reason if trusted else None,
+        "reason": (unrecordable or standing.reason) if trusted else None,
     }
     if trusted:
         cold = {"release": standing.cold, "start_seconds": standing.cold_start_seconds} if standing.cold else None
         value |= {"warm": dict(standing.warm), "cold": cold, "stopping": standing.stopping}
-    return JSONResponse(value, 200 if standing.ready else 503, {"cache-control": "no-store"})
+    return JSONResponse(value, 200 if up else 503, {"cache-control": "no-store"})
 
 
 async def ping(request: Request) -> Response:
@@ -59,11 +59,11 @@ async def show_version(request: Request) -> Response:
 @replying(openai_error)
 async def search(request: Request) -> Response:
     """POST /search {query, k}: what retrieval alone finds, {"results": [...], "release"}."""
-    body = await read_json(request)
+    _, body = await read_json(request)
     query, k = body.get("query"), body.get("k", 10)
     if not isinstance(query, str) or not query.strip():
         raise RequestError("query: a text that is not empty is expected")
     if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= MOST_HITS:
         raise RequestError(f"k: a whole number from 1 to {MOST_HITS} is expected")
-    with service(request).exchange(request, {"do": "search", "query": query, "k": k}) as exchange:
+    with unrecorded(request, {"do": "search", "query": query, "k": k}) as exchange:
         return released({"results": await exchange.result(), "release": exchange.release}, exchange.release)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from modelyard.errors import NotFound, RequestError
 from modelyard.gateway.replies import openai_error, replying
-from modelyard.gateway.service import service
+from modelyard.gateway.service import unrecorded
 
 _WEB = Path(__file__).parent.parent / "web"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -82,7 +82,7 @@ async def picture(request: Request) -> Response:
     if release is not None and not _ID.match(release):
         raise RequestError("release: the whole id of a release is expected")
     job = {"do": "picture", "document": document, "page": page, "quote": quote}
-    with service(request).exchange(request, job, release) as exchange:
+    with unrecorded(request, job, release) as exchange:
         png = base64.b64decode(await exchange.result())
     # A release never changes, so neither does its picture; private, because documents are.
     cache = "private, max-age=86400, immutable" if release else "no-store"

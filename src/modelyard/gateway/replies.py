@@ -13,8 +13,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from modelyard.errors import Cancelled, ModelyardError, Unauthorized
+from modelyard.serving.passage import Passage
 
 log = logging.getLogger("modelyard.gateway")
+
+PASSAGE = "modelyard.passage"
+"""Where a request's passage is in its scope, once it entered a release."""
 
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 Shape = Callable[[ModelyardError], dict[str, Any]]
@@ -82,23 +86,37 @@ def internal(shape: Shape) -> Response:
 
 
 def replying(shape: Shape) -> Callable[[Endpoint], Endpoint]:
-    """A route whose errors are replies of `shape`."""
+    """A route whose errors are replies of `shape`. Where it entered a release, what it replies is on record before it
+    leaves; a reply that is not a plain one (a stream) sees to that itself."""
 
     def wrap(endpoint: Endpoint) -> Endpoint:
         @functools.wraps(endpoint)
         async def reply(request: Request) -> ASGIApp:
+            answer, failure = await _answered(endpoint, request, shape)
+            passage: Passage | None = request.scope.get(PASSAGE)
+            if passage is None or not isinstance(answer, Response):
+                return answer
+            answer.headers["x-request-id"] = passage.id
             try:
-                return await endpoint(request)
-            except Cancelled:
-                return Response(status_code=499)  # read by nobody
+                await passage.finish(answer.status_code, bytes(answer.body), failure)
             except ModelyardError as error:
                 return refusal(error, shape)
-            except Exception:  # noqa: BLE001 - whatever it is, the caller gets a sentence and the log the traceback
-                return internal(shape)
+            return answer
 
         return reply
 
     return wrap
+
+
+async def _answered(endpoint: Endpoint, request: Request, shape: Shape) -> tuple[ASGIApp, ModelyardError | None]:
+    try:
+        return await endpoint(request), None
+    except Cancelled as error:
+        return Response(status_code=error.status), error  # read by nobody
+    except ModelyardError as error:
+        return refusal(error, shape), error
+    except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a sentence and the log the traceback
+        return internal(shape), ModelyardError(type(error).__name__)
 
 
 def released(value: Any, release: str, status: int = 200) -> Response:

@@ -27,6 +27,7 @@ from modelyard.lifecycle.rollout import decide_rollout
 from modelyard.ports.ledger import Ledger
 from modelyard.ports.records import Decision, Pointers, Rollout
 from modelyard.ports.rollouts import Rollouts
+from modelyard.serving.log import Durability
 from modelyard.serving.rollout import RolloutRouter, Trial
 
 POLL_SECONDS = 0.05
@@ -66,12 +67,13 @@ class Runner:
         rollouts: Callable[[], Rollouts],
         folder: Path,
         clock: Clock,
+        durability: Durability = "disk",
     ) -> None:
         self.last: Decision | None = None
         self.events: deque[Event] = deque(maxlen=_EVENTS)
         self._endpoint, self._gateway, self._router, self._pointers = endpoint, gateway, router, pointers
         self._open_ledger, self._open_rollouts = ledger, rollouts
-        self._folder, self._clock = folder, clock
+        self._folder, self._clock, self._durability = folder, clock, durability
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rollouts")
         self._ledger: Ledger | None = None
         self._rollouts: Rollouts | None = None
@@ -80,6 +82,7 @@ class Runner:
         self._task: asyncio.Task[None] | None = None
         self._looked, self._units, self._faults = 0.0, 0, 0
         self._broken = ""
+        self._looking = asyncio.Lock()
 
     @property
     def trial(self) -> Trial | None:
@@ -107,7 +110,11 @@ class Runner:
 
     async def look(self) -> Decision | None:
         """Judge the evidence there is now, and step where that says so. The decision; None where nothing is on its
-        way."""
+        way. Raises Busy where somebody else moved the endpoint meanwhile."""
+        async with self._looking:
+            return await self._look()
+
+    async def _look(self) -> Decision | None:
         trial = self._trial
         if trial is None or not trial.rollout.live:
             return None
@@ -196,9 +203,12 @@ class Runner:
             self._router.follow(self._pointers(), None)
             await self._aside(trial.close)
         if wanted is not None:
-            self._trial = await self._aside(Trial, wanted, self._folder / wanted.id, self._clock)
+            self._trial = await self._aside(self._open, wanted)
             self._looked, self._units, self._faults = self._clock.monotonic(), 0, 0
         self._router.follow(self._pointers(), self._trial)
+
+    def _open(self, rollout: Rollout) -> Trial:
+        return Trial(rollout, self._folder / rollout.id, self._clock, durability=self._durability)
 
     def _is_over(self, rollout: Rollout) -> bool:
         """Whether nothing has to be kept in mind of it: conversations stay where they were for a while after a

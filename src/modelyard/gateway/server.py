@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -27,12 +27,15 @@ from modelyard.gateway.app import build
 from modelyard.gateway.auth import Caller, is_loopback
 from modelyard.gateway.body import Bodies
 from modelyard.gateway.keyring import Keyring
-from modelyard.gateway.service import Service
 from modelyard.ports.ledger import Ledger
 from modelyard.ports.tokens import Tokens
 from modelyard.project.layout import Layout
 from modelyard.project.load import Loaded
+from modelyard.project.model import Recording
+from modelyard.serving.endpoint import Endpoint
+from modelyard.serving.meter import Meter
 from modelyard.serving.process import Command, Limits, worker_command
+from modelyard.serving.record import Record, Redaction
 from modelyard.serving.route import GatewayInfo, holding, publish
 from modelyard.serving.supervise import Fleet
 
@@ -57,6 +60,7 @@ class ServeConfig:
     does. `command` starts workers. `tokens` opens those of the target: with one that is live, or with `token`, other
     addresses than loopback may be served. `metrics` is who may read /metrics: operate, query, or open. `limits` are
     those of the workers. After SIGTERM /ready says no, for `notice` seconds before connections are refused too.
+    `record` is the project file's section of that name; what is not in it is as there.
     """
 
     endpoint: str
@@ -76,6 +80,7 @@ class ServeConfig:
     metrics: str = "operate"
     limits: Limits = field(default_factory=Limits)
     notice: float = 0.0
+    record: Mapping[str, Any] = field(default_factory=dict)
 
 
 def configured(loaded: Loaded, *, host: str | None = None, port: int | None = None, **more: Any) -> ServeConfig:
@@ -100,6 +105,7 @@ def configured(loaded: Loaded, *, host: str | None = None, port: int | None = No
             drain=section.drain,
         ),
         notice=section.notice,
+        record=section.record.model_dump(),
         **more,
     )
 
@@ -180,8 +186,8 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, key
         sys.executable, layout.releases, layout.root, layout.target, config.limits
     )
     fleet = Fleet(config.endpoint, info.gateway_id, config.ledger, command, config.limits)
-    service = Service(fleet, config.timeout, SystemClock())
-    app = build(service, keyring, bodies=config.bodies, metrics_for=config.metrics)
+    endpoint = Endpoint(fleet, _record(config), Meter(), config.timeout, SystemClock())
+    app = build(endpoint, keyring, config.bodies, config.metrics)
     server = _Server(
         fleet,
         config.notice,
@@ -199,7 +205,7 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, key
     try:
         await fleet.start()
         keyring.start()
-        telling = asyncio.create_task(_tell(config, server, fleet, info))
+        telling = asyncio.create_task(_tell(config, server, endpoint, info))
         telling.add_done_callback(lambda _: setattr(server, "should_exit", True))
         await server.serve(sockets=[sock])
         telling.cancel()
@@ -208,6 +214,7 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, key
     finally:
         await fleet.stop()
         await keyring.stop()
+        endpoint.record.close()
 
 
 class _Server(uvicorn.Server):
@@ -247,19 +254,34 @@ class _Server(uvicorn.Server):
             ending.cancel()
 
 
-async def _tell(config: ServeConfig, server: _Server, fleet: Fleet, info: GatewayInfo) -> None:
-    """Say that it listens, then that it is ready; then look out for `stop`."""
+def _record(config: ServeConfig) -> Record:
+    """Raises StorageError, UserError for patterns that are none."""
+    wanted = Recording.model_validate(dict(config.record))
+    return Record.open(
+        config.layout.record,
+        durability=wanted.durability,
+        limit_bytes=wanted.limit,
+        when_full=wanted.when_full,
+        redaction=Redaction(wanted.redaction, wanted.patterns),
+        max_request=wanted.max_payload,
+        max_response=wanted.max_payload,
+    )
+
+
+async def _tell(config: ServeConfig, server: _Server, endpoint: Endpoint, info: GatewayInfo) -> None:
+    """Say that it listens, then that it is ready; then look out for `stop`, and for what the record is owed."""
     while not server.started:
         await asyncio.sleep(0.005)
     publish(config.layout, info)
     config.on_listening(info.url)
     told = False
     while True:
-        if not told and fleet.ready() is not None:
+        if not told and endpoint.fleet.ready() is not None:
             told = True
             config.on_ready(info.url)
         if config.stop is not None and config.stop.is_set():
             server.leave()
+        endpoint.record.sweep()
         await asyncio.sleep(0.2 if told else 0.05)
 
 

@@ -1,62 +1,76 @@
-"""What the routes work with, and how a request of theirs becomes one to a worker."""
+"""How a request of a client becomes one to a release: whose it is, which conversation it belongs to, who answers it."""
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, cast
 
 from starlette.requests import Request
 
-from modelyard.clock import Clock
 from modelyard.errors import RequestError
 from modelyard.gateway.auth import Caller
+from modelyard.gateway.replies import PASSAGE
+from modelyard.serving.assignment import unit_of
+from modelyard.serving.endpoint import Endpoint
 from modelyard.serving.exchange import Exchange
-from modelyard.serving.meter import Meter
-from modelyard.serving.supervise import Fleet
+from modelyard.serving.passage import Arrival, Passage
 from modelyard.serving.wire import Frame
 
+CONVERSATION = "x-conversation-id"
 _KEY_LENGTH = 200
 
 
-@dataclass(frozen=True)
-class Service:
-    """One endpoint. `timeout` in seconds bounds every request."""
-
-    fleet: Fleet
-    timeout: float
-    clock: Clock
-
-    @property
-    def endpoint(self) -> str:
-        return self.fleet.endpoint
-
-    def exchange(self, request: Request, job: Frame, release: str | None = None) -> Exchange:
-        """`job`, asked for by `request`, on its way to a worker; cancelled as soon as its client goes. Close it."""
-        return self.asked(gone(request), {**job, "groups": groups_of(request)}, release)
-
-    def asked(self, end: Awaitable[None], job: Frame, release: str | None = None) -> Exchange:
-        """`job`, groups and all, on its way to a worker; cancelled as soon as `end` is there. Close it."""
-        exchange = Exchange(self.fleet, job, self.timeout, release)
-        exchange.until(end)
-        return exchange
-
-    def accepts(self) -> frozenset[str]:
-        """Keys of a request that the release understands which answers now."""
-        worker = self.fleet.ready()
-        return frozenset(worker.about["accepts"]) if worker is not None else frozenset()
+def service(request: Request) -> Endpoint:
+    """The endpoint behind a route."""
+    return cast(Endpoint, request.app.state.service)
 
 
-def service(request: Request) -> Service:
-    """The service behind a route."""
-    return cast(Service, request.app.state.service)
+async def enter(request: Request, dialect: str, raw: bytes, body: Mapping[str, Any] | None = None) -> Passage:
+    """The request on record, and its way to a release. `raw` is its body, `body` the same parsed, where it was.
+
+    The reply of the route ends it (`replies.replying`). Raises RequestError, RecordFull.
+    """
+    here = service(request)
+    fields = body if body is not None else {}
+    client = fields.get("client_request_id")
+    caller: Caller = request.scope["modelyard.caller"]
+    conversation, first, begun = _conversation(request, raw, fields)
+    arrival = Arrival(
+        dialect,
+        raw,
+        idempotency_key(request),
+        unit_of(caller.id, conversation, first),
+        begun,
+        caller.id,
+        tuple(sorted(caller.groups)),
+        client if isinstance(client, str) else None,
+    )
+    passage = Passage(here, arrival, lambda usage: _spent(request, usage))
+    await passage.enter()
+    request.scope[PASSAGE] = passage
+    request.scope["modelyard.release"], request.scope["modelyard.arm"] = passage.release, passage.given.arm
+    return passage
 
 
-def spent(request: Request, usage: Mapping[str, Any]) -> None:
+def _conversation(request: Request, raw: bytes, body: Mapping[str, Any]) -> tuple[str | None, bytes, bool]:
+    """The name that the caller gives the conversation or entity (the header X-Conversation-Id, else the body's
+    `conversation_id` or `user`); the first thing that was said in it, which is there in every request of it; and
+    whether it has gone on since."""
+    named = (request.headers.get(CONVERSATION), body.get("conversation_id"), body.get("user"))
+    name = next((each for each in named if isinstance(each, str) and each), None)
+    messages = body.get("messages")
+    if not isinstance(messages, list):
+        return name, raw, False
+    said = [m.get("content") for m in messages if isinstance(m, Mapping) and m.get("role") == "user"]
+    return name, json.dumps(said[:1]).encode(), len(said) > 1
+
+
+def _spent(request: Request, usage: Mapping[str, int]) -> None:
     """Count what a model read and wrote, as it says, for the caller whose request it was."""
     caller: Caller = request.scope["modelyard.caller"]
-    meter: Meter = request.app.state.meter
+    meter = service(request).meter
     used = {kind: int(usage.get(f"{kind}_tokens", 0)) for kind in ("prompt", "completion")}
     for kind, tokens in used.items():
         if tokens > 0:
@@ -64,10 +78,18 @@ def spent(request: Request, usage: Mapping[str, Any]) -> None:
     caller.spend(sum(used.values()))
 
 
-def groups_of(request: Request) -> list[str]:
+def unrecorded(request: Request, job: Frame, release: str | None = None) -> Exchange:
+    """`job` on its way to a worker: what is no question to a model (a search, the picture of a page). Close it."""
+    here = service(request)
+    exchange = Exchange(here.fleet, {**job, "groups": sorted(groups_of(request))}, here.timeout, release)
+    exchange.until(gone(request))
+    return exchange
+
+
+def groups_of(request: Request) -> frozenset[str]:
     """The groups of the caller, as the authentication found them: nothing that a client sends can add one."""
     groups: frozenset[str] = request.scope["modelyard.groups"]
-    return sorted(groups)
+    return groups
 
 
 async def gone(request: Request) -> None:

@@ -12,6 +12,7 @@
     mlflow.db  mlartifacts/  the local registry
     run.lock                 held while a run is under way
     serve.lock serve.json    held while a gateway serves, and where it listens
+    record/                  requests and answers on their way to the tables
 """
 
 from __future__ import annotations
@@ -82,3 +83,7 @@ class Layout:
     @property
     def serve_info(self) -> Path:
         return self.state / "serve.json"
+
+    @property
+    def record(self) -> Path:
+        return self.state / "record"

@@ -254,6 +254,23 @@ class Gate(Section):
     )
 
 
+class Recording(Section):
+    """How requests and answers are written down. See docs/record.md."""
+
+    durability: Literal["disk", "process"] = Field(
+        "disk", description="what a row survives before the model is asked: a lost machine, or a killed process only"
+    )
+    limit: Size = Field(1 << 30, description="what may wait for the tables on disk")
+    when_full: Literal["refuse", "unlogged"] = Field(
+        "refuse", description="what cannot be recorded: refused with 503, or answered, unrecorded and counted"
+    )
+    redaction: Literal["none", "drop", "patterns"] = Field(
+        "none", description="what is kept of bodies: all, nothing, or all but what a pattern finds"
+    )
+    patterns: list[str] = Field([], description="regular expressions; what they find is masked before it is written")
+    max_payload: Size = Field(1 << 20, description="a longer body is left out, and a code says so")
+
+
 class Serve(Section):
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
@@ -265,6 +282,7 @@ class Serve(Section):
     memory_limit: Size | None = Field(
         None, description="of all workers together; over it the previous release is stopped, and rollback starts it"
     )
+    record: Recording = Recording()
     timeout: Seconds = 60.0
     drain: Seconds = Field(30.0, description="for requests under way when it is stopped; then they end with an error")
     notice: Moment = Field(

@@ -7,6 +7,7 @@ they were read saves a tenth of the hop's CPU (benchmarks/hop.py), and was not w
 from __future__ import annotations
 
 import base64
+import math
 import socket
 import sys
 import threading
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 from modelyard.clock import Clock
 from modelyard.errors import AdapterError, Busy, ModelyardError, NotFound, Unauthorized
 from modelyard.ids import short
-from modelyard.ports.workload import Call, CanInvoke, CanPicture, CanSearch, Predictor, Response, Workload
+from modelyard.ports.workload import Call, CanInvoke, CanPicture, CanSearch, Predictor, Request, Response, Workload
 from modelyard.serving.answer import stream
 from modelyard.serving.wire import Decoder, Frame, encode, error_to_json
 
@@ -164,6 +165,7 @@ class Server:
                 for event in stream(self._opened, frame["request"], call):
                     if isinstance(event, Response):
                         answer = {"text": event.text, "output": dict(event.output), "usage": dict(event.usage)}
+                        answer["signals"] = self._signals(frame["request"], event)
                         _reply(connection, {"id": number, "response": answer})
                     elif frame["stream"]:
                         _reply(connection, {"id": number, "delta": event.text})
@@ -188,6 +190,14 @@ class Server:
                 _reply(connection, {"id": number, "result": base64.b64encode(picture).decode()})
             case other:
                 raise ModelyardError(f"a worker does not know how to {other!r}")
+
+    def _signals(self, request: Request, response: Response) -> dict[str, float]:
+        try:
+            found = self._opened.workload.signals(request, response)
+            return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+        except Exception:  # noqa: BLE001 - of the release's own code: an answer is not lost for what is said of it
+            sys.stderr.write(f"signals failed in release {short(self._opened.id)}\n{traceback.format_exc()}")
+            return {}
 
     def _about(self) -> dict[str, Any]:
         workload, predictor = self._opened.workload, self._opened.predictor

@@ -1,7 +1,8 @@
 """A log that survives: a row is durable before whoever appended it goes on, and many rows share one commit of the disk.
 
-`durability="disk"`: written and synced by a thread of the log's own, so that a slow disk stops no event loop. Survives
-a killed process and a lost machine. `durability="process"`: written to the system at once, never synced. Survives a
+`durability="disk"`: written and synced, by a thread of the log's own, so that a slow disk stops no event loop; and
+while the disk has been quick for a while by the loop itself, which saves the threads from waking each other. Survives a
+killed process and a lost machine. `durability="process"`: written to the system at once, never synced. Survives a
 killed process only. Not covered: a disk that says that it has written what it has not.
 
 A folder belongs to one log at a time. Segments (`modelyard.serving.segment`) are closed when they are large enough or
@@ -15,7 +16,6 @@ import contextlib
 import os
 import queue
 import threading
-import uuid
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,19 +23,9 @@ from typing import Literal
 
 from modelyard.clock import Clock, SystemClock
 from modelyard.errors import RecordFull, StorageError
-from modelyard.serving.disk import bytes_of, hold, sync, sync_folder
-from modelyard.serving.segment import (
-    CLOSED,
-    FRAME_BYTES,
-    HEAD_BYTES,
-    OPEN,
-    UNREADABLE,
-    Head,
-    listed,
-    named,
-    read,
-    read_head,
-)
+from modelyard.serving.appender import Appender
+from modelyard.serving.disk import hold
+from modelyard.serving.segment import CLOSED, FRAME_BYTES, OPEN, listed, read
 from modelyard.units import show_size
 
 Durability = Literal["disk", "process"]
@@ -45,6 +35,8 @@ RETRY_SECONDS = 1.0
 """How often a log that could not be written tries again."""
 LOOK_SECONDS = 0.5
 """Least time between two looks at what the reader has deleted, while the log is full."""
+QUICK_SECONDS, STEADY = 0.0003, 64
+"""After so many commits in a row that took less the loop commits itself, until one takes longer."""
 ROOM_BYTES = 1 << 20
 """With less space left than that, or a fiftieth of all, a log is full."""
 BACKLOG_BYTES = 64 << 20
@@ -81,29 +73,29 @@ class Log:
     ) -> None:
         """Use `Log.open`."""
         self.folder, self.durability, self.limit_bytes = folder, durability, limit_bytes
-        self.epoch = uuid.uuid4().hex
         self.trouble: str | None = None
         self.commits = self.rows = 0
         self.slowest = 0.0
         """Seconds of the slowest commit."""
         self.lost: Callable[[bytes], None] = lambda tag: None
         self.healed: Callable[[], None] = lambda: None
-        self._segment_bytes, self._clock = segment_bytes, clock
-        self._closed_bytes = self._backlog = 0
+        self._clock = clock
+        self._backlog = 0
         self._looked = -LOOK_SECONDS
-        self._suspect = self._ended = False
+        self._ended = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._mutex = threading.Lock()  # of the batch
         self._writing = threading.Lock()  # of the file
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._batch, self._busy = _Batch(), False
+        self._flushing: asyncio.AbstractEventLoop | None = None
+        self._quick = 0
         self._lock = hold(folder)
         try:
-            self._head, self._file = self._begin(self._recover() + 1)
+            self._file = Appender(folder, durability == "disk", segment_bytes)
         except OSError as error:
             os.close(self._lock)
             raise StorageError(f"the log in {folder} cannot be written: {error.strerror}") from None
-        self._offset = HEAD_BYTES
         self._thread = threading.Thread(target=self._run, name=f"log {folder.name}", daemon=True)
         self._thread.start()
 
@@ -126,7 +118,7 @@ class Log:
     @property
     def size(self) -> int:
         """Bytes of all segments, and of what waits to be written."""
-        return self._closed_bytes + self._offset + self._backlog
+        return self._file.closed_bytes + self._file.offset + self._backlog
 
     @property
     def full(self) -> bool:
@@ -137,7 +129,7 @@ class Log:
     def look(self) -> None:
         """See what the reader has deleted."""
         self._looked = self._clock.monotonic()
-        self._closed_bytes = bytes_of(listed(self.folder, CLOSED))
+        self._file.look()
 
     def append(self, row: bytes, *, tag: bytes | None = None, beyond: bool = False) -> Awaitable[None]:
         """Await it: then the row is durable. A caller that is cancelled meanwhile does not take the row back.
@@ -175,12 +167,7 @@ class Log:
             return
         self._loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = self._loop.create_future()
-        with self._mutex:
-            self._batch.turn = True
-            self._batch.waiters.append((future, None))
-            ring, self._busy = not self._busy, True
-        if ring:
-            self._bell.put(None)
+        self._ask_turn(future)
         with contextlib.suppress(RecordFull):
             await future
 
@@ -193,10 +180,7 @@ class Log:
         self._bell.put(None)
         self._thread.join(timeout=30)
         with self._writing:
-            os.close(self._file)
-            with contextlib.suppress(OSError):
-                _shut(named(self.folder, self._head.number, OPEN))
-                sync_folder(self.folder)
+            self._file.close()
         os.close(self._lock)
 
     # Taking rows in: the loop's side.
@@ -218,11 +202,32 @@ class Log:
         return self.size
 
     def _enqueue(self, row: bytes, future: asyncio.Future[None] | None, tag: bytes | None) -> None:
+        loop = self._loop
         with self._mutex:
             batch = self._batch
             batch.rows.append(row)
             batch.waiters.append((future, tag))
             self._backlog += len(row)
+            if self._busy or (self._flushing is not None and self._flushing is loop):
+                return
+            here = self._quick >= STEADY and loop is not None
+            self._busy, self._flushing = not here, loop if here else None
+        if here and loop is not None:
+            loop.call_soon(self._flush)  # with what else arrives in this turn of the loop
+        else:
+            self._bell.put(None)
+
+    def _flush(self) -> None:
+        with self._mutex:
+            batch, self._batch = self._batch, _Batch()
+            self._flushing = None
+        if batch.waiters:
+            self._commit(batch, here=True)
+
+    def _ask_turn(self, future: asyncio.Future[None] | None) -> None:
+        with self._mutex:
+            self._batch.turn = True
+            self._batch.waiters.append((future, None))
             ring, self._busy = not self._busy, True
         if ring:
             self._bell.put(None)
@@ -254,24 +259,33 @@ class Log:
             if self._ended:
                 return
 
-    def _commit(self, batch: _Batch, raising: bool = False) -> None:
-        refusal, was = None, self.trouble
+    def _commit(self, batch: _Batch, raising: bool = False, here: bool = False) -> None:
+        """`raising`: in the caller's thread. `here`: in the loop's."""
+        refusal, was, turn = None, self.trouble, batch.turn
         started = self._clock.monotonic()
         try:
             with self._writing:
                 if batch.rows:
-                    self._write(batch.rows)
+                    self._file.write(batch.rows)
                     self.commits += 1
                     self.rows += len(batch.rows)
                     self.trouble = None
-                if batch.turn or self._offset >= self._segment_bytes:
+                turn = turn or self._file.due
+                if turn and not here:
                     with contextlib.suppress(OSError):
-                        self._next()  # else a segment grows longer than planned
+                        self._file.turn()  # else a segment grows longer than planned
         except (OSError, MemoryError) as error:
             why = getattr(error, "strerror", None) or error or "out of memory"
             refusal = self.trouble = f"the log in {self.folder} cannot be written: {why}"
-        self.slowest = max(self.slowest, self._clock.monotonic() - started)
-        if batch.waiters:
+        took = self._clock.monotonic() - started
+        self.slowest = max(self.slowest, took)
+        if batch.rows:
+            self._quick = self._quick + 1 if took < QUICK_SECONDS and not refusal else 0
+        if here:
+            self._settle(batch, refusal)
+            if turn:
+                self._ask_turn(None)
+        elif batch.waiters:
             self._tell(self._settle, batch, refusal)
         if was and not refusal and batch.rows:
             self._tell(self.healed)
@@ -279,64 +293,6 @@ class Log:
             self._bell.put(None)  # so that the thread begins to try again
         if refusal and raising:
             raise RecordFull(refusal)
-
-    def _write(self, rows: list[bytes]) -> None:
-        if self._suspect:
-            self._next(force=True)
-        head = self._head
-        data = b"".join([piece for row in rows for piece in (head.frame(row), row)])
-        synced = False
-        try:
-            done = os.write(self._file, data)
-            while done < len(data):
-                done += os.write(self._file, memoryview(data)[done:])
-            if self.durability == "disk":
-                synced = True
-                sync(self._file)
-        except OSError:
-            try:
-                os.ftruncate(self._file, self._offset)
-            except OSError:
-                synced = True
-            # After a sync that failed nobody knows what the disk has of this file: the next row goes into another one.
-            self._suspect = synced
-            raise
-        self._offset += len(data)
-
-    def _next(self, force: bool = False) -> None:
-        if self._offset == HEAD_BYTES and not force:
-            return
-        before, file = self._head, self._file
-        self._head, self._file = self._begin(before.number + 1)
-        self._closed_bytes += self._offset
-        self._offset, self._suspect = HEAD_BYTES, False
-        os.close(file)
-        _shut(named(self.folder, before.number, OPEN))
-
-    def _begin(self, number: int) -> tuple[Head, int]:
-        head = Head.new(self.epoch, number)
-        path = named(self.folder, number, OPEN)
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            data = head.encode()
-            if os.write(file, data) < len(data):
-                raise OSError(28, "No space left on device")
-            sync(file)
-            sync_folder(self.folder)
-        except OSError:
-            os.close(file)
-            with contextlib.suppress(OSError):
-                path.unlink()
-            raise
-        return head, file
-
-    def _recover(self) -> int:
-        """Close what was left open; the highest number there is."""
-        for path in listed(self.folder, OPEN):
-            _shut(path)
-        self._closed_bytes = bytes_of(listed(self.folder, CLOSED))
-        last = [listed(self.folder, suffix)[-1:] for suffix in (CLOSED, UNREADABLE)]
-        return max((int(path.stem) for paths in last for path in paths), default=0)
 
     def _settle(self, batch: _Batch, refusal: str | None) -> None:
         self._backlog -= sum(map(len, batch.rows))
@@ -362,19 +318,3 @@ def replay(folder: Path) -> Iterator[bytes]:
     for path in sorted([*listed(folder, CLOSED), *listed(folder, OPEN)]):
         segment = read(path)
         yield from map(bytes, segment.rows if segment is not None else ())
-
-
-def _shut(path: Path) -> None:
-    """Make an open segment a closed one. One that holds nothing goes; one that nobody can read is kept aside."""
-    size = path.stat().st_size
-    if size <= HEAD_BYTES:
-        path.unlink()
-        return
-    suffix = CLOSED if read_head(path) is not None else UNREADABLE
-    handle = os.open(path, os.O_WRONLY)
-    try:
-        with contextlib.suppress(OSError):
-            sync(handle)  # of a process that was killed the end may not be on the disk, and a reader will believe it
-    finally:
-        os.close(handle)
-    path.rename(path.with_suffix(suffix))

@@ -117,6 +117,11 @@ class Record:
         return self.log.trouble
 
     @property
+    def refuses(self) -> str | None:
+        """Why requests are refused now for want of a record; None where they are not."""
+        return self.trouble if self._when_full == "refuse" else None
+
+    @property
     def open_requests(self) -> int:
         """How many were accepted and are not finished."""
         return len(self._open)

@@ -21,7 +21,7 @@ from modelyard.errors import RecordFull
 from modelyard.ports.records import SHADOW, Pointers, Rollout
 from modelyard.serving.assignment import Assignment, Values
 from modelyard.serving.evidence import CHALLENGER, CHAMPION, Evidence
-from modelyard.serving.log import Log, replay
+from modelyard.serving.log import Durability, Log, replay
 
 MOST_UNITS = 1_000_000
 """Units that a rollout keeps in mind; past them new ones go to the champion and are not counted."""
@@ -33,7 +33,12 @@ class Trial:
     """One rollout as a gateway has it in mind. Use from one event loop; close it."""
 
     def __init__(
-        self, rollout: Rollout, folder: Path, clock: Clock, coin: Callable[[], float] = random.SystemRandom().random
+        self,
+        rollout: Rollout,
+        folder: Path,
+        clock: Clock,
+        coin: Callable[[], float] = random.SystemRandom().random,
+        durability: Durability = "disk",
     ) -> None:
         """Raises Busy when another process has its log, StorageError."""
         self.rollout = rollout
@@ -46,7 +51,7 @@ class Trial:
         self._early_until = datetime.fromisoformat(rollout.started).timestamp() + float(policy["linger"])
         self._found = Evidence(policy["tests"], policy["steps"], policy["settle"])
         self._durable: dict[str, asyncio.Future[None]] = {}
-        self._log = Log.open(folder, limit_bytes=LOG_BYTES, clock=clock)
+        self._log = Log.open(folder, durability=durability, limit_bytes=LOG_BYTES, clock=clock)
         self._now = 0.0
         for row in replay(folder):
             self._apply(json.loads(row))

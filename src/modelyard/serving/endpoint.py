@@ -1,0 +1,62 @@
+"""A served name: who answers it, which release a conversation gets, and where all of it is written down. No HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from modelyard.clock import Clock
+from modelyard.serving.assignment import Assignment, Values
+from modelyard.serving.meter import Meter
+from modelyard.serving.record import Record
+from modelyard.serving.supervise import Fleet
+
+
+class Router(Protocol):
+    """Chooses a release for a unit, keeps to the choice, and learns how it went."""
+
+    async def assign(self, unit: str, begun: bool) -> Assignment:
+        """The release of the unit; the choice is durable when it returns. `begun`: the request shows that its
+        conversation is under way."""
+        ...
+
+    def observe(self, unit: str, values: Values, release: str | None = None) -> None:
+        """What became of a request of the unit (see `assignment.outcome`), and which release answered it."""
+        ...
+
+
+class Straight:
+    """The router of an endpoint where nothing is split: whatever answers now answers everybody."""
+
+    async def assign(self, unit: str, begun: bool) -> Assignment:
+        return Assignment()
+
+    def observe(self, unit: str, values: Values, release: str | None = None) -> None:
+        """Nobody asks."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One endpoint. `timeout` in seconds bounds every request."""
+
+    fleet: Fleet
+    record: Record
+    meter: Meter
+    timeout: float
+    clock: Clock
+    router: Router = field(default_factory=Straight)
+
+    @property
+    def name(self) -> str:
+        return self.fleet.endpoint
+
+    def accepts(self) -> frozenset[str]:
+        """Keys of a request that the release understands which answers now."""
+        worker = self.fleet.ready()
+        return frozenset(worker.about["accepts"]) if worker is not None else frozenset()
+
+    @property
+    def invokes(self) -> bool:
+        """Whether the release that answers now reads scoring bodies itself."""
+        worker = self.fleet.ready()
+        return worker is not None and bool(worker.about["invoke"])

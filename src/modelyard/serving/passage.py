@@ -1,0 +1,117 @@
+"""One request from arrival to record. A release is chosen for it, it is written down before a model is entered, and
+what became of it before the last byte of the reply. Dialects only translate; all of them come through here."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelyard.errors import ModelyardError
+from modelyard.serving.assignment import Assignment, outcome
+from modelyard.serving.endpoint import Endpoint
+from modelyard.serving.exchange import Exchange
+from modelyard.serving.record import Accepted, Finished, request_id
+from modelyard.serving.wire import Frame
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A request as it came in. `body` is what was sent, `requester` the token's id (never the secret), `key` the
+    idempotency key. `unit` is the conversation or entity it belongs to, which a rollout assigns and counts by; `begun`
+    says that this is not the first that is heard of it."""
+
+    dialect: str
+    body: bytes
+    key: str
+    unit: str
+    begun: bool = False
+    requester: str = ""
+    groups: tuple[str, ...] = ()
+    client_request_id: str | None = None
+
+
+class Passage:
+    """`enter` before the model is, `exchange` for what it is asked, `finish` before the reply ends."""
+
+    def __init__(self, endpoint: Endpoint, arrival: Arrival, spend: Callable[[Mapping[str, int]], None]) -> None:
+        """`spend` counts for the caller what the model read and wrote: {prompt_tokens, completion_tokens}."""
+        self.id = request_id()
+        self.endpoint, self.arrival = endpoint, arrival
+        self.given = Assignment()
+        self.release = ""
+        self.usage: Counter[str] = Counter()
+        self.signals: dict[str, float] = {}
+        self._spend = spend
+        self._began = endpoint.clock.monotonic()
+        self._exchanges: list[Exchange] = []
+        self._open = False
+
+    async def enter(self) -> None:
+        """Choose the release, and have the request on record. Raises RecordFull: then no model is entered."""
+        here, arrival = self.endpoint, self.arrival
+        self.given = await here.router.assign(arrival.unit, arrival.begun)
+        self.release = self.given.release or here.fleet.standing().release or ""
+        self._open = True
+        await here.record.accepted(
+            Accepted(
+                self.id,
+                here.name,
+                self.release,
+                arrival.dialect,
+                time.time_ns(),
+                client_id=arrival.client_request_id,
+                arm=self.given.arm,
+                probability=self.given.probability,
+                unit=arrival.unit,
+                requester=arrival.requester,
+                groups=arrival.groups,
+                request=arrival.body,
+            )
+        )
+
+    def exchange(self, job: Frame, end: Awaitable[None], part: int | None = None) -> Exchange:
+        """`job` on its way to a worker of the release; cancelled as soon as `end` is there. `part` numbers the jobs of
+        a request that has several. Close it, and say with `heard` what came of it."""
+        key = self.arrival.key if part is None else f"{self.arrival.key}-{part}"
+        frame = {**job, "key": key, "groups": list(self.arrival.groups)}
+        exchange = Exchange(self.endpoint.fleet, frame, self.endpoint.timeout, self.given.release)
+        exchange.until(end)
+        self._exchanges.append(exchange)
+        return exchange
+
+    def heard(self, exchange: Exchange, response: dict[str, Any]) -> None:
+        """A worker's whole response: its usage adds up, its signals are those of the last."""
+        self.release = exchange.release
+        self.usage.update(response.get("usage", {}))
+        self.signals.update(response.get("signals", {}))
+
+    async def finish(
+        self, status: int, body: bytes | None, error: ModelyardError | None = None, *, cut: bool = False
+    ) -> None:
+        """Have on record what the caller gets to read; the first call counts. `cut`: a stream that had begun. Raises
+        RecordFull: then the caller may not get it."""
+        if not self._open:
+            return
+        self._open = False
+        here = self.endpoint
+        seconds = here.clock.monotonic() - self._began
+        if self.usage:
+            self._spend(self.usage)
+        here.router.observe(self.arrival.unit, outcome(error, seconds * 1000, self.signals), self.release or None)
+        await here.record.finished(
+            Finished(
+                self.id,
+                status,
+                duration_ms=round(seconds * 1000, 3),
+                error=type(error).__name__ if error is not None else None,
+                attempts=1 + sum(exchange.retries for exchange in self._exchanges),
+                usage=self.usage,
+                signals=self.signals,
+                aborted=status == 499,
+                truncated=cut,
+                response=body,
+            )
+        )
