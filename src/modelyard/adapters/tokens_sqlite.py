@@ -17,7 +17,7 @@ _TOKEN = f"id, digest, name, scope, groups, created, made_by, expires, revoked, 
 class SqliteTokens(LedgerFile):
     """The tokens of a target, in its ledger's file. Raises as LedgerFile does."""
 
-    _own = 0
+    _own, _commits, _changes = 0, -1, 0
 
     def add(self, token: Token) -> None:
         limits = token.limits
@@ -66,7 +66,12 @@ class SqliteTokens(LedgerFile):
 
     def version(self) -> int:
         # The pragma tells of the commits of others only, so our own are counted.
-        return int(self._rows("PRAGMA data_version")[0][0]) + self._own
+        commits = int(self._rows("PRAGMA data_version")[0][0]) + self._own
+        if commits != self._commits:
+            # Most commits are of other tables. Tokens are only added and revoked, which this tells.
+            self._changes = int(self._rows("SELECT count(*) + count(revoked) FROM tokens")[0][0])
+            self._commits = commits
+        return self._changes
 
 
 def _token(row: tuple[Any, ...]) -> Token:
