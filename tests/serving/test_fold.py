@@ -105,7 +105,9 @@ def test_a_request_becomes_a_row_of_each_table(folder: Path, tmp_path: Path) -> 
                 first_ms=1.5,
             )
         )
-        await record.finished(Finished(two, 504, 60_000.4, "DeadlineExceeded", truncated=True, response=b"x" * 101))
+        await record.finished(
+            Finished(two, 504, 60_000.4, "DeadlineExceeded", truncated=True, release="e" * 64, response=b"x" * 101)
+        )
         await record.outcome(Outcome(one, "comment", "fine", AT_NS, "tok"))
 
     asyncio.run(story())
@@ -131,6 +133,7 @@ def test_a_request_becomes_a_row_of_each_table(folder: Path, tmp_path: Path) -> 
         "duration_ms": 12.5, "first_ms": 1.5, "usage": [("prompt_tokens", 3)], "cost": 0.25,
         "signals": [("words", 2.5)],
     }  # fmt: skip
+    assert rows[two]["served_entity_id"] == detail[two]["release"] == "e" * 64  # the one that answered
     assert detail[two]["error"] == "DeadlineExceeded" and detail[two]["truncated"] is True
     assert tables.read("outcomes").to_pylist() == [
         {"request_id": one, "kind": "comment", "value": "fine", "given_at": AT, "given_by": "tok"}

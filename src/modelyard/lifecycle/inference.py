@@ -120,7 +120,7 @@ def table_rows(table: str, parts: Sequence[Gathered]) -> pa.Table:
 
 
 def _inference(part: Gathered) -> pa.Table:
-    began, ended = _fields(part.accepted, 11), _fields(part.finished, 10)
+    began, ended = _fields(part.accepted, 11), _fields(part.finished, 11)
     at = _time(began[3])
     columns = [
         pa.array([key.hex() for key in part.keys]),
@@ -135,21 +135,21 @@ def _inference(part: Gathered) -> pa.Table:
         pa.array(
             [(a[1] + f[1]) or None for a, f in zip(part.accepted, part.finished, strict=True)], pa.list_(pa.string())
         ),
-        _texts(began[1]),
+        _release(began, ended),
         _texts(began[8]),
     ]
     return pa.Table.from_arrays(columns, schema=INFERENCE.schema)
 
 
 def _detail(part: Gathered) -> pa.Table:
-    began, ended = _fields(part.accepted, 11), _fields(part.finished, 10)
+    began, ended = _fields(part.accepted, 11), _fields(part.finished, 11)
     at = _time(began[3])
     columns = [
         pa.array([key.hex() for key in part.keys]),
         at.cast(pa.date32()),
         at,
         _texts(began[0]),
-        _texts(began[1]),
+        _release(began, ended),
         _texts(began[5]),
         pa.array(began[6], pa.float64()),
         _texts(began[7]),
@@ -179,6 +179,10 @@ def _outcomes(part: Gathered) -> pa.Table:
         _texts(said[3]),
     ]
     return pa.Table.from_arrays(columns, schema=OUTCOMES.schema)
+
+
+def _release(began: list[list[Any]], ended: list[list[Any]]) -> pa.Array:
+    return _texts([answered or chosen for chosen, answered in zip(began[1], ended[10], strict=True)])
 
 
 def _fields(rows: Sequence[Opened], count: int) -> list[list[Any]]:

@@ -121,6 +121,11 @@ class Log:
         return self._file.closed_bytes + self._file.offset + self._backlog
 
     @property
+    def closed_bytes(self) -> int:
+        """Bytes of the segments that wait for their reader, when it was last looked."""
+        return self._file.closed_bytes
+
+    @property
     def full(self) -> bool:
         """Whether there is hardly space for a row, or none."""
         most = self.limit_bytes - min(ROOM_BYTES, self.limit_bytes // 50)

@@ -47,8 +47,8 @@ class Finished(NamedTuple):
 
     `error` is the name of the error's class. `duration_ms` and `first_ms` (to the first byte of a stream) count from
     its arrival; `cost` is in the currency of the price list. `aborted`: nobody got a whole answer, because the client
-    or the gateway went away; `truncated`: a stream that began and was cut. `response` is the body, of a stream all of
-    it, None where it is not kept.
+    or the gateway went away; `truncated`: a stream that began and was cut. `release` is the one that answered, where it
+    is not the one it was accepted for. `response` is the body, of a stream all of it, None where it is not kept.
     """
 
     id: str
@@ -62,6 +62,7 @@ class Finished(NamedTuple):
     first_ms: float | None = None
     aborted: bool = False
     truncated: bool = False
+    release: str | None = None
     response: bytes | None = None
 
 
