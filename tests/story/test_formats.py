@@ -42,6 +42,14 @@ def test_word_html_and_slides_are_answered_from_with_their_page(fresh: Callable[
     image = io.BytesIO()
     Image.new("L", (80, 60), 128).save(image, "PNG")
     show.slides.add_slide(show.slide_layouts[6]).shapes.add_picture(image, 0, 0)
+    slide = show.slides.add_slide(show.slide_layouts[5])
+    slide.shapes.title.text = "Moorings"
+    grid = slide.shapes.add_table(3, 3, 0, 2_000_000, 6_000_000, 2_000_000).table
+    for at, cells in enumerate(
+        [("Pier", "Depth in metres", "Berths"), ("North pier", "4.5", "18"), ("Quay", "7", "9")]
+    ):
+        for column, text in enumerate(cells):
+            grid.cell(at, column).text = text
     show.save(str(house.documents / "office.pptx"))
     (house.documents / "broken.docx").write_bytes((house.documents / "boats.docx").read_bytes()[:5_000])
     (house.documents / "old.doc").write_bytes(b"\xd0\xcf\x11\xe0")
@@ -51,17 +59,19 @@ def test_word_html_and_slides_are_answered_from_with_their_page(fresh: Callable[
     assert {name: row["pages"] for name, row in status.items() if row["pages"]} == {
         "boats.docx": 3,
         "lodge.html": 3,
-        "office.pptx": 2,
+        "office.pptx": 3,
     }
     refused = {row["document"]: row["reason"] for row in house("data", "quarantine", "--json").json}
     assert "damaged or cut off" in refused["broken.docx"]
     assert refused["old.doc"] == "files ending in .doc are not supported: save it as .docx"
-    assert status["office.pptx"]["state"] == "ready" and "page 2 of 2 could not be read" in refused["office.pptx"]
+    assert status["office.pptx"]["state"] == "ready" and "page 2 of 3 could not be read" in refused["office.pptx"]
     for question, words, document, page in (
         ("By when are keys handed back to the warden?", "10:30", "lodge.html", 3),
         ("Where are boats returned before sunset?", "north pier", "boats.docx", 2),
         ("What does the Otter cost on a weekend?", "66", "boats.docx", 3),
         ("When does the harbour office open?", "7:15", "office.pptx", 1),
+        ("How many berths does the quay have?", "9", "office.pptx", 3),
+        ("What is the depth of the North pier?", "4.5", "office.pptx", 3),
     ):
         answer = house("ask", question, "--json").json
         assert words in answer["answer"], answer
