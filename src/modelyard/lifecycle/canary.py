@@ -22,7 +22,7 @@ GATEWAY = "gateway"
 """Who makes the steps of a rollout."""
 
 TESTS: Mapping[str, Mapping[str, Any]] = {
-    "errors": {"value": "errors", "side": "any", "margin": 0.01, "paired": True},
+    "errors": {"value": "errors", "side": "any", "margin": 0.02, "paired": True},
     "latency": {"value": "latency", "side": "high", "quantile": 0.9, "margin": 0.05, "paired": False},
     "abstained": {"value": "abstained", "side": "any", "margin": 0.05, "paired": True},
     "groundedness": {"value": "groundedness", "side": "low", "quantile": 0.9, "margin": 0.05, "paired": True},

@@ -1,0 +1,232 @@
+"""What a rollout's bounds are worth: null rollouts under constant peeking, and how soon planted faults are found.
+
+`python benchmarks/rollout.py [--rollouts N] [--seed 0]` prints tables for docs/rollouts.md, and a JSON line per figure.
+
+The first part looks after every single unit, or every request, with the bets of `calc.sequential` alone. The second
+runs whole rollouts by the default policy (shadow aside) with the product's own counting, judging and stepping, on
+traffic made up: conversations of three requests in the mean, one a second, 0.5 % of answers failed, latencies
+log-normal, 10 % of conversations with an answer refused. Nothing here is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import statistics
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.calc.sequential import ODDS, bets
+from modelyard.lifecycle.canary import policy_of, stepped
+from modelyard.lifecycle.rollout import decide_rollout
+from modelyard.ports.records import Pointers, Rollout
+from modelyard.project.model import Rollout as Policy
+from modelyard.serving.evidence import CHALLENGER, CHAMPION, Evidence
+
+ALPHA = 0.01
+CHAMPION_ID, CHALLENGER_ID = "c" * 64, "d" * 64
+
+
+def capital(challenger: NDArray[np.bool_], failed: NDArray[np.bool_], share: float, base: float) -> NDArray[np.float64]:
+    """log capital after each unit, [rollouts, units]."""
+    found = None
+    for odds in ODDS:
+        table = np.log(np.array(bets(share, base, odds), dtype=np.float64))
+        run = np.cumsum(table[challenger.astype(np.int8), failed.astype(np.int8)], axis=1)
+        found = run if found is None else np.logaddexp(found, run)
+    assert found is not None
+    return found - math.log(len(ODDS))
+
+
+def null_by_caller(
+    callers: int, share: float, rollouts: int, rng: np.random.Generator, requests: int = 4000
+) -> tuple[float, float]:
+    """Share of null rollouts that are sent back at some look: counted by request, and by unit. Each caller is a unit
+    with a weight and a failure rate of its own; 5 % of requests fail in the mean."""
+    by_request = by_unit = 0
+    for _ in range(0, rollouts, 250):
+        n = min(250, rollouts)
+        weight = rng.pareto(1.0, (n, callers)) + 0.05
+        edges = np.cumsum(weight / weight.sum(axis=1, keepdims=True), axis=1)
+        draws = rng.random((n, requests))
+        caller = np.array([np.searchsorted(e, d) for e, d in zip(edges, draws, strict=True)]).clip(0, callers - 1)
+        rates = rng.beta(0.3, 5.7, (n, callers))
+        failed = rng.random((n, requests)) < np.take_along_axis(rates, caller, axis=1)
+        arm = np.take_along_axis(rng.random((n, callers)) < share, caller, axis=1)
+        first = np.zeros_like(failed)
+        for row in range(n):
+            where = np.flatnonzero(failed[row])
+            first[row, where[np.unique(caller[row, where], return_index=True)[1]]] = True
+        by_request += int((capital(arm, failed, share, 0).max(axis=1) >= -math.log(ALPHA)).sum())
+        by_unit += int((capital(arm, first, share, 0).max(axis=1) >= -math.log(ALPHA)).sum())
+    return by_request / rollouts, by_unit / rollouts
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What the challenger does differently. `errors` is the share of its answers that fail, `slower` its latency's
+    factor, `tail` the share of its answers that are ten times as slow, `abstained` its share of conversations with a
+    refusal, `score` a shift of its scores in standard deviations."""
+
+    name: str
+    errors: float = 0.005
+    slower: float = 1.0
+    tail: float = 0.0
+    abstained: float = 0.1
+    score: float = 0.0
+
+
+SCENARIOS = (
+    Fault("none (null)"),
+    Fault("errors 0.5 % -> 1 %", errors=0.01),
+    Fault("errors 0.5 % -> 3 %", errors=0.03),
+    Fault("errors 0.5 % -> 10 %", errors=0.10),
+    Fault("latency +30 %", slower=1.3),
+    Fault("latency x2", slower=2.0),
+    Fault("2 % of answers ten times as slow", tail=0.02),
+    Fault("refusals 10 % -> 20 %", abstained=0.2),
+    Fault("refusals 10 % -> 40 %", abstained=0.4),
+    Fault("scores shifted by half a deviation", score=0.5),
+)
+
+
+def answers(fault: Fault, rng: random.Random) -> list[dict[str, float]]:
+    """What the answers of one conversation were."""
+    pace = math.exp(rng.gauss(0, 0.3))
+    refused = rng.random() < fault.abstained
+    asked = 1
+    while rng.random() < 2 / 3:
+        asked += 1
+    out = []
+    for i in range(asked):
+        milliseconds = 100 * pace * fault.slower * math.exp(rng.gauss(0, 0.4))
+        if rng.random() < fault.tail:
+            milliseconds *= 10
+        if rng.random() < fault.errors:
+            out.append({"errors": 1.0})
+        else:
+            abstained = float(refused and i == 0)
+            score = rng.gauss(fault.score, 1)
+            out.append({"errors": 0.0, "latency": milliseconds, "abstained": abstained, "score": score})
+    return out
+
+
+@dataclass
+class Run:
+    """What became of one rollout: its state, units in all and of the challenger, and the highest step it came to."""
+
+    state: str
+    units: int
+    challenger: int
+    share: int
+
+
+def play(fault: Fault, policy: Mapping[str, Any], rng: random.Random, most: int, every: int = 25) -> Run:
+    """One rollout, looked at after every `every` units, and after every unit of the challenger with a failed answer;
+    given up after `most` units."""
+    good = Fault("good")
+    at = "2026-01-01T00:00:00.000Z"
+    rollout = Rollout("r", "site", CHAMPION_ID, CHALLENGER_ID, policy, 0, "running", at, at, 1, "bench")
+    judged_by = {name: policy[name] for name in ("tests", "alpha", "min_units", "max_age", "at_max_age")}
+    found = Evidence(policy["tests"], policy["steps"], policy["settle"])
+    pointers, challengers = Pointers(1, CHAMPION_ID, CHALLENGER_ID), 0
+    for number in range(most):
+        unit, now = str(number), float(number)
+        arm = CHALLENGER if rng.random() * 100 < rollout.share else CHAMPION
+        challengers += arm
+        found.assigned(unit, rollout.stage, arm, now)
+        said = answers(fault if arm else good, rng)
+        for values in said:
+            found.observed(unit, values, now)
+        if number % every and not (arm and any(values["errors"] for values in said)):
+            continue
+        evidence = {
+            "rollout": "r",
+            "stage": rollout.stage,
+            "share": rollout.share,
+            "next": rollout.next_share,
+            "shadow": False,
+            "units": found.units(rollout.stage),
+            "age": now,
+            "down": None,
+            "tests": found.tests(),
+        }
+        done = stepped(rollout, pointers, decide_rollout(evidence, judged_by), at)
+        if done is not None:
+            share, rollout = rollout.share, done[0]
+            if not rollout.live:
+                return Run(rollout.state, number + 1, challengers, share)
+    return Run("under way", most, challengers, rollout.share)
+
+
+def describe(runs: list[Run], state: str, field: Callable[[Run], int]) -> str:
+    found = sorted(field(run) for run in runs if run.state == state)
+    if not found:
+        return "-"
+    return f"{statistics.median(found):,.0f} ({found[min(len(found) - 1, int(0.9 * len(found)))]:,})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rollouts", type=int, default=200)
+    parser.add_argument("--nulls", type=int, default=2000)
+    parser.add_argument("--most", type=int, default=40_000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    rng = np.random.default_rng(args.seed)
+
+    print("\n| callers | share | sent back, by request | sent back, by unit |\n|---|---|---|---|")
+    for callers in (40, 100, 200):
+        for share in (0.05, 0.25, 0.5):
+            by_request, by_unit = null_by_caller(callers, share, args.nulls, rng)
+            print(f"| {callers} | {share:.0%} | {by_request:.1%} | {by_unit:.2%} |", flush=True)
+            print(
+                json.dumps(
+                    {
+                        "figure": "null",
+                        "callers": callers,
+                        "share": share,
+                        "by_request": by_request,
+                        "by_unit": by_unit,
+                        "rollouts": args.nulls,
+                    }
+                )
+            )
+
+    policy = policy_of(Policy())
+    print("\n| fault | sent back | promoted | units to the end, median (90 %) | the challenger's |")
+    print("|---|---|---|---|---|")
+    for fault in SCENARIOS:
+        dice = random.Random(f"{args.seed} {fault.name}")
+        count = args.rollouts * (5 if fault is SCENARIOS[0] else 1)
+        runs = [play(fault, policy, dice, args.most) for _ in range(count)]
+        states = Counter(run.state for run in runs)
+        end = "promoted" if states["promoted"] > states["reverted"] else "reverted"
+        units, theirs = describe(runs, end, lambda r: r.units), describe(runs, end, lambda r: r.challenger)
+        print(
+            f"| {fault.name} | {states['reverted'] / len(runs):.1%} | {states['promoted'] / len(runs):.1%} | {units} "
+            f"| {theirs} |",
+            flush=True,
+        )
+        print(
+            json.dumps(
+                {
+                    "figure": "fault",
+                    "fault": fault.name,
+                    **states,
+                    "rollouts": len(runs),
+                    "shares": Counter(run.share for run in runs),
+                }
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()
