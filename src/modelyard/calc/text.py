@@ -34,11 +34,12 @@ _TOKEN = re.compile(
     rf"|(?:(?![{_CJK}])[^\W_])+(?:'[a-z]{{1,2}}(?![^\W_]))?"  # q3   company's
 )
 _LONG = 32
+_THIN = "\u00a0\u2009\u202f"
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:[\u00a0\u2009\u202f]\d{3})+(?!\d)")
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?\Z")
 _GROUPED_BY_POINT = re.compile(r"\d{1,3}(?:\.\d{3})+,\d+\Z|\d{1,3}(?:\.\d{3}){2,}\Z")
 _YEAR = re.compile(r"[a-z]+((?:19|20)\d\d)\Z")
-_PUNCTUATION = str.maketrans({"\u2019": "'", "\u2018": "'", "\u02bc": "'", "\u00ad": None, "\u200b": None})
+_PUNCTUATION = {"\u2019": "'", "\u2018": "'", "\u02bc": "'", "\u00ad": "", "\u200b": ""}
 
 
 def analyse(text: str) -> list[str]:
@@ -54,9 +55,15 @@ def analyse(text: str) -> list[str]:
 
 def fold(text: str) -> str:
     """`text` in lower case, without accents and compatibility forms (ligatures, full width, non-breaking spaces)."""
-    text = _SPACED_THOUSANDS.sub(lambda m: re.sub(r"\D", "", m[0]), text)
-    text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold()).translate(_PUNCTUATION)
-    return unicodedata.normalize("NFC", "".join(c for c in text if not unicodedata.combining(c)))
+    # Looked for one by one: over a text that is not ASCII, str.translate and the pattern take five times as long.
+    if any(space in text for space in _THIN):
+        text = _SPACED_THOUSANDS.sub(lambda m: re.sub(r"\D", "", m[0]), text)
+    text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    for sign, plain in _PUNCTUATION.items():
+        text = text.replace(sign, plain)
+    for mark in [c for c in set(text) if unicodedata.combining(c)]:
+        text = text.replace(mark, "")
+    return unicodedata.normalize("NFC", text)
 
 
 def stem(word: str) -> str:

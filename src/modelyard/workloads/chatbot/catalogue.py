@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from pathlib import PurePosixPath
 
 from modelyard.calc.text import analyse, fold
 from modelyard.ports.index import PageSearcher, Passage, Searcher
@@ -32,6 +31,7 @@ _TYPE = re.compile(
     r"(?:report|release|statement|letter|policy|handbook|manual|guide|agreement|contract|minutes)\b"
     r"|\b\d{1,3}-?[a-z]{1,2}\b"
 )
+_WORDS = re.compile(r"[^\W_]+")
 _COVER = 1500
 NAMED_BY = 0.2
 """A document of which this share of passages holds a name is as good as named by it."""
@@ -45,16 +45,22 @@ name, or a name of no title."""
 @dataclass(frozen=True)
 class Entry:
     """What is known of a document. family: its title, file name and folder without years and versions; period: of its
-    title and file name; names: the terms of these; cover: how it begins, folded. What few questions ask for is found
-    when one does: a release of ten thousand documents opens no later for it."""
+    title and file name; names: the terms of these; start: how it begins. What few questions ask for is found when one
+    does: a release of ten thousand documents opens no later for it."""
 
     document: str
     title: str
     family: str
     period: Period
     names: frozenset[str]
-    cover: str
+    start: str
     passages: int
+
+    @cached_property
+    def cover(self) -> str:
+        """How it begins, folded."""
+        start = self.start.lower()
+        return " ".join((start if start.isascii() else fold(start)).split())
 
     @cached_property
     def aliases(self) -> frozenset[str]:
@@ -261,17 +267,16 @@ def _entry(searcher: Searcher, document: str, passages: int) -> Entry:
     cover = "\n".join(p.text for p in first)[:_COVER]
     name = _stem(document)
     # Forms that every company files have one title; the file's name or its folder tells them apart.
-    folder = _FORMER.sub(" ", " ".join(re.findall(r"[^\W_]+", str(PurePosixPath(document).parent))))
+    folder = _FORMER.sub(" ", " ".join(_WORDS.findall(document.rpartition("/")[0])))
     family = " ".join(analyse(_VERSION.sub(" ", _YEAR.sub(" ", f"{title} {name} {folder}"))))
     times = periods_of(f"{title} {name}", period)
     terms = frozenset(t for t in analyse(f"{title} {name}") if not _YEAR.fullmatch(t) and len(t) > 1)
-    start = f"{title} {name} {cover}".lower()
-    folded = " ".join(fold(start).split()) if not start.isascii() else " ".join(start.split())
-    return Entry(document, title, family, times, terms, folded, passages)
+    return Entry(document, title, family, times, terms, f"{title} {name} {cover}", passages)
 
 
 def _stem(document: str) -> str:
-    return " ".join(re.findall(r"[^\W_]+", PurePosixPath(document).stem))
+    name = document.rpartition("/")[2]
+    return " ".join(_WORDS.findall(name.rpartition(".")[0] or name))
 
 
 def _first(searcher: Searcher, document: str) -> list[Passage]:
