@@ -14,6 +14,7 @@ from town import Gateway, Town, eventually
 from modelyard.adapters.tokens_sqlite import SqliteTokens
 from modelyard.clock import SystemClock
 from modelyard.lifecycle.tokens import create
+from modelyard.ports.records import Pointers
 from modelyard.serving.meter import MEASURES, SECONDS, Meter
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -51,7 +52,13 @@ def test_requests_are_counted_and_timed(town: Town) -> None:
         found = scrape(gateway)
 
         def answered(dialect: str, status: str) -> float:
-            labels = {"endpoint": "town", "release": release[:12], "arm": "champion", "dialect": dialect, "status": status}
+            labels = {
+                "endpoint": "town",
+                "release": release[:12],
+                "arm": "champion",
+                "dialect": dialect,
+                "status": status,
+            }
             return of(found, "modelyard_requests_total", **labels)
 
         assert answered("openai", "200") == 2 and answered("mlflow", "200") == 1
@@ -84,6 +91,23 @@ def test_what_is_under_way_and_who_died(town: Town) -> None:
         found = scrape(gateway)
         assert of(found, "modelyard_retries_total", endpoint="town") == 1
         assert of(found, "modelyard_worker_restarts_total", endpoint="town") == 1
+
+
+def test_the_record_and_the_split(town: Town) -> None:
+    champion, challenger = town.release("a "), town.release("b ")
+    split = Pointers(champion=champion, challenger=challenger, traffic=((champion, 95), (challenger, 5)))
+    town.ledger.move("town", 0, split, "me", "a test", None)
+    with town.gateway() as gateway:
+        gateway.until_ready(champion)
+        empty = of(scrape(gateway), "modelyard_record_bytes", endpoint="town")
+        gateway.ask("hello")
+        found = scrape(gateway)
+        assert of(found, "modelyard_record_bytes", endpoint="town") > empty
+        for name in ("record_unreadable", "record_refused_total", "unlogged_total"):
+            assert found[(f"modelyard_{name}", (("endpoint", "town"),))] == 0
+        assert of(found, "modelyard_record_lag_seconds", endpoint="town") < 60
+        assert of(found, "modelyard_rollout_percent", endpoint="town", challenger=challenger[:12]) == 5
+        assert of(found, "modelyard_traffic_percent", endpoint="town", release=champion[:12]) == 95
 
 
 @pytest.mark.parametrize(("who", "allowed"), [("operate", "operate"), ("query", "query operate"), ("open", "nobody")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,6 +14,9 @@ from modelyard.ids import short
 from modelyard.serving.endpoint import Endpoint
 from modelyard.serving.meter import Meter, Reading
 from modelyard.serving.pool import Pool
+from modelyard.serving.record import Record
+from modelyard.serving.segment import CLOSED, listed
+from modelyard.serving.supervise import Fleet
 
 DIALECTS = (
     ("/v1/", "openai"),
@@ -107,10 +111,32 @@ def measure(served: Endpoint) -> None:
         lambda: [((endpoint, short(release)), percent) for release, percent in fleet.pointers.split],
     )
     meter.live("modelyard_unlogged_total", lambda: [((endpoint,), float(record.counts.unlogged))])
+    meter.live("modelyard_rollout_percent", lambda: _challenger(fleet))
     meter.live("modelyard_record_bytes", lambda: [((endpoint,), float(record.log.size))])
+    meter.live("modelyard_record_lag_seconds", lambda: [((endpoint,), _lag(record))])
+    meter.live("modelyard_record_unreadable", lambda: [((endpoint,), float(record.unreadable))])
+    meter.live(
+        "modelyard_record_refused_total",
+        lambda: [((endpoint,), float(record.counts.refused + record.counts.unwritten))],
+    )
     for name, count in COUNTS.items():
         meter.live(name, counted(count))
 
 
 def _waiting(pool: Pool) -> float:
     return max(0, pool.under_way - sum(worker.load for worker in pool.workers))
+
+
+def _challenger(fleet: Fleet) -> Iterator[Reading]:
+    challenger = fleet.pointers.challenger
+    if challenger is not None:
+        yield (fleet.endpoint, short(challenger)), float(dict(fleet.pointers.split).get(challenger, 0))
+
+
+def _lag(record: Record) -> float:
+    """Seconds since the oldest segment was closed that nobody has folded; 0 where none waits."""
+    closed = []
+    for path in listed(record.log.folder, CLOSED):
+        with contextlib.suppress(FileNotFoundError):  # folded just now
+            closed.append(path.stat().st_mtime)
+    return max(0.0, time.time() - min(closed)) if closed else 0.0

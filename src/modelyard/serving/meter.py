@@ -112,14 +112,26 @@ MEASURES = tuple(
             "modelyard_rollout_percent",
             "live gauge",
             ("endpoint", "challenger"),
-            "Share of the challenger in the step that the running rollout is in; 0 while it is in shadow.",
+            "Share of the challenger, where there is one; 0 while it gets copies of requests only.",
         ),
         ("modelyard_record_bytes", "live gauge", ("endpoint",), "Size of the record that is not folded yet."),
         (
             "modelyard_record_lag_seconds",
             "live gauge",
             ("endpoint",),
-            "Age of the oldest row of the record that is not folded yet.",
+            "How long the oldest part of the record that is closed waits to be folded.",
+        ),
+        (
+            "modelyard_record_refused_total",
+            "live counter",
+            ("endpoint",),
+            "Requests refused, and answers withheld, because they could not be recorded.",
+        ),
+        (
+            "modelyard_record_unreadable",
+            "live gauge",
+            ("endpoint",),
+            "Files of the record that cannot be read any more, and are kept aside.",
         ),
     )
 )
