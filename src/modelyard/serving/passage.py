@@ -47,6 +47,8 @@ class Passage:
         self._spend = spend
         self._began = endpoint.clock.monotonic()
         self._exchanges: list[Exchange] = []
+        self._job: Frame = {}
+        self._response: dict[str, Any] | None = None
         self._open = False
 
     async def enter(self) -> None:
@@ -77,14 +79,18 @@ class Passage:
         a request that has several. Close it, and say with `heard` what came of it."""
         key = self.arrival.key if part is None else f"{self.arrival.key}-{part}"
         frame = {**job, "key": key, "groups": list(self.arrival.groups)}
-        exchange = Exchange(self.endpoint.fleet, frame, self.endpoint.timeout, self.given.release)
+        fleet, release = self.endpoint.fleet, self.given.release
+        # It may have been let go since it was chosen (a canary taken back): then whichever answers now does.
+        pinned = release if release is not None and fleet.pool(release) is not None else None
+        exchange = Exchange(fleet, frame, self.endpoint.timeout, pinned)
         exchange.until(end)
         self._exchanges.append(exchange)
+        self._job = frame
         return exchange
 
     def heard(self, exchange: Exchange, response: dict[str, Any]) -> None:
         """A worker's whole response: its usage adds up, its signals are those of the last."""
-        self.release = exchange.release
+        self.release, self._response = exchange.release, response
         self.usage.update(response.get("usage", {}))
         self.signals.update(response.get("signals", {}))
 
@@ -100,7 +106,10 @@ class Passage:
         seconds = here.clock.monotonic() - self._began
         if self.usage:
             self._spend(self.usage)
-        here.router.observe(self.arrival.unit, outcome(error, seconds * 1000, self.signals), self.release or None)
+        unit, values = self.arrival.unit, outcome(error, seconds * 1000, self.signals)
+        here.router.observe(unit, values, self.release or None)
+        if len(self._exchanges) == 1 and status != 499:  # of a request with several jobs nothing is compared
+            here.router.mirror(unit, self._job, values, self._response)
         await here.record.finished(
             Finished(
                 self.id,
