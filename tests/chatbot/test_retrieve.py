@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.chatbot.shelf import Sheet, bot
+from tests.chatbot.shelf import Sheet, ask, bot
 
 from modelyard.errors import RequestError
 from modelyard.workloads.chatbot.chain import Chatbot
@@ -157,8 +157,21 @@ def test_copies_are_shown_once_and_versions_are_no_copies(policies: Chatbot) -> 
     hits = policies.search("Where do bicycles stand?", 5)
     parking = [hit for hit in hits if hit["document"].startswith("parking")]
     assert len(parking) == 1
-    assert {parking[0]["document"], parking[0]["also"][0]["document"]} == {"parking.md", "parking-copy.md"}
+    # The copy has the same words and comes first by name.
+    assert [parking[0]["document"], parking[0]["also"][0]["document"]] == ["parking.md", "parking-copy.md"]
+    answer = ask(policies, "Where do bicycles stand?")
+    assert [cited["document"] for cited in answer["citations"]] == ["parking.md", "parking-copy.md"]
     assert {"leave-2023.md", "leave-2025.md"} <= {hit["document"] for hit in hits}
+
+
+@pytest.mark.parametrize("copy", ["Depot - Copy (2).md", "new/Copy of Depot.md", "depot (1).md", "depot-kopie.md"])
+def test_the_original_goes_before_its_copy(tmp_path: Path, copy: str) -> None:
+    text = "Depot\n\nSledges are kept in the depot by the gate."
+    for original, also, first in (("depot.md", text, "depot.md"), ("depot.md", text + " And 3 sacks.", copy)):
+        # The copy's title says more of the question than the original's; where its text says other things it is none.
+        shelf = (Sheet(original, also, 1, "Depot"), Sheet(copy, text, 1, "Sledges in the depot"), *POLICIES)
+        folder = tmp_path / str(len(also))
+        assert bot(folder, shelf).search("Where are sledges kept?", 3)[0]["document"] == first
 
 
 def test_a_glossary_finds_what_is_called_otherwise(tmp_path: Path) -> None:

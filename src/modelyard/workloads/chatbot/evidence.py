@@ -14,6 +14,11 @@ from modelyard.ports.index import Passage, Searcher
 
 _KEPT = 4096
 _DIGIT = re.compile(r"\d")
+_COPY = re.compile(
+    r"(?i)^(?:copy|kopie|copie|copia) (?:of|von|de|di) |"
+    r"(?:[\s_-]+(?:copy|kopie|copie|copia))?[\s_-]*\(\d{1,3}\)$|[\s_-]+(?:copy|kopie|copie|copia)(?:[\s_-]*\d{1,3})?$"
+)
+"""What programs write into the name of a file that is a copy of another."""
 _LABEL = 12
 """Words in the longest label of a row that is read."""
 
@@ -88,6 +93,23 @@ def said(phrases: Iterable[Terms], asked: Mapping[str, float], rarity: Callable[
         if common:
             best = max(best, common * common / sum(asked.get(t) or rarity(t) for t in phrase))
     return best / total if total else 0.0
+
+
+def original_of(document: str) -> str | None:
+    """What a file is called (see `name_of`) that `document` is a copy of by its own name; None where it is none.
+
+    >>> [original_of(name) for name in ("hr/Plan (1).pdf", "plan - Copy (2).docx", "Copy of plan.md", "plan.pdf")]
+    ['plan', 'plan', 'plan', None]
+    """
+    name = name_of(document)
+    plain = _COPY.sub("", name).strip()
+    return plain if plain and plain != name else None
+
+
+def name_of(document: str) -> str:
+    """What a file is called, without folder and ending, in lower case."""
+    file = document.rpartition("/")[2]
+    return (file.rpartition(".")[0] or file).lower()
 
 
 def alike(one: Facts, other: Facts) -> bool:

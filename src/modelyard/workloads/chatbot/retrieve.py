@@ -19,7 +19,7 @@ from modelyard.calc.text import analyse
 from modelyard.ports.index import Hit, PageHit, PageSearcher, Passage, Searcher, Where
 from modelyard.ports.reranker import Reranker
 from modelyard.workloads.chatbot.catalogue import Catalogue, Meant
-from modelyard.workloads.chatbot.evidence import alike, said
+from modelyard.workloads.chatbot.evidence import alike, name_of, original_of, said
 from modelyard.workloads.chatbot.question import Question
 
 __all__ = ["Catalogue", "Page", "Weights", "explained", "find_pages", "merge_copies", "rerank"]
@@ -116,7 +116,7 @@ def find_pages(
         scored.append((sum(parts.values()), place, parts))
     scored.sort(key=lambda each: (-each[0], each[1]))
     first = _rescored(catalogue, question, expansions, scored[: weights.rescored], weights)
-    kept = _from_each([*first, *scored[weights.rescored :]], meant.groups, pages)
+    kept = _originals(catalogue, _from_each([*first, *scored[weights.rescored :]], meant.groups, pages))
     return [_page(catalogue, meant, each, rank, seen) for rank, each in enumerate(kept)]
 
 
@@ -254,6 +254,26 @@ def _from_each(scored: Sequence[Scored], groups: Sequence[frozenset[str]], most:
             total, place, parts = kept.pop(at)
             kept.insert(room, (ahead, place, parts | {"compared": ahead - total}))
     return kept[:most]
+
+
+def _originals(catalogue: Catalogue, scored: Sequence[Scored]) -> list[Scored]:
+    """Of a page and its copy in a file that is called a copy of the other the copy goes last, wherever they stand."""
+    kept = list(scored)
+    for at, (ahead, (document, page), parts) in enumerate(scored):
+        name = original_of(document)
+        if name is None:
+            continue
+        for other in range(at + 1, len(kept)):
+            total, place, own = kept[other]
+            if place[1] == page and name_of(place[0]) == name and _copies(catalogue, place, (document, page)):
+                kept[at] = (ahead, place, own | {"original": ahead - total})
+                kept[other] = (total, (document, page), parts | {"original": total - ahead})
+                break
+    return kept
+
+
+def _copies(catalogue: Catalogue, one: Place, other: Place) -> bool:
+    return alike(catalogue.sheets.of(*one), catalogue.sheets.of(*other))
 
 
 def _page(catalogue: Catalogue, meant: Meant, scored: Scored, rank: int, seen: _Seen) -> Page:
