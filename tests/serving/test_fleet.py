@@ -341,6 +341,31 @@ def test_a_full_queue_refuses_before_the_worker_is_entered(yard: Yard) -> None:
     asyncio.run(main())
 
 
+def test_bodies_that_are_held_are_bounded_too(yard: Yard) -> None:
+    one = yard.release("one: ")
+    yard.point(one)
+
+    async def main() -> None:
+        async with yard.fleet(threads=1, payloads=1000) as fleet:
+            await up(fleet, one)
+            job = {"do": "invoke", "content_type": "text/csv", "key": "k", "payload": b"x" * 600}
+            slow = asyncio.create_task(ask(fleet, "wait 0.3"))
+            await until(yard.entered, "the slow one to be entered")
+            with Exchange(fleet, job, 30) as first, Exchange(fleet, job, 30) as second:
+                begun = asyncio.create_task(first.result())
+                await asyncio.sleep(0)
+                with pytest.raises(Busy):
+                    await second.result()
+                assert (await begun)["rows"] == 600
+            with Exchange(fleet, {**job, "payload": b"x" * 2000}, 30) as alone:
+                await slow
+                assert (await alone.result())["rows"] == 2000
+            pool = fleet.pool(one)
+            assert pool is not None and (pool.under_way, pool.held) == (0, 0)
+
+    asyncio.run(main())
+
+
 def test_the_least_loaded_worker_is_asked(yard: Yard) -> None:
     one = yard.release("one: ")
     yard.point(one)

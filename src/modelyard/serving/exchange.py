@@ -172,13 +172,14 @@ class Exchange:
     def _move(self, pool: Pool) -> None:
         """Be counted by `pool`, and by no other. Raises Busy."""
         if pool is not self._pool:
-            pool.enter()
+            pool.enter(len(self._payload))
             self._leave()
             self._pool = pool
 
     def _leave(self) -> None:
         if self._pool is not None:
-            self._pool.leave(self._loop.time() - self._began if self._done else None)
+            took = self._loop.time() - self._began
+            self._pool.leave(len(self._payload), took if self._done else None)
             self._pool = None
 
     def _died(self) -> None:

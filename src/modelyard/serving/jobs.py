@@ -98,7 +98,7 @@ class Server:
             while data := sock.recv(1 << 18):
                 for frame in decoder.feed(data):
                     self._take(connection, frame)
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError, TypeError):
             pass  # a gateway that died, or that speaks another protocol: either way it gets no answers
         finally:
             connection.cancel_all()

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from modelyard.errors import Busy, ModelyardError
+from modelyard.errors import Busy
 from modelyard.ids import short
 from modelyard.serving.process import Limits, Worker, WorkerFailed
 
@@ -58,13 +58,14 @@ class Pool:
         self.release, self.limits = release, limits
         self.reason: str | None = None
         self.start_seconds: float | None = None
-        self.under_way = 0
+        self.under_way = self.held = 0
+        self.begun = asyncio.Event()
         self.idle = asyncio.Event()
         self.idle.set()
         self.stopped = False
         self._home = home
         self._pace = 0.0
-        self._seats = [_Seat(self, home) for _ in range(limits.workers)]
+        self._seats = [_Seat(self, home, first=number == 0) for number in range(limits.workers)]
 
     @property
     def workers(self) -> list[Worker]:
@@ -85,19 +86,20 @@ class Pool:
                 best = worker
         return best
 
-    def enter(self) -> None:
-        """A request begins, to wait or to be answered. Raises Busy past the bound."""
-        if self.under_way >= self.limits.most:
+    def enter(self, size: int = 0) -> None:
+        """A request with a body of `size` bytes begins, to wait or to be answered. Raises Busy past the bounds."""
+        held = self.held + size
+        if self.under_way >= self.limits.most or (self.under_way and held > self.limits.payloads):
             self._home.counts["refused"] += 1
             busy = Busy(f"{self.under_way:,} requests are under way or wait already: try again in a moment")
             busy.retry_after = self._wait()
             raise busy
-        self.under_way += 1
+        self.under_way, self.held = self.under_way + 1, held
         self.idle.clear()
 
-    def leave(self, seconds: float | None = None) -> None:
+    def leave(self, size: int = 0, seconds: float | None = None) -> None:
         """A request that entered ends, for whatever reason; answered, it took so many `seconds` in all."""
-        self.under_way -= 1
+        self.under_way, self.held = self.under_way - 1, self.held - size
         if seconds is not None:
             self._pace += (seconds - self._pace) / 8 if self._pace else seconds
         if not self.under_way:
@@ -119,14 +121,15 @@ class Pool:
 
 
 class _Seat:
-    """Keeps one worker up until told to stop."""
+    """Keeps one worker up until told to stop. All but the first wait until that one is up, or did not start: whoever
+    waits for the release waits for one worker only."""
 
     _sockets = itertools.count(1)
 
-    def __init__(self, pool: Pool, home: Home) -> None:
+    def __init__(self, pool: Pool, home: Home, first: bool) -> None:
         self.worker: Worker | None = None
         self.given_up = False
-        self._pool, self._home = pool, home
+        self._pool, self._home, self._first = pool, home, first
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
@@ -139,6 +142,8 @@ class _Seat:
     async def _run(self) -> None:
         failures, release = 0, self._pool.release
         loop = asyncio.get_running_loop()
+        if not self._first:
+            await self._pool.begun.wait()
         while True:
             began, final, good = loop.time(), False, False
             try:
@@ -147,8 +152,10 @@ class _Seat:
                 good = worker.answered > 0 or loop.time() - began > STEADY_SECONDS
             except WorkerFailed as error:
                 reason, final = str(error), error.final
-            except ModelyardError as error:
+            except Exception as error:
+                log.exception("a worker of release %s", short(release))
                 reason = str(error)
+            self._pool.begun.set()
             failures = 0 if good else failures + 1
             log.error("release %s: %s", short(release), reason)
             self._pool.reason = reason
@@ -174,6 +181,7 @@ class _Seat:
         """Hand the worker out, and be there until it ends: why it did."""
         first = not self._pool.workers
         self.worker, self.given_up, self._pool.reason = worker, False, None
+        self._pool.begun.set()
         self._home.settle()
         if first:
             await self._home.report(self._pool.release, None)

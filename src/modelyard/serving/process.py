@@ -30,7 +30,8 @@ Command = Callable[[str, Path], Sequence[str]]
 class Limits:
     """What the workers of a release may take. Seconds, and bytes of memory over all workers of a gateway.
 
-    `threads` is the requests one worker answers at a time, `queue` how many of a release may wait beyond those. A
+    `threads` is the requests one worker answers at a time, `queue` how many of a release may wait beyond those,
+    `payloads` the bytes of bodies of theirs that are held meanwhile. A
     worker that is not ready after `start`, or does not answer a ping for `hung`, is ended and started anew; `ping` is
     how long it may say nothing before it is pinged. `drain` is what requests under way are given when it is stopped.
     """
@@ -38,6 +39,7 @@ class Limits:
     workers: int = 1
     threads: int = 8
     queue: int = 256
+    payloads: int = 256 << 20
     memory: int | None = None
     start: float = 120.0
     ping: float = 5.0

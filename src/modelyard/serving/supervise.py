@@ -129,6 +129,7 @@ class Fleet:
     async def stop(self) -> None:
         """Stop all workers. Wait before for what is under way, or end it."""
         self._stopping = self._stopped = True
+        self._end = self._end or Unavailable("the server is being stopped: try again")
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -212,10 +213,10 @@ class Fleet:
             try:
                 await self._look(refresh)
                 broken = ""
-            except ModelyardError as error:
+            except Exception as error:
                 # Traffic stays where it is while the ledger cannot be read.
                 if str(error) != broken:
-                    log.error("the ledger cannot be read: %s", error)
+                    log.error("the ledger cannot be read: %s", error, exc_info=not isinstance(error, ModelyardError))
                 broken = str(error)
             if refresh:
                 refreshed = loop.time()
