@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelyard.clock import FakeClock
 from modelyard.errors import Busy, RecordFull, StorageError
 from modelyard.serving import appender
 from modelyard.serving import log as log_module
@@ -231,7 +232,8 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_ours(tmp_path: Path) -> 
 
 
 def test_over_the_limit_is_refused_until_the_reader_made_room(tmp_path: Path, durability: Durability) -> None:
-    log = Log.open(tmp_path, durability=durability, segment_bytes=2_000, limit_bytes=10_000)
+    clock = FakeClock()
+    log = Log.open(tmp_path, durability=durability, segment_bytes=2_000, limit_bytes=10_000, clock=clock)
 
     async def fill() -> int:
         count = 0
@@ -249,7 +251,7 @@ def test_over_the_limit_is_refused_until_the_reader_made_room(tmp_path: Path, du
         await log.append(b"ends what was begun", beyond=True)
         for path in listed(tmp_path, CLOSED)[:3]:
             path.unlink()
-        log.look()
+        clock.advance(1)
         assert not log.full
         assert await fill() > 20
 

@@ -132,9 +132,10 @@ class Log:
         return self.size >= most and self._look() >= most
 
     def look(self) -> None:
-        """See what the reader has deleted."""
-        self._looked = self._clock.monotonic()
-        self._file.look()
+        """See what the reader has deleted, unless that was done just now."""
+        if self._clock.monotonic() - self._looked >= LOOK_SECONDS:
+            self._looked = self._clock.monotonic()
+            self._file.look()
 
     def append(self, row: bytes, *, tag: bytes | None = None, beyond: bool = False) -> Awaitable[None]:
         """Await it: then the row is durable. A caller that is cancelled meanwhile does not take the row back.
@@ -202,8 +203,7 @@ class Log:
             )
 
     def _look(self) -> int:
-        if self._clock.monotonic() - self._looked >= LOOK_SECONDS:
-            self.look()
+        self.look()
         return self.size
 
     def _enqueue(self, row: bytes, future: asyncio.Future[None] | None, tag: bytes | None) -> None:

@@ -179,7 +179,9 @@ class Record:
         self.counts.outcomes += 1
 
     def sweep(self) -> None:
-        """Close as aborted what nobody finished in time, and write what is owed. To be called now and then."""
+        """Close as aborted what nobody finished in time, write what is owed, and see what is in tables by now. To be
+        called every second or so."""
+        self.log.look()
         before = self._clock.monotonic() - self._max_open
         for key in [key for key, since in self._open.items() if since < before]:
             del self._open[key]
