@@ -5,9 +5,9 @@
 One LightGBM model (200 trees) with a signature, saved by MLflow, behind: `modelyard serve` (gateway, worker, record on
 disk); a bare Starlette application around the same library call, and one around `Booster.predict`; `mlflow models
 serve`; and, where benchmarks/peers/serving.sh made their environments, MLServer (with MLflow's runtime, and with its
-own for LightGBM) and BentoML. Each has one worker, and all are up at once; rounds are interleaved, four connections, and
-only the server under load is counted. Figures are medians of rounds; scores are compared first. `--rate` then sends
-ours that many requests a second for ten seconds and tells latencies. One JSON line.
+own for LightGBM) and BentoML. Each has one worker, and all are up at once; rounds are interleaved, four connections,
+and only the server under load is counted. Figures are medians of rounds; scores are compared first. `--rate` then
+sends ours that many requests a second for ten seconds and tells latencies. One JSON line.
 """
 
 from __future__ import annotations
