@@ -119,7 +119,7 @@ def test_a_good_challenger_is_promoted_step_by_step(tmp_path: Path) -> None:
             now = stage.ledger.pointers("site")
             assert (now.champion, now.challenger, now.previous, now.traffic) == (NEW.id, None, OLD.id, ())
             assert [event.what.split(":")[0] for event in runner.events] == ["running", "promoted"]
-            assert await stage.traffic(20, stage.healthy) == {None}  # whichever answers: the champion
+            assert await stage.traffic(20, stage.healthy) == {NEW.id}
             states = [one.state for one in stage.rollouts.all("site")]
             assert states == ["promoted"]
         moves = stage.ledger.history("site")

@@ -46,7 +46,7 @@ def test_limits_hold_the_estimate_and_refute_what_lies_outside(found: list[Arms 
     assert -1 <= limits.low <= 1 and -1 <= limits.high <= 1
     if limits.high < 1:
         assert outweighs(found, limits.high, base) >= -math.log(ALPHA)
-        assert outweighs(found, max(-1.0, limits.high - 1e-3), base) < -math.log(ALPHA) or limits.high == -1
+        assert outweighs(found, max(-1.0, limits.high - 1e-3), base) < -math.log(ALPHA) or limits.high < -0.999
     if limits.value is None:
         assert not any(isinstance(one, Pairs) and one.units for one in found)
 
@@ -108,7 +108,7 @@ def _most(n: int, alpha: float) -> int:
 def test_by_request_the_bound_breaks_and_by_unit_it_holds(callers: int) -> None:
     # Few callers, some of them heavy and each with a failure rate of its own: one coin a caller.
     rng = np.random.default_rng(3)
-    rollouts, requests, share = 1000, 4000, 0.25
+    rollouts, requests, share = 500, 3000, 0.25
     weight = rng.pareto(1.0, (rollouts, callers)) + 0.05
     edges = np.cumsum(weight / weight.sum(axis=1, keepdims=True), axis=1)
     draws = rng.random((rollouts, requests))

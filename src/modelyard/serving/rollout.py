@@ -183,7 +183,7 @@ class RolloutRouter:
         self.shadow: Mirror | None = None
 
     def follow(self, pointers: Pointers, trial: Trial | None) -> None:
-        """From now on route by these. A trial whose rollout is over keeps its units where they were."""
+        """From now on route by these. A trial whose rollout was promoted keeps its units where they were."""
         self._pointers, self._trial = pointers, trial
 
     @property
@@ -198,13 +198,14 @@ class RolloutRouter:
     async def assign(self, unit: str, begun: bool = False) -> Assignment:
         """The release of a unit, durable before it is returned; whichever answers now where that one does not run."""
         trial = self._trial
-        if trial is None:
-            found = self._by_hand(unit) if self._pointers.traffic else Assignment()
-        elif trial.rollout.live:
+        if trial is not None and trial.rollout.live:
             found = await trial.assign(unit, begun)
+        elif trial is not None and trial.rollout.state == "promoted":
+            # Who is new gets the new champion also in the moment in which the workers are told of it.
+            stays = trial.stays(unit) or trial.rollout.challenger
+            found = Assignment(stays, self._arm(stays))
         else:
-            stays = trial.stays(unit)
-            found = Assignment(stays, self._arm(stays)) if stays is not None else Assignment()
+            found = self._by_hand(unit) if self._pointers.traffic and trial is None else Assignment()
         if found.release is None or self._up(found.release):
             return found
         if trial is not None and trial.rollout.live:
