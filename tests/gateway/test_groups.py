@@ -9,6 +9,7 @@ import pytest
 from town import Gateway, Town
 
 from modelyard.adapters.ledger_sqlite import SqliteLedger
+from modelyard.adapters.rollouts_sqlite import SqliteRollouts
 from modelyard.errors import RefusedByPolicy
 from modelyard.gateway.server import ServeConfig, serve
 from modelyard.serving.route import ask_gateway, search_gateway
@@ -68,6 +69,7 @@ def test_a_body_cannot_claim_groups(served: Gateway) -> None:
 def test_groups_without_a_token_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MODELYARD_TOKEN", raising=False)
     town = Town(tmp_path)
+    ledger, rollouts = lambda: SqliteLedger(town.layout.ledger), lambda: SqliteRollouts(town.layout.ledger)
     with pytest.raises(RefusedByPolicy, match=r"serve\.groups are those of who has the token"):
-        serve(ServeConfig("town", town.layout, lambda: SqliteLedger(town.layout.ledger), port=0, groups=["hr"]))
+        serve(ServeConfig("town", town.layout, ledger, rollouts, port=0, groups=["hr"]))
     town.ledger.close()

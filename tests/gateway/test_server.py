@@ -14,6 +14,7 @@ import pytest
 from town import Town, eventually, start
 
 from modelyard.adapters.ledger_sqlite import SqliteLedger
+from modelyard.adapters.rollouts_sqlite import SqliteRollouts
 from modelyard.errors import Busy, Damaged, RefusedByPolicy, StorageError, UserError
 from modelyard.gateway.server import ServeConfig, serve
 from modelyard.serving.route import alive, ask_gateway
@@ -23,7 +24,8 @@ HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 
 
 def config(town: Town, **options: object) -> ServeConfig:
-    return ServeConfig("town", town.layout, lambda: SqliteLedger(town.layout.ledger), **options)  # type: ignore[arg-type]
+    ledger, rollouts = lambda: SqliteLedger(town.layout.ledger), lambda: SqliteRollouts(town.layout.ledger)
+    return ServeConfig("town", town.layout, ledger, rollouts, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])

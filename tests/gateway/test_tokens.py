@@ -14,6 +14,7 @@ import pytest
 from town import Gateway, Town, eventually
 
 from modelyard.adapters.ledger_sqlite import SqliteLedger
+from modelyard.adapters.rollouts_sqlite import SqliteRollouts
 from modelyard.adapters.tokens_sqlite import SqliteTokens
 from modelyard.clock import SystemClock, stamp
 from modelyard.errors import RefusedByPolicy
@@ -67,8 +68,9 @@ def test_other_addresses_are_served_as_soon_as_there_is_a_token_and_not_before(
     tokens = SqliteTokens(town.layout.ledger)
 
     def config() -> ServeConfig:
-        ledger = lambda: SqliteLedger(town.layout.ledger)  # noqa: E731
-        return ServeConfig("town", town.layout, ledger, "0.0.0.0", 0, tokens=lambda: SqliteTokens(town.layout.ledger))
+        at = town.layout.ledger
+        ledger, rollouts, keys = lambda: SqliteLedger(at), lambda: SqliteRollouts(at), lambda: SqliteTokens(at)
+        return ServeConfig("town", town.layout, ledger, rollouts, "0.0.0.0", 0, tokens=keys)
 
     _, dead = create(tokens, CLOCK, "me")
     tokens.revoke(dead.id, stamp(CLOCK.now()))

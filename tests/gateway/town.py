@@ -137,6 +137,7 @@ GATEWAY = """
 import json, sys
 from pathlib import Path
 from modelyard.adapters.ledger_sqlite import SqliteLedger
+from modelyard.adapters.rollouts_sqlite import SqliteRollouts
 from modelyard.adapters.tokens_sqlite import SqliteTokens
 from modelyard.errors import ModelyardError
 from modelyard.gateway.body import Bodies
@@ -148,9 +149,11 @@ options = json.loads(sys.argv[2])
 if "limits" in options:
     options["limits"] = Limits(**options["limits"])
 options["bodies"] = Bodies(**options.get("bodies", {}))
+options["record"] = {"fold_every": None, **options.get("record", {})}
+ledger, rollouts = lambda: SqliteLedger(layout.ledger), lambda: SqliteRollouts(layout.ledger)
 tokens = lambda: SqliteTokens(layout.ledger)
 try:
-    sys.exit(serve(ServeConfig("town", layout, lambda: SqliteLedger(layout.ledger), tokens=tokens, **options)))
+    sys.exit(serve(ServeConfig("town", layout, ledger, rollouts, tokens=tokens, **options)))
 except ModelyardError as error:
     sys.stderr.write(f"{error}\\n")
     sys.exit(error.exit_code)

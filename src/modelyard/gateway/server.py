@@ -27,15 +27,14 @@ from modelyard.gateway.app import build
 from modelyard.gateway.auth import Caller, is_loopback
 from modelyard.gateway.body import Bodies
 from modelyard.gateway.keyring import Keyring
+from modelyard.gateway.live import Live, Stores
 from modelyard.ports.ledger import Ledger
+from modelyard.ports.rollouts import Rollouts
 from modelyard.ports.tokens import Tokens
 from modelyard.project.layout import Layout
 from modelyard.project.load import Loaded
 from modelyard.project.model import Recording
-from modelyard.serving.endpoint import Endpoint
-from modelyard.serving.meter import Meter
 from modelyard.serving.process import Command, Limits, worker_command
-from modelyard.serving.record import Record, Redaction
 from modelyard.serving.route import GatewayInfo, holding, publish
 from modelyard.serving.supervise import Fleet
 
@@ -66,6 +65,7 @@ class ServeConfig:
     endpoint: str
     layout: Layout
     ledger: Callable[[], Ledger]
+    rollouts: Callable[[], Rollouts]
     host: str = "127.0.0.1"
     port: int = 8080
     token: str | None = field(default=None, repr=False)
@@ -186,8 +186,10 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, key
         sys.executable, layout.releases, layout.root, layout.target, config.limits
     )
     fleet = Fleet(config.endpoint, info.gateway_id, config.ledger, command, config.limits)
-    endpoint = Endpoint(fleet, _record(config), Meter(), config.timeout, SystemClock())
-    app = build(endpoint, keyring, config.bodies, config.metrics)
+    stores = Stores(config.ledger, config.rollouts, layout.record, layout.trials, layout.tables)
+    recording = Recording.model_validate(dict(config.record))
+    live = Live(fleet, info.gateway_id, stores, recording, config.timeout, SystemClock())
+    app = build(live.endpoint, keyring, config.bodies, config.metrics)
     server = _Server(
         fleet,
         config.notice,
@@ -203,18 +205,17 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, key
         ),
     )
     try:
-        await fleet.start()
+        await live.start()
         keyring.start()
-        telling = asyncio.create_task(_tell(config, server, endpoint, info))
+        telling = asyncio.create_task(_tell(config, server, fleet, info))
         telling.add_done_callback(lambda _: setattr(server, "should_exit", True))
         await server.serve(sockets=[sock])
         telling.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await telling  # where telling failed (a full disk, say), serving ended because of it
     finally:
-        await fleet.stop()
         await keyring.stop()
-        endpoint.record.close()
+        await live.stop()
 
 
 class _Server(uvicorn.Server):
@@ -254,34 +255,19 @@ class _Server(uvicorn.Server):
             ending.cancel()
 
 
-def _record(config: ServeConfig) -> Record:
-    """Raises StorageError, UserError for patterns that are none."""
-    wanted = Recording.model_validate(dict(config.record))
-    return Record.open(
-        config.layout.record,
-        durability=wanted.durability,
-        limit_bytes=wanted.limit,
-        when_full=wanted.when_full,
-        redaction=Redaction(wanted.redaction, wanted.patterns),
-        max_request=wanted.max_payload,
-        max_response=wanted.max_payload,
-    )
-
-
-async def _tell(config: ServeConfig, server: _Server, endpoint: Endpoint, info: GatewayInfo) -> None:
-    """Say that it listens, then that it is ready; then look out for `stop`, and for what the record is owed."""
+async def _tell(config: ServeConfig, server: _Server, fleet: Fleet, info: GatewayInfo) -> None:
+    """Say that it listens, then that it is ready; then look out for `stop`."""
     while not server.started:
         await asyncio.sleep(0.005)
     publish(config.layout, info)
     config.on_listening(info.url)
     told = False
     while True:
-        if not told and endpoint.fleet.ready() is not None:
+        if not told and fleet.ready() is not None:
             told = True
             config.on_ready(info.url)
         if config.stop is not None and config.stop.is_set():
             server.leave()
-        endpoint.record.sweep()
         await asyncio.sleep(0.2 if told else 0.05)
 
 

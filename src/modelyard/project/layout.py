@@ -13,6 +13,7 @@
     run.lock                 held while a run is under way
     serve.lock serve.json    held while a gateway serves, and where it listens
     record/                  requests and answers on their way to the tables
+    rollouts/                who was assigned what, of the rollout that is under way
 """
 
 from __future__ import annotations
@@ -87,3 +88,7 @@ class Layout:
     @property
     def record(self) -> Path:
         return self.state / "record"
+
+    @property
+    def trials(self) -> Path:
+        return self.state / "rollouts"

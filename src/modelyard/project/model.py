@@ -269,6 +269,10 @@ class Recording(Section):
     )
     patterns: list[str] = Field([], description="regular expressions; what they find is masked before it is written")
     max_payload: Size = Field(1 << 20, description="a longer body is left out, and a code says so")
+    fold_every: Seconds | None = Field(
+        60.0,
+        description="how often what is recorded is put into the tables; null: whoever runs `modelyard.fold` does it",
+    )
 
 
 class Serve(Section):
@@ -278,7 +282,7 @@ class Serve(Section):
     groups: list[str] = Field([], description="those of who has the token: they may see what is for one of them")
     workers: int = Field(1, ge=1, le=64, description="processes for each release that is in use")
     threads: int = Field(8, ge=1, le=256, description="requests that one of them answers at a time")
-    queue: int = Field(256, ge=0, le=100_000, description="requests of a release that may wait beyond those")
+    queue: int = Field(1024, ge=0, le=100_000, description="requests of a release that may wait beyond those")
     memory_limit: Size | None = Field(
         None, description="of all workers together; over it the previous release is stopped, and rollback starts it"
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from modelyard.clock import Clock
 from modelyard.serving.assignment import Assignment, Values
@@ -24,6 +25,10 @@ class Router(Protocol):
         """What became of a request of the unit (see `assignment.outcome`), and which release answered it."""
         ...
 
+    def mirror(self, unit: str, job: Mapping[str, Any], values: Values, response: Any) -> None:
+        """Have a release in the shadow asked the same, once the answer is given. Returns at once."""
+        ...
+
 
 class Straight:
     """The router of an endpoint where nothing is split: whatever answers now answers everybody."""
@@ -33,6 +38,9 @@ class Straight:
 
     def observe(self, unit: str, values: Values, release: str | None = None) -> None:
         """Nobody asks."""
+
+    def mirror(self, unit: str, job: Mapping[str, Any], values: Values, response: Any) -> None:
+        """Nobody is in the shadow."""
 
 
 @dataclass(frozen=True)

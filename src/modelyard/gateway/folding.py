@@ -1,0 +1,72 @@
+"""The record into tables, now and then, by a process of its own: no table is written by what answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from pathlib import Path
+
+from modelyard.serving.record import Record
+from modelyard.serving.segment import CLOSED, listed
+
+log = logging.getLogger("modelyard.gateway")
+
+LAST_SECONDS = 30.0
+"""How long the last fold may take when the gateway ends; what is left is folded by the next one."""
+
+
+class Folding:
+    """Folds every `every` seconds where there is something to fold, and once more at the end; None: never."""
+
+    def __init__(self, record: Record, folder: Path, tables: Path, every: float | None) -> None:
+        self._record, self._folder, self._every = record, folder, every
+        self._command = [sys.executable, "-m", "modelyard.fold", "--record", str(folder), "--tables", str(tables)]
+        self._task: asyncio.Task[None] | None = None
+        self._broken = ""
+        self.folded_at = asyncio.get_running_loop().time()
+        """Loop time at which everything that was recorded until then was in the tables."""
+
+    def start(self) -> None:
+        if self._every is not None:
+            self._task = asyncio.get_running_loop().create_task(self._run(self._every))
+
+    async def stop(self) -> None:
+        """Fold what there is, and end. The record stays open for whoever closes it."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.fold(), LAST_SECONDS)
+
+    async def fold(self) -> None:
+        """Put what was recorded so far into tables. Whatever fails is logged: nothing is lost by it."""
+        began = asyncio.get_running_loop().time()
+        await self._record.turn()
+        if listed(self._folder, CLOSED):
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for the gateway
+            )
+            try:
+                _, said = await process.communicate()
+            except asyncio.CancelledError:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                raise
+            trouble = said.decode(errors="replace").strip() if process.returncode else ""
+            if trouble and trouble != self._broken:
+                log.error("the record cannot be put into tables: %s", trouble.splitlines()[-1])
+            self._broken = trouble
+            if trouble:
+                return
+        self.folded_at = began
+
+    async def _run(self, every: float) -> None:
+        while True:
+            await self.fold()
+            await asyncio.sleep(every)
