@@ -23,7 +23,7 @@ from modelyard.ports.workload import Call, CanInvoke, CanPicture, CanSearch, Pre
 from modelyard.serving.answer import stream
 from modelyard.serving.wire import Decoder, Frame, encode, error_to_json
 
-QUEUE = 256
+QUEUE = 1024
 """Requests that may wait for a thread; more are refused as busy."""
 
 

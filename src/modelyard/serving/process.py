@@ -38,7 +38,7 @@ class Limits:
 
     workers: int = 1
     threads: int = 8
-    queue: int = 256
+    queue: int = 1024
     payloads: int = 256 << 20
     memory: int | None = None
     start: float = 120.0
