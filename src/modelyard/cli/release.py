@@ -181,12 +181,13 @@ def history(folder: Path, target: str, as_json: bool) -> None:
     """Every move of the pointer, newest first."""
     with api.open(folder, target=target) as project:
         moves = project.history()
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "generation": m.pointers.generation,
             "champion": m.pointers.champion,
             "challenger": m.pointers.challenger,
             "previous": m.pointers.previous,
+            "traffic": dict(m.pointers.traffic),
             "who": m.who,
             "why": m.why,
             "decision": m.decision,
@@ -203,7 +204,7 @@ def history(folder: Path, target: str, as_json: bool) -> None:
                 str(r["generation"]),
                 str(r["at"])[:19],
                 _id(r["champion"]),
-                _id(r["challenger"]),
+                _id(r["challenger"]) + "".join(f" {p} %" for n, p in r["traffic"].items() if n == r["challenger"]),
                 str(r["who"]),
                 str(r["why"]),
             ]
