@@ -15,7 +15,7 @@ import httpx
 from town import Gateway, Town, eventually
 
 from modelyard.serving.log import replay
-from modelyard.serving.rows import ACCEPTED, FINISHED, Accepted, Finished, decode, kind_and_key
+from modelyard.serving.rows import ACCEPTED, FINISHED, Accepted, Finished, Outcome, decode, kind_and_key
 
 HELLO = {"messages": [{"role": "user", "content": "hello"}]}
 
@@ -26,6 +26,7 @@ class Rows:
     def __init__(self, town: Town) -> None:
         self.accepted: dict[str, Accepted] = {}
         self.finished: dict[str, Finished] = {}
+        self.outcomes: list[Outcome] = []
         for raw in replay(town.layout.record):
             view = memoryview(raw)
             kind, key = kind_and_key(view)
@@ -36,6 +37,8 @@ class Rows:
             elif kind == FINISHED:
                 assert key.hex() not in self.finished
                 self.finished[key.hex()] = Finished(key.hex(), *fields, body)
+            else:
+                self.outcomes.append(Outcome(key.hex(), *fields))
 
     def statuses(self) -> Counter[int]:
         assert self.accepted.keys() == self.finished.keys()
@@ -159,6 +162,35 @@ def test_what_policy_keeps_out_is_never_written(town: Town) -> None:
         gateway.http.post("/v1/chat/completions", json={"messages": say("card 1234-5678 please")}, headers=headers)
     written = b"".join(path.read_bytes() for path in town.layout.record.rglob("*") if path.is_file())
     assert b"please" in written and b"1234-5678" not in written and b"not-of-ours" not in written
+
+
+def test_feedback_becomes_an_outcome(town: Town) -> None:
+    release = town.release("you said: ")
+    town.point(release)
+    with town.gateway() as gateway:
+        gateway.until_ready(release)
+        answer = gateway.ask("hello")
+        identity = answer.headers["x-request-id"]
+        for body in (
+            {"request_id": identity, "kind": "thumb", "value": "down"},
+            {"request_id": answer.json()["id"], "kind": "comment", "value": "no, twelve"},
+            {"request_id": identity, "kind": "label", "value": 12},
+        ):
+            assert gateway.http.post("/feedback", json=body).status_code == 202
+        for body, says in (
+            ({"kind": "thumb", "value": "up"}, "request_id"),
+            ({"request_id": identity, "kind": "star", "value": "up"}, "kind"),
+            ({"request_id": identity, "kind": "thumb", "value": 5}, "up or down"),
+            ({"request_id": identity, "kind": "comment", "value": " "}, "not empty"),
+            ({"request_id": identity, "kind": "comment", "value": "x", "who": "me"}, "unknown who"),
+        ):
+            reply = gateway.http.post("/feedback", json=body)
+            assert reply.status_code == 400 and says in reply.json()["error"]["message"]
+    assert [(row.kind, row.value, row.by) for row in Rows(town).outcomes if row.id == identity] == [
+        ("thumb", "down", "anonymous"),
+        ("comment", "no, twelve", "anonymous"),
+        ("label", "12", "anonymous"),
+    ]
 
 
 def say(question: str) -> Sequence[dict[str, Any]]:

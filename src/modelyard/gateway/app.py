@@ -15,6 +15,7 @@ from modelyard.gateway import chat, invocations, ops, pages
 from modelyard.gateway.auth import Auth, Callers
 from modelyard.gateway.body import Bodies
 from modelyard.gateway.drill import drill
+from modelyard.gateway.feedback import feedback
 from modelyard.gateway.metrics import Metered, measure, metrics
 from modelyard.gateway.replies import internal, refusal, shape_of
 from modelyard.serving.endpoint import Endpoint
@@ -36,6 +37,7 @@ def build(
         Route("/v1/chat/completions", chat.completions, methods=["POST"]),
         Route("/v1/models", chat.models),
         Route("/invocations", invocations.invocations, methods=["POST"]),
+        Route("/feedback", feedback, methods=["POST"]),
         Route("/search", ops.search, methods=["POST"]),
         Route("/health", ops.health),
         Route("/ready", ops.ready),

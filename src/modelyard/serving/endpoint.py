@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from modelyard.clock import Clock
 from modelyard.serving.assignment import Assignment, Values
 from modelyard.serving.meter import Meter
+from modelyard.serving.recent import Recent
 from modelyard.serving.record import Record
 from modelyard.serving.supervise import Fleet
 
@@ -53,6 +54,7 @@ class Endpoint:
     timeout: float
     clock: Clock
     router: Router = field(default_factory=Straight)
+    recent: Recent = field(default_factory=Recent)
 
     @property
     def name(self) -> str:

@@ -13,6 +13,7 @@ from modelyard.errors import ModelyardError
 from modelyard.serving.assignment import Assignment, outcome
 from modelyard.serving.endpoint import Endpoint
 from modelyard.serving.exchange import Exchange
+from modelyard.serving.recent import Seen
 from modelyard.serving.record import Accepted, Finished, request_id
 from modelyard.serving.wire import Frame
 
@@ -110,12 +111,16 @@ class Passage:
         here.router.observe(unit, values, self.release or None)
         if len(self._exchanges) == 1 and status != 499:  # of a request with several jobs nothing is compared
             here.router.mirror(unit, self._job, values, self._response)
+        failure = type(error).__name__ if error is not None else None
+        given, arrival = self.given, self.arrival
+        seen = (self.id, time.time(), arrival.dialect, self.release, given.arm, status, seconds * 1000, unit, failure)
+        here.recent.note(Seen(*seen))
         await here.record.finished(
             Finished(
                 self.id,
                 status,
                 duration_ms=round(seconds * 1000, 3),
-                error=type(error).__name__ if error is not None else None,
+                error=failure,
                 attempts=1 + sum(exchange.retries for exchange in self._exchanges),
                 usage=self.usage,
                 signals=self.signals,
