@@ -16,6 +16,7 @@ from modelyard.workloads.chatbot.table import Line, Table, read_table
 
 _BULLET = re.compile(r"\s*(?:[-*\u2022\u2023\u25aa\u25cf\u2013]|\(?(?:\d{1,2}|[a-z])[.)])\s+")
 _MARK = re.compile(r"\s*#{1,6}\s+")
+_ENTRY = re.compile(r"[^\W\d_][^:.!?;\t]{0,60}:(?:\s+[^\s\t][^\t]{0,200})?\Z")
 _STOP = re.compile(r"[.!?][\"')\]\u201d\u2019]*(?=\s+[\"'(\u201c\u2018*\[]*[^\sa-z])")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Prof|Dr|Mr|Mrs|Ms|St|No|Nos|Art|Sec|Fig|Tab|Vol|Inc|Ltd|Co|Corp|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov"
@@ -175,7 +176,14 @@ def _caption(text: str) -> bool:
 def _sentences(text: str, lines: list[Line]) -> list[Sentence]:
     out: list[Sentence] = []
     lead = (-1, -1)
-    for start, end, section, item in _paragraphs(lines):
+    opening = {at: first for first, run in _entries(lines) for at in run}
+    for start, end, section, item in _paragraphs(lines, frozenset(opening)):
+        if start in opening:
+            # An entry of a form says what it says of what stands in the others.
+            first = opening[start]
+            out.append(Sentence(start, end, section, text[first:start].strip(), True, first))
+            lead = (-1, -1)
+            continue
         spans = _split(text, start, end)
         if not item:
             lead = (-1, -1)
@@ -190,8 +198,31 @@ def _sentences(text: str, lines: list[Line]) -> list[Sentence]:
     return out
 
 
-def _paragraphs(lines: list[Line]) -> list[tuple[int, int, str, bool]]:
-    """(start, end, section, is a list item) of each paragraph; headings are left out, they come as sections."""
+def _entries(lines: list[Line]) -> list[tuple[int, list[int]]]:
+    """The forms among the lines: (where its words begin, with the line above it; where each of its entries begins).
+    A form is lines in a row, each of which is a label with a colon and its value."""
+    forms: list[tuple[int, list[int]]] = []
+    run: list[int] = []
+    for at, line in enumerate([*lines, Line("", -1, -1)]):
+        if _ENTRY.match(line.text.strip()):
+            run.append(at)
+            continue
+        if len(run) > 1 and any(lines[each].text.strip()[-1] != ":" for each in run):
+            above = next((each for each in lines[max(0, run[0] - 2) : run[0]] if each.text.strip()), lines[run[0]])
+            title = 0 < len(above.text) <= 100 and above.text.strip()[-1] not in ".;" and "\t" not in above.text
+            first = above if title and above.section == lines[run[0]].section else lines[run[0]]
+            forms.append((_begin(first), [_begin(lines[each]) for each in run]))
+        run = []
+    return forms
+
+
+def _begin(line: Line) -> int:
+    return line.start + len(line.text) - len(line.text.lstrip())
+
+
+def _paragraphs(lines: list[Line], entries: frozenset[int]) -> list[tuple[int, int, str, bool]]:
+    """(start, end, section, is a list item) of each paragraph; headings are left out, they come as sections. entries:
+    where lines begin that stand by themselves."""
     out: list[tuple[int, int, str, bool]] = []
     open_ = False
     width = max((len(line.text) for line in lines), default=0)
@@ -211,7 +242,8 @@ def _paragraphs(lines: list[Line]) -> list[tuple[int, int, str, bool]]:
         )
         # A short line that ends a sentence ends its paragraph.
         broke = previous.endswith((".", ":")) and len(previous) < 0.7 * width
-        if bullet or not open_ or broke or (out[-1][2] != line.section and not content[0].islower()):
+        alone = start in entries or (out and out[-1][0] in entries)
+        if alone or bullet or not open_ or broke or (out[-1][2] != line.section and not content[0].islower()):
             out.append((start, line.start + len(line.text.rstrip()), line.section, bullet is not None))
         else:
             first, _, section, item = out[-1]

@@ -14,12 +14,10 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.workloads.chatbot.reading import script
-from modelyard.workloads.chatbot.reading.marks import MARK
 from modelyard.workloads.chatbot.reading.pdf import Floats, Ints
+from modelyard.workloads.chatbot.reading.running import ROWS, Chain, Text, chains_of, prose, text_of
 
 # Widths and heights in heights of the line's font box (about 1.2 of the font's size).
-WIDE_GAP = 1.0
 GUTTER = 0.7
 CLEAR = 0.5
 # How many lines begin at the left edge of a column, at least, and how many edges are tried.
@@ -28,14 +26,13 @@ EDGES = 6
 # A column is at least this share of what it is parted from.
 NARROWEST = 0.15
 DEEPEST = 4
+# How often, on average, a word is looked at before a page is read as it comes.
+PATIENCE = 60
 # How far apart lines may stand, by their usual distance, to be evenly spaced.
 EVEN = 1.4
 # Lines of one paragraph that make running text, and the share of a side's lines that are in such.
 RUN = 4
 RUNNING = 0.5
-LOWER = 0.5
-LEAST_WORDS = 3
-ROWS = 3
 # Cells of a table hold fewer lines than this on average.
 CELL_LINES = 6
 # Rows over and under columns that are headings of theirs or notes, and not a table.
@@ -50,29 +47,15 @@ class Block:
     prose: list[bool]
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """The words of one writing direction. frame: (n, 4). lettered: whether a word is mostly letters."""
+@dataclass(slots=True)
+class _Purse:
+    """How many words may yet be looked at: a page may be made to have columns in columns without end."""
 
-    frame: Floats
-    words: list[str]
-    lettered: npt.NDArray[np.bool_]
-    leftward: bool
-    spaced: bool
+    left: int
 
-
-@dataclass(frozen=True, slots=True)
-class _Chain:
-    """Lines of one side, each of which goes on with the one above. first, last: their numbers."""
-
-    first: int
-    last: int
-    top: float
-    bottom: float
-
-    @property
-    def lines(self) -> int:
-        return self.last - self.first + 1
+    def spend(self, words: int) -> bool:
+        self.left -= words
+        return self.left >= 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +63,7 @@ class _Side:
     """What stands on one side of a gutter: what goes together, whether it is running text, whether all its lines stand
     equally far apart."""
 
-    chains: list[_Chain]
+    chains: list[Chain]
     running: bool
     even: bool
     parted: bool = False
@@ -92,7 +75,7 @@ class _Piece:
 
     top: float
     bottom: float
-    sides: tuple[list[_Chain], list[_Chain]]
+    sides: tuple[list[Chain], list[Chain]]
 
     @property
     def shared(self) -> bool:
@@ -118,14 +101,8 @@ def blocks_of(frame: Floats, words: list[str]) -> list[Block]:
 
     frame: (n, 4) boxes x0, y0, x1, y1 where the writing runs left to right and lines downwards.
     """
-    lettered = np.array([bool(word) and (word[0].isalpha() or word[-1].isalpha()) for word in words], bool)
-    letters = "".join(words)
-    right = unspaced = 0
-    if not letters.isascii():
-        right = sum(script.RIGHT_TO_LEFT.search(word) is not None for word in words)
-        unspaced = len(script.UNSPACED.findall(letters))
-    text = _Text(frame, words, lettered, 2 * right > len(words), 3 * unspaced < len(letters))
-    return _blocks(text, np.arange(len(words)), 0)
+    text = text_of(frame, words)
+    return _blocks(text, _Purse(PATIENCE * len(words)), np.arange(len(words)), 0)
 
 
 def rows_of(frame: Floats) -> list[Ints]:
@@ -148,23 +125,23 @@ def rows_of(frame: Floats) -> list[Ints]:
     return [np.array(row)[np.argsort(left[row], kind="stable")] for row in rows]
 
 
-def _rows(text: _Text, chosen: Ints) -> list[Ints]:
+def _rows(text: Text, chosen: Ints) -> list[Ints]:
     return [chosen[row] for row in rows_of(text.frame[chosen])]
 
 
-def _blocks(text: _Text, chosen: Ints, depth: int) -> list[Block]:
+def _blocks(text: Text, purse: _Purse, chosen: Ints, depth: int) -> list[Block]:
     rows = _rows(text, chosen)
-    found = _parting(text, rows, DEEPEST - depth)
+    found = _parting(text, purse, rows, DEEPEST - depth)
     if found is None:
-        return [Block(rows, _prose(text, rows) if depth else [False] * len(rows))]
+        return [Block(rows, prose(text, rows) if depth else [False] * len(rows))]
     over, under = rows[: found.start], rows[found.end :]
-    blocks = _blocks(text, np.concatenate(over), depth) if over else []
+    blocks = _blocks(text, purse, np.concatenate(over), depth) if over else []
     for side in found.sides[:: -1 if text.leftward else 1]:
-        blocks += _blocks(text, side, depth + 1)
-    return blocks + (_blocks(text, np.concatenate(under), depth) if under else [])
+        blocks += _blocks(text, purse, side, depth + 1)
+    return blocks + (_blocks(text, purse, np.concatenate(under), depth) if under else [])
 
 
-def _parting(text: _Text, rows: list[Ints], deeper: int) -> _Parting | None:
+def _parting(text: Text, purse: _Purse, rows: list[Ints], deeper: int) -> _Parting | None:
     """The best way to part rows into two columns, if there is any. deeper: how often a side may be parted again."""
     if len(rows) < EDGE_LINES or deeper <= 0:
         return None
@@ -183,9 +160,9 @@ def _parting(text: _Text, rows: list[Ints], deeper: int) -> _Parting | None:
             low = starts[first]
             high = starts[last] if last < len(starts) else len(flat)
             sides = flat[low:high][~beyond[low:high]], flat[low:high][beyond[low:high]]
-            if not _may_be_prose(text, sides):
+            if not _may_be_prose(text, sides) or not purse.spend(int(high - low)):
                 continue
-            found = _columns(text, rows[first:last], sides, deeper)
+            found = _columns(text, purse, rows[first:last], sides, deeper)
             if found is not None and (best is None or found.score > best.score):
                 best = _Parting(first + found.start, first + found.end, found.sides, found.score)
     return best
@@ -214,16 +191,16 @@ def _bands(crossing: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a >= EDGE_LINES]
 
 
-def _may_be_prose(text: _Text, sides: tuple[Ints, Ints]) -> bool:
+def _may_be_prose(text: Text, sides: tuple[Ints, Ints]) -> bool:
     """Whether a closer look is worth its cost: there are words on both sides, and running text on one at least."""
     if min(map(len, sides)) < EDGE_LINES:
         return False
     return any(np.mean(text.lettered[side]) > 0.6 for side in sides)
 
 
-def _columns(text: _Text, rows: list[Ints], words: tuple[Ints, Ints], deeper: int) -> _Parting | None:
+def _columns(text: Text, purse: _Purse, rows: list[Ints], words: tuple[Ints, Ints], deeper: int) -> _Parting | None:
     """Those of the rows that are two columns, as the numbers of the first and the one behind the last."""
-    left, right = (_side(text, _rows(text, side), deeper - 1) for side in words)
+    left, right = (_side(text, purse, _rows(text, side), deeper - 1) for side in words)
     if not (left.running or right.running):
         return None
     pieces = _pieces(left, right)
@@ -249,96 +226,16 @@ def _columns(text: _Text, rows: list[Ints], words: tuple[Ints, Ints], deeper: in
     return _Parting(start, end, sides, (plain, len(kept), gap))
 
 
-def _side(text: _Text, rows: list[Ints], deeper: int) -> _Side:
+def _side(text: Text, purse: _Purse, rows: list[Ints], deeper: int) -> _Side:
     """The lines of one side of a gutter. A side may be columns itself: then these say what goes together."""
-    chains, share = _chains(text, rows)
-    if share < RUNNING and (found := _parting(text, rows, deeper)) is not None:
-        parts = [_side(text, _rows(text, side), deeper - 1) for side in found.sides]
+    chains, share = chains_of(text, rows)
+    if share < RUNNING and (found := _parting(text, purse, rows, deeper)) is not None:
+        parts = [_side(text, purse, _rows(text, side), deeper - 1) for side in found.sides]
         outside = [chain for chain in chains if chain.last < found.start or chain.first >= found.end]
         return _Side([*outside, *parts[0].chains, *parts[1].chains], any(part.running for part in parts), False, True)
     steps = [float(text.frame[b, 1].min() - text.frame[a, 1].min()) for a, b in pairwise(rows)]
     even = len(steps) > 1 and max(steps) < EVEN * float(np.median(steps))
     return _Side(chains, share >= RUNNING, even)
-
-
-def _prose(text: _Text, rows: list[Ints]) -> list[bool]:
-    """Of each row, whether it goes on or is gone on with, as lines of running text do."""
-    prose = [False] * len(rows)
-    for chain in _chains(text, rows)[0]:
-        if chain.lines >= ROWS:
-            prose[chain.first : chain.last + 1] = [True] * chain.lines
-    return prose
-
-
-def _chains(text: _Text, rows: list[Ints]) -> tuple[list[_Chain], float]:
-    """(the lines that go together, the share of all lines that is running text)."""
-    lines = [_Measured(text, row) for row in rows]
-    ends = sorted(line.end for line in lines)
-    edge = ends[-2] if len(ends) > 5 else ends[-1]
-    steps = sorted(below.y0 - above.y0 for above, below in pairwise(lines))
-    step = steps[len(steps) // 3] if steps else 0.0
-    chains: list[_Chain] = []
-    first = 0
-    running = lower = cased = 0
-    words = 0.0
-    for at, line in enumerate(lines):
-        if at + 1 < len(lines) and _goes_on(line, lines[at + 1], edge, step):
-            continue
-        chains.append(_Chain(first, at, min(each.y0 for each in lines[first : at + 1]), line.y1))
-        if at - first + 1 >= ROWS:
-            within = lines[first + 1 : at + 1]
-            running += at - first + 1
-            words += sum(each.words for each in lines[first : at + 1])
-            lower += sum(each.first.islower() for each in within)
-            cased += sum(each.first.islower() or each.first.isupper() or each.first.isdigit() for each in within)
-        first = at + 1
-    if lower < LOWER * cased or words < LEAST_WORDS * running:
-        running = 0
-    return chains, running / max(1, len(lines))
-
-
-class _Measured:
-    """A line as its breaking is judged by. end, width: growing in the direction it is read; of its first word."""
-
-    __slots__ = ("end", "few", "first", "height", "marked", "stretched", "wide", "width", "words", "y0", "y1")
-
-    def __init__(self, text: _Text, row: Ints) -> None:
-        boxes = text.frame[row].tolist()
-        self.y0, self.y1 = min(box[1] for box in boxes), max(box[3] for box in boxes)
-        self.height = max(1.0, sorted(box[3] - box[1] for box in boxes)[len(boxes) // 2])
-        opening = boxes[-1] if text.leftward else boxes[0]
-        self.end = -boxes[0][0] if text.leftward else boxes[-1][2]
-        word = text.words[row[-1] if text.leftward else row[0]]
-        self.first = word.lstrip("“\"'‘(")[:1]
-        self.width = opening[2] - opening[0]
-        if not text.spaced:
-            self.width = self.height  # a line may end between any two characters
-        # Three characters of a script without blanks are about a word.
-        self.words = len(row) if text.spaced else sum(map(len, (text.words[at] for at in row.tolist()))) / 3
-        self.marked = len(row) > 1 and MARK.fullmatch(word) is not None
-        gaps = [b[0] - a[2] for a, b in pairwise(boxes)]
-        widest = max(gaps, default=0.0)
-        self.few = sum(text.lettered[row].tolist()) <= 0.6 * len(row)
-        self.wide = widest > WIDE_GAP * self.height
-        self.stretched = self.wide and widest < min(1.3 * min(gaps), 6 * self.height)
-
-    def celled(self, edge: float) -> bool:
-        """Whether there are cells on the line. What was stretched to the edge has wide gaps that are all alike."""
-        return self.few or (self.wide and not (self.stretched and abs(self.end - edge) < 0.3 * self.height))
-
-
-def _goes_on(above: _Measured, below: _Measured, edge: float, step: float) -> bool:
-    """Whether a line was broken because the next word did not fit."""
-    if above.celled(edge) or below.celled(edge) or below.marked:
-        return False
-    apart = below.y0 - above.y0
-    if (
-        apart > 1.25 * step + 0.5
-        or apart > 2.2 * above.height
-        or abs(above.height - below.height) > 0.12 * above.height
-    ):
-        return False
-    return bool(above.end + 0.2 * above.height + below.width > edge - 0.1 * above.height)
 
 
 def _pieces(left: _Side, right: _Side) -> list[_Piece]:
@@ -356,7 +253,7 @@ def _pieces(left: _Side, right: _Side) -> list[_Piece]:
     return pieces
 
 
-def _top(entry: tuple[_Chain, int]) -> float:
+def _top(entry: tuple[Chain, int]) -> float:
     return entry[0].top
 
 

@@ -15,6 +15,8 @@ from modelyard.workloads.chatbot.reading.pdf import Floats
 from modelyard.workloads.chatbot.reading.script import RIGHT_TO_LEFT, unspaced
 
 BULLET = re.compile(r"(?:[•●▪■◦○◆►✓*·–—-]|\(?(?:\d{1,2}|[a-z]|[ivx]{1,4})[.)])(?:\s|$)")
+# In heights of the line: entries of a form that are further apart belong to two.
+APART = 3.0
 EDGES = "“”\"'‘’()[]{}<>,.;:!?…—–-"
 
 
@@ -115,6 +117,9 @@ def _usual_gap(lines: list[Line]) -> float:
 
 
 def _between(above: Line, below: Line, margins: Margins, usual: float) -> str:
+    if above.entry or below.entry:
+        # Entries of one line stand beside each other.
+        return "\n" if above.entry and below.entry and below.y0 - above.y1 < APART * above.size else "\n\n"
     if above.block != below.block or below.y0 < above.y0:
         # A sentence may run from the foot of one column to the head of the next.
         runs_on = above.text[-1] not in ".:;!?" and len(above.words) >= 4 and below.text[0].isalpha()

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from modelyard.workloads.chatbot.reading.forms import entries
 from modelyard.workloads.chatbot.reading.layout import Line
 from modelyard.workloads.chatbot.reading.naming import CAPTION
 from modelyard.workloads.chatbot.reading.numbers import is_number
@@ -23,7 +24,9 @@ INDENT = 4.0
 TIGHT = 0.4
 NAME_GAP = 0.5
 ALIGNED = 0.3
-NUMBERED = re.compile(r"\*{0,2}\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})(?:\.\d{1,3})*(?:\(\w{1,3}\))?[.):]?\*{0,2}")
+NUMBERED = re.compile(
+    r"\*{0,2}(?:\(?\d{1,3}(?:\.\d{1,3})*(?:\(\w{1,3}\))?[.):]?|\(?(?:[a-zA-Z]|[ivxIVX]{1,5})[.)])\*{0,2}"
+)
 # Characters of a cell that is a paragraph.
 LONG_CELL = 250
 
@@ -33,7 +36,8 @@ Cell = list[int]
 
 def align(lines: list[Line]) -> list[Line]:
     """The lines of a page, those of tables with tabs for their empty cells. Order and words stay as they are, except
-    that the lines of one cell come together."""
+    that the lines of one cell come together, and the entries of forms stand apart."""
+    lines = entries(lines)
     result: list[Line] = []
     at = 0
     while at < len(lines):

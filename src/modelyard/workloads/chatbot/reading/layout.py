@@ -34,7 +34,8 @@ class Line:
     words: strings. glue: what stands before each word ("" only where two boxes make one word). boxes: (n, 4) as shown.
     x0, y0, x1, y1: frame of the line in its reading direction. size: height of the font box. first: pdfium's character
     index of each word. soft: a soft hyphen ends the line. block: lines of one block (column) follow each other.
-    level: of a heading, from 1; 0 for other lines. continued: the line goes on with the heading above it.
+    level: of a heading, from 1; 0 for other lines. continued: the line goes on with the heading above it. entry: the
+    line is one entry of a form.
     """
 
     words: list[str]
@@ -52,6 +53,7 @@ class Line:
     bold: bool = False
     level: int = 0
     continued: bool = False
+    entry: bool = False
     text: str = field(default="", init=False)
 
     def __post_init__(self) -> None:

@@ -220,4 +220,11 @@ def title_of(document: str, first_page: Sequence[Line], body: float, metadata: s
         return " ".join(" ".join(parts).split())[:160]
     if speaks(metadata):
         return " ".join(metadata.split())[:160]
-    return name_words(document)
+    return _opening(first_page) or name_words(document)
+
+
+def _opening(lines: Sequence[Line]) -> str:
+    """The first line of a page, where it stands over a form like its title."""
+    line = next(iter(lines), None)
+    titled = line is not None and len(lines) > 1 and lines[1].entry and not line.entry
+    return " ".join(line.text.split())[:160] if line is not None and titled and _may_be_heading(line) else ""
