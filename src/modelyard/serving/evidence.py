@@ -11,7 +11,7 @@ Deterministic: the same calls give the same counts, so a log of them is all that
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,8 +78,9 @@ class Evidence:
         self._level = {name: test for name, test in tests.items() if test["side"] != "any"}
         self._values = {str(test["value"]) for test in self._level.values()}
         self._codes: dict[str, int] = {}
-        self._open: dict[str, _Open] = {}
-        self._pairs: dict[str, _Pair] = {}
+        # In the order they were first seen, and taken from that end: a plain dict would look at every gap again.
+        self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._pairs: OrderedDict[str, _Pair] = OrderedDict()
         self._paired: set[str] = set()
         self._kept: dict[str, _Kept] = {}
         # [stage][arm] -> units; [test][stage][arm] -> [units, failed]
