@@ -28,12 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m modelyard.fold", description="Put a record into tables.")
     parser.add_argument("--record", type=Path, required=True, help="the folder of the record")
     parser.add_argument("--tables", type=Path, required=True, help="the folder of the Delta tables")
+    parser.add_argument("--project", type=Path, help="the project, whose serve.traces of the answers are traced too")
+    parser.add_argument("--target", default="test", help="the target of the project")
     wanted = parser.parse_args(arguments)
     try:
         if not listed(wanted.record, CLOSED):
             print(json.dumps({"rows": {}, "segments": 0}))  # noqa: T201
             return 0
-        done = wiring.fold_record(wanted.record, wanted.tables)
+        done = wiring.fold_record(wanted.record, wanted.tables, wanted.project, wanted.target)
     except ModelyardError as error:
         sys.stderr.write(f"modelyard: {error}\n")
         return error.exit_code

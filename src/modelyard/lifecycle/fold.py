@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+
 from modelyard.errors import Damaged
 from modelyard.lifecycle.inference import SPECS, Gathered, table_rows
 from modelyard.ports.tables import Tables
@@ -49,22 +51,34 @@ class _Piece:
     unfinished: int = 0
 
 
-def fold(folder: Path, tables: Tables, said: Callable[[str], None] = lambda step: None) -> Folded:
+def fold(
+    folder: Path,
+    tables: Tables,
+    said: Callable[[str], None] = lambda step: None,
+    committed: Callable[[str, pa.Table], None] = lambda table, rows: None,
+) -> Folded:
     """Put the closed segments of the record in `folder` into `tables`, and delete those that are done with.
 
-    `said` is told each step that changed something outside, for tests that interrupt there. Raises Busy when another
-    process folds the same record, StorageError, and Damaged for rows of a newer version: what was folded before stays.
+    `said` is told each step that changed something outside, for tests that interrupt there; `committed` the rows that a
+    table just got, each at most once. Raises Busy when another process folds the same record, StorageError, and Damaged
+    for rows of a newer version: what was folded before stays.
     """
     lock = hold(folder, "fold.lock")
     try:
-        return _Fold(folder, tables, said).run()
+        return _Fold(folder, tables, said, committed).run()
     finally:
         os.close(lock)
 
 
 class _Fold:
-    def __init__(self, folder: Path, tables: Tables, said: Callable[[str], None]) -> None:
-        self._folder, self._tables, self._said = folder, tables, said
+    def __init__(
+        self,
+        folder: Path,
+        tables: Tables,
+        said: Callable[[str], None],
+        committed: Callable[[str, pa.Table], None],
+    ) -> None:
+        self._folder, self._tables, self._said, self._committed = folder, tables, said, committed
         self._pieces: list[_Piece] = []
         self._began: dict[bytes, tuple[memoryview, _Piece]] = {}
         self._rows = {spec.name: 0 for spec in SPECS}
@@ -131,9 +145,11 @@ class _Fold:
                 marks: dict[str, int] = {}
                 for piece in new:
                     marks[piece.head.epoch] = max(piece.head.number, marks.get(piece.head.epoch, 0))
-                self._tables.append(spec.name, table_rows(spec.name, [piece.gathered for piece in new]), marks)
+                rows = table_rows(spec.name, [piece.gathered for piece in new])
+                self._tables.append(spec.name, rows, marks)
                 self._rows[spec.name] += count
                 self._said(f"committed {spec.name}")
+                self._committed(spec.name, rows)
         for piece in batch:
             piece.gathered = Gathered()
 

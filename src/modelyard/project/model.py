@@ -12,7 +12,7 @@ ingest: {max_file, max_removals}
 settings: {...}              of a workload of your own (`workload: module:Class`)
 guards: {length: {request, answer}, patterns: [{name, deny, where, reason}]}
 serve: {host, port, token, groups, workers, threads, queue, memory_limit, timeout, drain, notice, max_body,
-max_chat_body, max_depth, metrics}
+max_chat_body, max_depth, metrics, traces}
 rollout: {policy, shadow, steps, alpha, margins, tests, min_units, settle, max_age, at_max_age, look_every, linger}
 mlflow: {tracking_uri}
 targets: {test: {...}, staging: {...}, prod: {...}}      the same keys again, overriding
@@ -298,6 +298,7 @@ class Serve(Section):
     metrics: Literal["operate", "query", "open"] = Field(
         "operate", description="who may read /metrics: tokens of that scope, or everybody"
     )
+    traces: Share = Field(0.0, description="of the answers, how many MLflow gets as traces")
 
     @field_validator("groups")
     @classmethod

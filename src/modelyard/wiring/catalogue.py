@@ -36,6 +36,7 @@ ADAPTERS: Mapping[str, Mapping[str, tuple[str, str | None]]] = {
     "tables": {"delta": ("modelyard.adapters.tables_delta:DeltaTables", None)},
     "engine": {"local": ("modelyard.adapters.engine_local:LocalEngine", None)},
     "registry": {"mlflow": ("modelyard.adapters.registry_mlflow:MlflowRegistry", None)},
+    "traces": {"mlflow": ("modelyard.adapters.traces_mlflow:MlflowTraces", None)},
     "ledger": {"sqlite": ("modelyard.adapters.ledger_sqlite:SqliteLedger", None)},
     "rollouts": {"sqlite": ("modelyard.adapters.rollouts_sqlite:SqliteRollouts", None)},
     "tokens": {"sqlite": ("modelyard.adapters.tokens_sqlite:SqliteTokens", None)},
