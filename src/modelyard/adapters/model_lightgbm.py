@@ -52,6 +52,7 @@ class LightgbmModel:
         conf = self.about.flavors["lightgbm"]
         path = member(folder, conf.get("data"))
         self._lib, self._handle, self._local = _library(), ctypes.c_void_p(), threading.local()
+        self._predict_one = self._lib.LGBM_BoosterPredictForMatSingleRowFast
         rounds = ctypes.c_int()
         self._ask(
             "LGBM_BoosterCreateFromModelfile", str(path).encode(), ctypes.byref(rounds), ctypes.byref(self._handle)
@@ -71,56 +72,60 @@ class LightgbmModel:
     def predict(self, given: Given, params: Mapping[str, Any] | None = None) -> NDArray[np.float64]:
         """Shape [rows], or [rows, classes]."""
         matrix = np.ascontiguousarray(given, dtype=np.float64)
+        out = self._one(matrix) if len(matrix) == 1 else self._many(matrix)
+        return out if self._classes == 1 else out.reshape(len(matrix), self._classes)
+
+    def _one(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        own: _Row | None = getattr(self._local, "row", None)
+        if own is None:
+            own = self._local.row = _Row(self._features, self._classes, self._fast())
+        own.given[:] = matrix[0]
+        self._check(self._predict_one(*own.arguments))
+        self._complete(own.length, 1)
+        return own.out.copy()
+
+    def _many(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         rows = len(matrix)
-        out = np.empty(rows * self._classes, dtype=np.float64)
-        length = ctypes.c_int64()
-        if rows == 1:
-            code = self._lib.LGBM_BoosterPredictForMatSingleRowFast(
-                self._fast(),
-                ctypes.c_void_p(matrix.ctypes.data),
-                ctypes.byref(length),
-                ctypes.c_void_p(out.ctypes.data),
-            )
-            self._check(code)
-        else:
-            self._ask(
-                "LGBM_BoosterPredictForMat",
-                self._handle,
-                ctypes.c_void_p(matrix.ctypes.data),
-                ctypes.c_int(_FLOAT64),
-                ctypes.c_int32(rows),
-                ctypes.c_int32(self._features),
-                ctypes.c_int(_ROW_MAJOR),
-                ctypes.c_int(_NORMAL),
-                ctypes.c_int(0),
-                ctypes.c_int(-1),
-                ctypes.c_char_p(_ALL_THREADS if rows >= _MANY_ROWS else _ONE_THREAD),
-                ctypes.byref(length),
-                ctypes.c_void_p(out.ctypes.data),
-            )
-        if length.value != len(out):
+        out, length = np.empty(rows * self._classes, dtype=np.float64), ctypes.c_int64()
+        self._ask(
+            "LGBM_BoosterPredictForMat",
+            self._handle,
+            ctypes.c_void_p(matrix.ctypes.data),
+            ctypes.c_int(_FLOAT64),
+            ctypes.c_int32(rows),
+            ctypes.c_int32(self._features),
+            ctypes.c_int(_ROW_MAJOR),
+            ctypes.c_int(_NORMAL),
+            ctypes.c_int(0),
+            ctypes.c_int(-1),
+            ctypes.c_char_p(_ALL_THREADS if rows >= _MANY_ROWS else _ONE_THREAD),
+            ctypes.byref(length),
+            ctypes.c_void_p(out.ctypes.data),
+        )
+        self._complete(length, rows)
+        return out
+
+    def _complete(self, length: ctypes.c_int64, rows: int) -> None:
+        if length.value != rows * self._classes:
             raise ModelFailed(f"LightGBM gave {length.value} numbers for {rows} rows of {self._classes}")
-        return out if self._classes == 1 else out.reshape(rows, self._classes)
 
     def close(self) -> None:
         """The booster goes with the process: a thread may still be in it."""
 
     def _fast(self) -> ctypes.c_void_p:
-        """This thread's own configuration of single rows: one is not for several threads."""
-        found: ctypes.c_void_p | None = getattr(self._local, "fast", None)
-        if found is None:
-            found = self._local.fast = ctypes.c_void_p()
-            self._ask(
-                "LGBM_BoosterPredictForMatSingleRowFastInit",
-                self._handle,
-                ctypes.c_int(_NORMAL),
-                ctypes.c_int(0),
-                ctypes.c_int(-1),
-                ctypes.c_int(_FLOAT64),
-                ctypes.c_int32(self._features),
-                ctypes.c_char_p(_ONE_THREAD),
-                ctypes.byref(found),
-            )
+        """A configuration of single rows: one is not for several threads."""
+        found = ctypes.c_void_p()
+        self._ask(
+            "LGBM_BoosterPredictForMatSingleRowFastInit",
+            self._handle,
+            ctypes.c_int(_NORMAL),
+            ctypes.c_int(0),
+            ctypes.c_int(-1),
+            ctypes.c_int(_FLOAT64),
+            ctypes.c_int32(self._features),
+            ctypes.c_char_p(_ONE_THREAD),
+            ctypes.byref(found),
+        )
         return found
 
     def _names(self) -> list[str]:
@@ -151,6 +156,16 @@ class LightgbmModel:
         if code:
             said = (self._lib.LGBM_GetLastError() or b"").decode(errors="replace").splitlines()
             raise ModelFailed(f"LightGBM: {said[0] if said else 'failed'}")
+
+
+class _Row:
+    """A thread's own place for one row and its answer, so that asking costs no new objects."""
+
+    def __init__(self, features: int, classes: int, fast: ctypes.c_void_p) -> None:
+        self.given, self.out = np.empty(features), np.empty(classes)
+        self.length = ctypes.c_int64()
+        given, out = ctypes.c_void_p(self.given.ctypes.data), ctypes.c_void_p(self.out.ctypes.data)
+        self.arguments = (fast, given, ctypes.byref(self.length), out)
 
 
 def _numbered(names: list[str]) -> bool:

@@ -6,6 +6,7 @@ or 1, null is a missing value where the type has one. A number may be written as
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -44,6 +45,7 @@ class Reader:
         self._signature, self._takes, self._allows_missing = signature, takes, allows_missing
         self._names = [column.name for column in signature.columns] if signature.named else None
         self._places = {name: i for i, name in enumerate(self._names or ())}
+        self._doubles = takes == "matrix" and signature.named and all(c.kind == "double" for c in signature.columns)
         self._exact = [(i, c) for i, c in enumerate(signature.columns) if c.kind != "double"]
 
     def read(self, body: Body, *, lenient: bool = False) -> tuple[Given, int]:
@@ -51,6 +53,8 @@ class Reader:
         table of an exam has others). Raises RequestError."""
         if self._signature.tensors:
             return self._tensors(body)
+        if body.form == "dataframe_split" and (row := self._one_row(body.value)) is not None:
+            return row, 1
         rows = table(body, len(self._signature.columns))
         if not rows.data:
             raise RequestError("there is no row to score")
@@ -58,6 +62,23 @@ class Reader:
         if self._takes == "matrix":
             return self._matrix(data, rows.text, absent), len(data)
         return self._by_column(data, rows.text, absent), len(data)
+
+    def _one_row(self, value: Any) -> NDArray[np.float64] | None:
+        """The commonest request, without further questions: one row of plain numbers for a model of doubles, its
+        columns in the signature's order. None where it is any other."""
+        if not self._doubles or type(value) is not dict or len(value) != 2 or value.get("columns") != self._names:
+            return None
+        data = value.get("data")
+        if type(data) is not list or len(data) != 1:
+            return None
+        row = data[0]
+        if type(row) is not list or len(row) != len(self._places) or not set(map(type, row)) <= _PLAIN:
+            return None
+        try:
+            # A sum that is finite is one of finite numbers.
+            return np.array(data, dtype=np.float64) if math.isfinite(sum(row)) else None
+        except OverflowError:
+            return None
 
     def _in_order(self, rows: Rows, lenient: bool) -> tuple[list[list[Any]], set[int]]:
         """The values in the order of the signature, and which optional columns are not there."""

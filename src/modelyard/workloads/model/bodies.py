@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from modelyard.errors import RequestError, UnsupportedType
 
@@ -36,8 +36,7 @@ class Rows:
     text: bool = False
 
 
-@dataclass(frozen=True)
-class Body:
+class Body(NamedTuple):
     """A parsed body: one of the forms with its value, or a CSV table (`form` "csv"), or the whole of a body with
     messages (`form` "messages"); and the parameters sent along."""
 
@@ -48,6 +47,8 @@ class Body:
 
 def parse(body: bytes, content_type: str) -> Body:
     """Raises RequestError, UnsupportedType."""
+    if content_type == JSON:
+        return recognise(decode(body))
     kind, _, rest = content_type.partition(";")
     kind = kind.strip().lower()
     if rest and not all(_utf8(part) for part in rest.split(";")):
@@ -100,6 +101,10 @@ _DECODER = json.JSONDecoder(parse_constant=_constant)
 
 def recognise(value: Mapping[str, Any]) -> Body:
     """Which form an object is. Raises RequestError."""
+    if len(value) == 1:
+        ((form, only),) = value.items()
+        if form in FORMS:
+            return Body(form, only, {})
     found = [form for form in FORMS if form in value]
     if any(key in value for key in MESSAGES):
         if found:

@@ -12,7 +12,7 @@ from modelyard.ports.model import Model
 from modelyard.ports.workload import Call, Event, Invoked, Request, Response
 from modelyard.workloads.model.arrays import Reader
 from modelyard.workloads.model.bodies import JSON, Body, guessed, parse, read_csv, recognise
-from modelyard.workloads.model.replies import encode, plain, signals
+from modelyard.workloads.model.replies import encode, plain, reply
 
 
 class ModelPredictor:
@@ -32,10 +32,9 @@ class ModelPredictor:
         call.check()
         parsed = parse(body, content_type)
         answer, rows = self._answer(parsed, lenient=False)
-        reply = plain(answer)
+        said, figures = reply(answer, bare=parsed.form == "messages")
         call.check()
-        whole = reply if parsed.form == "messages" else {"predictions": reply}
-        return Invoked(encode(whole), JSON, rows, signals(answer))
+        return Invoked(said, JSON, rows, figures)
 
     def predict(self, request: Request, call: Call) -> Iterator[Event]:
         """The Response to a parsed request; its output is {"predictions"}, or what a language model answered. In an
@@ -43,10 +42,10 @@ class ModelPredictor:
         call.check()
         body = recognise(request)
         answer, rows = self._answer(body, lenient=call.effects == "exam")
-        reply = plain(answer)
-        output = reply if body.form == "messages" and isinstance(reply, dict) else {"predictions": reply}
+        found = plain(answer)
+        output = found if body.form == "messages" and isinstance(found, dict) else {"predictions": found}
         call.check()
-        text = _said(reply) if body.form == "messages" else encode(reply).decode()
+        text = _said(found) if body.form == "messages" else encode(found).decode()
         yield Response(text, output, {"rows": rows})
 
     def close(self) -> None:
@@ -94,14 +93,14 @@ def _count(body: Body) -> int:
     return len(value) if isinstance(value, list) else 1
 
 
-def _said(reply: Any) -> str:
+def _said(found: Any) -> str:
     """What a person reads of a language model's answer: OpenAI's first choice, the text, else JSON."""
-    if isinstance(reply, list) and len(reply) == 1:
-        reply = reply[0]
-    if isinstance(reply, dict):
-        choices = reply.get("choices")
+    if isinstance(found, list) and len(found) == 1:
+        found = found[0]
+    if isinstance(found, dict):
+        choices = found.get("choices")
         if isinstance(choices, list) and choices and isinstance(choices[0], dict):
             content = (choices[0].get("message") or {}).get("content")
             if isinstance(content, str):
                 return content
-    return reply if isinstance(reply, str) else encode(reply).decode()
+    return found if isinstance(found, str) else encode(found).decode()

@@ -74,6 +74,23 @@ def encode(value: Any) -> bytes:
         raise ModelFailed("the model answered with what JSON has no form for") from None
 
 
+def reply(answer: Any, *, bare: bool = False) -> tuple[bytes, Mapping[str, float]]:
+    """The body of a reply, {"predictions": answer} or (`bare`) the answer alone, and signals. Raises ModelFailed."""
+    if isinstance(answer, np.ndarray) and answer.ndim == 1 and answer.dtype == np.float64 and 0 < len(answer) <= _FEW:
+        values = answer.tolist()
+        total = sum(values)
+        if math.isfinite(total) or all(map(math.isfinite, values)):
+            # As the encoder writes floats, and without its start.
+            text = ", ".join(map(repr, values))
+            body = f"[{text}]" if bare else f'{{"predictions": [{text}]}}'
+            return body.encode(), {"score": total / len(values)}
+    found = plain(answer)
+    return encode(found if bare else {"predictions": found}), signals(answer)
+
+
+_FEW = 64
+
+
 def signals(answer: Any) -> Mapping[str, float]:
     """Numbers of an answer that a monitor watches: `score`, the mean of the predictions where they are numbers, one (or
     one per class) a row."""
