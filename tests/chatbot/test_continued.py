@@ -148,6 +148,18 @@ def test_columns_of_words_go_on_too_and_lists_do_not() -> None:
     assert above("Brno\t\tbus\nOslo\t\tboat\n", "Pisa\t\ttrain\nTurku\t\tboat") == ["", ""]
 
 
+def test_duties_go_on_below_their_roles() -> None:
+    table = "Role\tDuties\nKeeper\tReads the gauge twice a day\nClerk\tWrites down what the keeper reads"
+    assert above(table, "Guard\tCloses the tower at ten in the evening") == ["", "Role\tDuties"]
+    assert above(table, "Role\tDuties\nGuard\tCloses the tower at ten in the evening") == ["", ""]
+    assert above(table, "Oslo\tBrno\nPisa\tTours") == ["", ""]
+
+
+def test_a_sum_alone_on_a_page_belongs_to_the_rows_before() -> None:
+    assert above(TABLE, "Total\t39") == ["", FEES]
+    assert above(TABLE, "Total\tnot known") == ["", ""]
+
+
 def test_rows_below_no_column_lines_have_only_a_caption() -> None:
     assert above("Table 1. Fees\nBrno\t12\t3\nOslo\t20\t4", "Pisa\t14\t2\nTurku\t11\t1") == ["", "Table 1. Fees"]
 

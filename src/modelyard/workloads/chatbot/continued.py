@@ -21,6 +21,9 @@ _AGAIN = re.compile(r"\b(?:continued|cont[.\u2019'\"]?d?)\W*\Z", re.I)
 _NOTHING = {"-", "\u2013", "\u2014", "\u2212"}
 # Lines at the top of a page among which its first row stands, if it begins with a table.
 _TOP = 3
+# Words of a column's name, at most, and of what is told under it, on average.
+_NAME_WORDS = 3
+_TOLD_WORDS = 5
 
 Cells = list[str]
 
@@ -102,12 +105,28 @@ def _go_on(labels: list[Cells], rows: list[Cells], more: list[Cells]) -> bool:
     if not rows or any(cells in labels for cells in more[:_TOP]):
         return False
     (width, values), (other, found) = _pattern(rows), _pattern(more)
+    if len(more) == 1 and values and 1 < other < width:
+        # A sum that stands alone is filled from the right.
+        return _is_row(more[0]) and all(_is_value(cell) or not cell for cell in more[0][1:])
     if width != other:
         return False
     if not values:
         # Words in two columns are as often a list as a table, and the first line of a list names nothing.
-        return width > 2 and not found and bool(labels) and all(labels[-1])
+        named = bool(labels) and all(labels[-1])
+        return named and not found and (width > 2 or (_names(labels[-1]) and _told(rows) and _told(more)))
     return _is_row(more[0]) and 2 * len(values & found) >= max(len(values), len(found))
+
+
+def _names(cells: Cells) -> bool:
+    """Whether a line of two words or so names columns."""
+    return all(len(cell.split()) <= _NAME_WORDS and cell[:1].isupper() and cell[-1:].isalpha() for cell in cells)
+
+
+def _told(rows: list[Cells]) -> bool:
+    """Whether the second column tells something of the first, at more length than a name has."""
+    return all(len(cells) == 2 for cells in rows) and (
+        sum(len(cells[1].split()) for cells in rows) >= _TOLD_WORDS * len(rows)
+    )
 
 
 def _cells(lines: Sequence[str]) -> list[Cells]:
