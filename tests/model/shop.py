@@ -17,6 +17,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from mlflow.pyfunc import scoring_server
+from mlflow.types.llm import ChatCompletionResponse
 from mlflow.types.schema import ColSpec, Schema
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -75,6 +76,24 @@ class Own(mlflow.pyfunc.PythonModel):
         return pd.DataFrame({"total": total * (params or {}).get("times", 1.0), "note": None})
 
 
+class Talker(mlflow.pyfunc.ChatModel):
+    """A language model of the user's own."""
+
+    def predict(self, context: Any, messages: list[Any], params: Any = None) -> ChatCompletionResponse:
+        said = {"role": "assistant", "content": f"You said {messages[-1].content}"}
+        usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+        return ChatCompletionResponse.from_dict(
+            {"choices": [{"index": 0, "message": said}], "usage": usage, "model": "talker", "created": 1}
+        )
+
+
+class Loud(mlflow.pyfunc.PythonModel):
+    """A model that says with a type what it takes."""
+
+    def predict(self, model_input: list[str], params: dict[str, Any] | None = None) -> list[str]:
+        return [text.upper() for text in model_input]
+
+
 @functools.cache
 def folder(name: str) -> Path:
     """The folder of the model called so."""
@@ -118,6 +137,9 @@ def folder(name: str) -> Path:
     elif name == "own":
         signature = infer_signature(x, params={"times": 1.0})
         mlflow.pyfunc.save_model(path, python_model=Own(), signature=signature, pip_requirements=["pandas"])
+    elif name in ("talker", "loud"):
+        made = Talker() if name == "talker" else Loud()
+        mlflow.pyfunc.save_model(path, python_model=made, pip_requirements=["mlflow"])
     elif name == "onnx":
         _save(mlflow.onnx, graph(), path, x.to_numpy("float32"), {"y": x.to_numpy("float32")}, None)
     elif name == "unsigned":

@@ -6,14 +6,16 @@ import csv
 import io
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.model.shop import KINDS, NUMBERS, SMALL, ours, theirs
+from tests.model.shop import KINDS, NUMBERS, SMALL, call, ours, predictor, theirs
 
 from modelyard.errors import ModelFailed, RequestError, UnsupportedType
+from modelyard.ports.workload import Response
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's and pandas' own
 MODELS = [
@@ -136,7 +138,7 @@ WRONG = {
     "ragged": ("lightgbm", json.dumps({"inputs": {**{name: [1] for name in NUMBERS}, "f0": [1, 2]}}), "as long as"),
     "large": ("lightgbm", split(NUMBERS, [[10**400, 1, 1, 1, 1]]), "too large"),
     "digits": ("lightgbm", '{"inputs": ' + "1" * 5000 + "}", "too many digits"),
-    "messages": ("lightgbm", json.dumps({"messages": []}), "rows of a table"),
+    "messages": ("lightgbm", '{"messages": [{"role": "user", "content": "x"}]}', "rows of a table"),
     "null long": ("mixed", one(c=None), "not null"),
     "null it cannot take": ("mixed", one(a=None), "takes no missing values"),
     "null it cannot take either": ("linear", split(NUMBERS, [[None, 1, 1, 1, 1]]), "takes no missing values"),
@@ -254,6 +256,47 @@ def test_whatever_is_sent_is_answered_or_refused(sent: bytes) -> None:
             ours(name, RUNTIME[name], sent)
         except RequestError as error:
             assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        ("talker", {"messages": [{"role": "user", "content": "Hi"}]}),
+        ("talker", {"messages": [{"role": "user", "content": "Hi"}], "temperature": 0.5}),
+        ("loud", {"inputs": ["a", "b"]}),
+        ("unsigned", {"dataframe_split": {"columns": NUMBERS, "data": [[0.5] * 5]}}),
+        ("unsigned", {"inputs": [[0.5] * 5]}),
+        ("onnx", {"inputs": [[0.5] * 5] * 2}),
+        ("onnx", {"instances": [[0.5] * 5]}),
+        ("onnx", {"dataframe_split": {"columns": NUMBERS, "data": [[0.5] * 5] * 3}}),
+        ("own", {"inputs": [ONE], "params": {"times": 2.0}}),
+    ],
+)
+def test_models_of_other_kinds_answer_as_mlflow_lets_them(name: str, sent: dict[str, Any]) -> None:
+    body = json.dumps(sent).encode()
+    assert ours(name, RUNTIME.get(name, "pyfunc"), body) == theirs(name, body) is not None
+
+
+@pytest.mark.parametrize("messages", [5, [], [5], [{"content": "x"}], [{"role": "user"}]])
+def test_messages_that_are_none(messages: Any) -> None:
+    with pytest.raises(RequestError, match="messages"):
+        ours("talker", "pyfunc", json.dumps({"messages": messages}).encode())
+
+
+def test_a_language_model_says_its_text_and_what_it_used() -> None:
+    asked = {"messages": [{"role": "user", "content": "Hi"}]}
+    (response,) = predictor("talker", "pyfunc").predict(asked, call())
+    assert isinstance(response, Response)
+    assert response.text == "You said Hi" and response.usage["completion_tokens"] == 4
+
+
+@pytest.mark.parametrize(("name", "runtime"), [("lightgbm", "lightgbm"), ("xgboost", "xgboost"), ("linear", "sklearn")])
+def test_threads_get_their_own_answers(name: str, runtime: str) -> None:
+    _needed(name)
+    bodies = [split(NUMBERS, [[i / 7, -i, 1, 0.5, i]]).encode() for i in range(40)]
+    expected = [ours(name, runtime, one) for one in bodies]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda i: ours(name, runtime, bodies[i % 40]), range(800))) == expected * 20
 
 
 def _needed(name: str) -> None:

@@ -109,6 +109,8 @@ def recognise(value: Mapping[str, Any]) -> Body:
     if any(key in value for key in MESSAGES):
         if found:
             raise RequestError(f"the body has {found[0]} and a field of a language model: one of them is expected")
+        if "messages" in value:
+            _check_messages(value["messages"])
         return Body("messages", value, {})
     if len(found) != 1:
         what = "here is none" if not found else f"here are {len(found)}"
@@ -123,6 +125,17 @@ def recognise(value: Mapping[str, Any]) -> Body:
     if not isinstance(params, dict):
         raise RequestError("params: an object is expected")
     return Body(found[0], value[found[0]], params)
+
+
+def _check_messages(messages: Any) -> None:
+    """What every language model asks of messages; what else they hold is between it and the caller."""
+    if not isinstance(messages, list) or not messages:
+        raise RequestError("messages: a list of {role, content} is expected")
+    for number, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise RequestError(f"messages: message {number} is no object with a role")
+        if message.get("content") is None and not message.get("tool_calls"):
+            raise RequestError(f"messages: message {number} has no content")
 
 
 def split(value: Any) -> Rows:

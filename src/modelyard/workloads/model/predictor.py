@@ -46,7 +46,7 @@ class ModelPredictor:
         output = found if body.form == "messages" and isinstance(found, dict) else {"predictions": found}
         call.check()
         text = _said(found) if body.form == "messages" else encode(found).decode()
-        yield Response(text, output, {"rows": rows})
+        yield Response(text, output, _usage(output) if body.form == "messages" else {"rows": rows})
 
     def close(self) -> None:
         """Give the model back."""
@@ -91,6 +91,12 @@ def _request(body: Body) -> Mapping[str, Any]:
 def _count(body: Body) -> int:
     value = body.value["data"] if body.form == "dataframe_split" and isinstance(body.value, dict) else body.value
     return len(value) if isinstance(value, list) else 1
+
+
+def _usage(output: Mapping[str, Any]) -> Mapping[str, int]:
+    """What a language model says it used, where it does."""
+    said = output.get("usage")
+    return {str(k): v for k, v in said.items() if isinstance(v, int)} if isinstance(said, Mapping) else {}
 
 
 def _said(found: Any) -> str:
