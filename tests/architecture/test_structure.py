@@ -50,6 +50,7 @@ VENDORS = {
     "workloads/chatbot": {"PIL", "pypdfium2", "pypdfium2_raw", "selectolax"},
     "project": {"pydantic", "yaml"},
     "gateway": {"starlette", "uvicorn"},
+    "serving/rows.py": {"orjson"},
     "serving/wire.py": {"orjson"},
     "serving/meter.py": {"prometheus_client"},
     "cli": {"click", "rich"},

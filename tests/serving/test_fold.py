@@ -342,6 +342,50 @@ def test_what_is_no_text_is_shown_by_its_bytes(folder: Path) -> None:
     assert set(tables.read("inference_detail").column("unit").to_pylist()) == {"\\ud800"}
 
 
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.just("\ud800"),
+    st.lists(st.integers(), max_size=2),
+)
+
+
+@settings(max_examples=60)
+@given(
+    st.dictionaries(st.text() | st.just("\udfff"), ODD, max_size=3),
+    st.dictionaries(st.text(), ODD, max_size=3),
+    st.lists(ODD, min_size=6, max_size=6),
+    st.binary(max_size=20),
+)
+def test_no_row_keeps_the_others_out(
+    tmp_path_factory: pytest.TempPathFactory, usage: Any, signals: Any, odd: list[Any], body: bytes
+) -> None:
+    folder = tmp_path_factory.mktemp("odd")
+    good, bad = "0" * 32, "1" * 32
+    record = Record.open(folder, durability="process")
+
+    async def story() -> None:
+        await record.accepted(accepted(good))
+        await record.accepted(accepted(bad, body, unit=odd[0], probability=odd[1], groups=[odd[2]]))
+        await record.finished(finished(good, usage={"tokens": 3}, signals={"words": 1.5}))
+        await record.finished(
+            Finished(bad, 200, error=odd[3], usage=usage, signals=signals, attempts=odd[4], cost=odd[5], response=body)
+        )
+
+    asyncio.run(story())
+    record.close()
+    tables = MemoryTables()
+    fold(folder, tables)
+    rows = {row["request_id"]: row for row in tables.read("inference_detail").to_pylist()}
+    assert set(rows) == {good, bad} == set(ids(tables))
+    assert rows[good]["usage"] == [("tokens", 3)] and rows[good]["signals"] == [("words", 1.5)]
+    kept = dict(rows[bad]["usage"])
+    assert all(kept[name] == n for name, n in usage.items() if type(n) is int and abs(n) < 2**63 and name in kept)
+
+
 def test_the_other_published_schemas(folder: Path) -> None:
     played(folder, [("accept", "0" * 32), ("finish", "0" * 32)])
     tables = MemoryTables()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import resource
 import signal
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -108,6 +110,25 @@ def test_an_empty_body_is_not_a_missing_one(tmp_path: Path) -> None:
     asyncio.run(story())
     record.close()
     assert [body for *_, body in rows(tmp_path)] == [b"", b"", None, None]
+
+
+def test_numbers_and_names_of_any_kind_come_back(tmp_path: Path) -> None:
+    record = Record.open(tmp_path)
+    one, two = request_id(), request_id()
+    usage, signals = Counter(prompt_tokens=2**70), {"nan": math.nan, "numpy": np.float64(0.5)}
+
+    async def story() -> None:
+        await record.accepted(accepted(one, unit="\ud800 half a pair", client_id="ü"))
+        await record.finished(Finished(one, 200, usage=usage, signals=signals))
+        await record.accepted(accepted(two))
+        await record.finished(Finished(two, 200, signals={"nan": math.nan, "inf": math.inf}))
+
+    asyncio.run(story())
+    record.close()
+    found = {(key, kind): fields for kind, key, fields, *_ in rows(tmp_path)}
+    assert found[one, ACCEPTED][7] == "\ud800 half a pair" and found[one, ACCEPTED][4] == "ü"
+    assert found[one, FINISHED][3] == {"prompt_tokens": 2**70} and found[one, FINISHED][5]["numpy"] == 0.5
+    assert set(found[two, FINISHED][5]) == {"nan", "inf"}
 
 
 def test_what_is_too_large_is_left_out_and_a_code_says_so(tmp_path: Path) -> None:

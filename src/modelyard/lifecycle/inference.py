@@ -6,17 +6,18 @@ place for, `outcomes` what later turned out. All three are only added to.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from modelyard.ports.tables import TableSpec
 from modelyard.serving.rows import decode
 
 _AT = pa.timestamp("us", tz="UTC")
+_ODD = (pa.ArrowException, OverflowError, TypeError, ValueError)
 
 INFERENCE = TableSpec(
     "inference",
@@ -121,94 +122,102 @@ def table_rows(table: str, parts: Sequence[Gathered]) -> pa.Table:
 
 def _inference(part: Gathered) -> pa.Table:
     began, ended = _fields(part.accepted, 11), _fields(part.finished, 11)
-    at = _time(began[3])
+    codes = [(a[1] + f[1]) or None for a, f in zip(part.accepted, part.finished, strict=True)]
     columns = [
-        pa.array([key.hex() for key in part.keys]),
-        at.cast(pa.date32()),
-        _texts(began[4]),
-        at,
-        pa.array(ended[0], pa.int32()),
-        pa.array(began[10], pa.float64()),
-        pc.cast(pc.round(pa.array(ended[1], pa.float64())), pa.int64()),
-        _payloads(part.accepted),
-        _payloads(part.finished),
-        pa.array(
-            [(a[1] + f[1]) or None for a, f in zip(part.accepted, part.finished, strict=True)], pa.list_(pa.string())
-        ),
+        [key.hex() for key in part.keys],
+        None,
+        began[4],
+        _microseconds(began[3]),
+        ended[0],
+        began[10],
+        [None if ms is None or not math.isfinite(ms) else round(ms) for ms in ended[1]],
+        [row[2] for row in part.accepted],
+        [row[2] for row in part.finished],
+        codes,
         _release(began, ended),
-        _texts(began[8]),
+        began[8],
     ]
-    return pa.Table.from_arrays(columns, schema=INFERENCE.schema)
+    return _table(INFERENCE.schema, columns)
 
 
 def _detail(part: Gathered) -> pa.Table:
     began, ended = _fields(part.accepted, 11), _fields(part.finished, 11)
-    at = _time(began[3])
     columns = [
-        pa.array([key.hex() for key in part.keys]),
-        at.cast(pa.date32()),
-        at,
-        _texts(began[0]),
+        [key.hex() for key in part.keys],
+        None,
+        _microseconds(began[3]),
+        began[0],
         _release(began, ended),
-        _texts(began[5]),
-        pa.array(began[6], pa.float64()),
-        _texts(began[7]),
-        _texts(began[2]),
-        pa.array(began[9], pa.list_(pa.string())),
-        pa.array(ended[0], pa.int32()),
-        _texts(ended[2]),
-        pa.array(ended[8], pa.bool_()),
-        pa.array(ended[9], pa.bool_()),
-        pa.array(ended[6], pa.int32()),
-        pa.array(ended[1], pa.float64()),
-        pa.array(ended[7], pa.float64()),
-        _numbers(ended[3], pa.int64()),
-        pa.array(ended[4], pa.float64()),
-        _numbers(ended[5], pa.float64()),
+        began[5],
+        began[6],
+        began[7],
+        began[2],
+        began[9],
+        ended[0],
+        ended[2],
+        ended[8],
+        ended[9],
+        ended[6],
+        ended[1],
+        ended[7],
+        [list(counts.items()) for counts in ended[3]],
+        ended[4],
+        [list(signals.items()) for signals in ended[5]],
     ]
-    return pa.Table.from_arrays(columns, schema=DETAIL.schema)
+    return _table(DETAIL.schema, columns)
 
 
 def _outcomes(part: Gathered) -> pa.Table:
     said = _fields(part.outcomes, 4)
-    columns = [
-        pa.array([key.hex() for key in part.about], pa.string()),
-        _texts(said[0]),
-        _texts(said[1]),
-        _time(said[2]),
-        _texts(said[3]),
-    ]
-    return pa.Table.from_arrays(columns, schema=OUTCOMES.schema)
-
-
-def _release(began: list[list[Any]], ended: list[list[Any]]) -> pa.Array:
-    return _texts([answered or chosen for chosen, answered in zip(began[1], ended[10], strict=True)])
+    return _table(
+        OUTCOMES.schema, [[key.hex() for key in part.about], said[0], said[1], _microseconds(said[2]), said[3]]
+    )
 
 
 def _fields(rows: Sequence[Opened], count: int) -> list[list[Any]]:
     return [list(column) for column in zip(*(row[0] for row in rows), strict=True)] or [[] for _ in range(count)]
 
 
-def _time(nanoseconds: list[int]) -> pa.Array:
-    return pa.array([ns // 1000 for ns in nanoseconds], pa.int64()).cast(_AT)
+def _microseconds(nanoseconds: list[int]) -> list[int]:
+    return [ns // 1000 for ns in nanoseconds]
 
 
-def _numbers(values: list[dict[str, Any]], kind: pa.DataType) -> pa.Array:
-    kept = [list(value.items()) for value in values]
-    return pa.array(kept, pa.map_(pa.string(), kind))
+def _release(began: list[list[Any]], ended: list[list[Any]]) -> list[Any]:
+    return [answered or chosen for chosen, answered in zip(began[1], ended[10], strict=True)]
 
 
-def _texts(values: list[str | None]) -> pa.Array:
+def _table(schema: pa.Schema, columns: Sequence[list[Any] | None]) -> pa.Table:
+    """The columns in the types of the schema; None is the day of the request."""
+    made = {f.name: _column(values, f.type) for f, values in zip(schema, columns, strict=True) if values is not None}
+    if "request_date" in schema.names:
+        made["request_date"] = made["request_time"].cast(pa.date32())
+    return pa.Table.from_arrays([made[name] for name in schema.names], schema=schema)
+
+
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """The values as an array. What a column of that type has no form for is null, and text that is no UTF-8 is shown by
+    its bytes: no row can keep the others out of the tables."""
     try:
-        return pa.array(values, pa.string())
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold and a table cannot
-        whole = [None if v is None else v.encode("utf-8", "backslashreplace").decode() for v in values]
-        return pa.array(whole, pa.string())
+        if kind == pa.string() and any(isinstance(value, bytes) for value in values):
+            return pa.array(values, pa.binary()).cast(kind)
+        return pa.array(values, kind)
+    except _ODD:
+        return pa.array([_fitting(value, kind) for value in values], kind)
 
 
-def _payloads(rows: Sequence[Opened]) -> pa.Array:
-    values = [row[2] for row in rows]
+def _fitting(value: Any, kind: pa.DataType) -> Any:
+    """The value, or as much of it as has a form."""
+    if kind == pa.string() and isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if kind == pa.string() and isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if pa.types.is_map(kind) and isinstance(value, list):
+        pairs = ((_fitting(key, pa.string()), _fitting(item, kind.item_type)) for key, item in value)
+        return [(key, item) for key, item in pairs if item is not None]
+    if pa.types.is_list(kind) and isinstance(value, list):
+        return [_fitting(item, kind.value_type) for item in value]
     try:
-        return pa.array(values, pa.binary()).cast(pa.string())
-    except pa.ArrowInvalid:  # not UTF-8: what is no text is shown by its bytes
-        return pa.array([None if v is None else v.decode("utf-8", "backslashreplace") for v in values], pa.string())
+        pa.scalar(value, kind)
+    except _ODD:
+        return None
+    return value

@@ -12,11 +12,12 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import orjson
+
 ACCEPTED, FINISHED, OUTCOME = b"A", b"F", b"O"
 KINDS = ("thumb", "comment", "label")
 
 _PREFIX = struct.Struct(">c16sI")
-_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Accepted(NamedTuple):
@@ -87,13 +88,13 @@ def request_id() -> str:
 def encode(kind: bytes, row: Accepted | Finished, codes: Sequence[str] = ()) -> bytes:
     """A row for the log; `codes` say what was left out of it. Raises ValueError for an id that is none."""
     body = row[-1]
-    fields = _json((*row[1:-1], codes, body is not None)).encode()
+    fields = _json((*row[1:-1], codes, body is not None))
     return b"".join((_prefix(kind, row.id, len(fields)), fields, body or b""))
 
 
 def encode_outcome(row: Outcome) -> bytes:
     """The same, of an outcome."""
-    fields = _json(row[1:]).encode()
+    fields = _json(row[1:])
     return _prefix(OUTCOME, row.id, len(fields)) + fields
 
 
@@ -108,11 +109,23 @@ def decode(raw: memoryview) -> tuple[list[Any], list[str], bytes | None]:
     """Of a row in the log its fields in order without id and body, the codes, and the body."""
     kind, _, length = _PREFIX.unpack_from(raw)
     end = _PREFIX.size + length
-    fields: list[Any] = json.loads(bytes(raw[_PREFIX.size : end]))
+    text = bytes(raw[_PREFIX.size : end])
+    fields: list[Any]
+    try:
+        fields = orjson.loads(text)
+    except ValueError:
+        fields = json.loads(text)
     if kind == OUTCOME:
         return fields, [], None
     kept, codes = fields.pop(), fields.pop()
     return fields, codes, bytes(raw[end:]) if kept else None
+
+
+def _json(value: object) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # half of a surrogate pair, or a number of another library: slower, but it has a form for them
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _prefix(kind: bytes, identity: str, length: int) -> bytes:
