@@ -20,9 +20,14 @@ LAST_SECONDS = 30.0
 class Folding:
     """Folds every `every` seconds where there is something to fold, and once more at the end; None: never."""
 
-    def __init__(self, record: Record, folder: Path, tables: Path, every: float | None) -> None:
+    def __init__(
+        self, record: Record, folder: Path, tables: Path, every: float | None, traced: tuple[Path, str] | None = None
+    ) -> None:
+        """`traced` is the project, and its target, of whose answers some are traced too."""
         self._record, self._folder, self._every = record, folder, every
         self._command = [sys.executable, "-m", "modelyard.fold", "--record", str(folder), "--tables", str(tables)]
+        if traced is not None:
+            self._command += ["--project", str(traced[0]), "--target", traced[1]]
         self._task: asyncio.Task[None] | None = None
         self._broken = ""
         self.folded_at = asyncio.get_running_loop().time()
@@ -58,11 +63,16 @@ class Folding:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 raise
-            trouble = said.decode(errors="replace").strip() if process.returncode else ""
+            trouble = _last_line(said)
             if trouble and trouble != self._broken:
-                log.error("the record cannot be put into tables: %s", trouble.splitlines()[-1])
+                what = (
+                    "the record cannot be put into tables"
+                    if process.returncode
+                    else "what was recorded is in the tables"
+                )
+                log.error("%s: %s", what, trouble)
             self._broken = trouble
-            if trouble:
+            if process.returncode:
                 return
         self.folded_at = began
 
@@ -70,3 +80,10 @@ class Folding:
         while True:
             await self.fold()
             await asyncio.sleep(every)
+
+
+def _last_line(said: bytes) -> str:
+    """The last thing that the process itself said: libraries that it loads may have said more."""
+    lines = said.decode(errors="replace").strip().splitlines()
+    ours = [line for line in lines if line.startswith("modelyard: ")]
+    return ours[-1].removeprefix("modelyard: ") if ours else ""

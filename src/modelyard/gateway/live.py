@@ -26,13 +26,14 @@ from modelyard.serving.supervise import Fleet
 @dataclass(frozen=True)
 class Stores:
     """Where an endpoint keeps what it needs: the ledger, the rollouts in it, the folders of its record, of the logs of
-    its rollouts, and of the tables."""
+    its rollouts, and of the tables. `traced`: the project and target some of whose answers are traced."""
 
     ledger: Callable[[], Ledger]
     rollouts: Callable[[], Rollouts]
     record: Path
     trials: Path
     tables: Path
+    traced: tuple[Path, str] | None = None
 
 
 class Live:
@@ -56,7 +57,7 @@ class Live:
             recording.durability,
         )
         self._shadow = router.shadow = Shadow(self._ask)
-        self.folding = Folding(record, stores.record, stores.tables, recording.fold_every)
+        self.folding = Folding(record, stores.record, stores.tables, recording.fold_every, stores.traced)
         self._tidying: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

@@ -78,6 +78,7 @@ class ServeConfig:
     tokens: Callable[[], Tokens] | None = None
     bodies: Bodies = field(default_factory=Bodies)
     metrics: str = "operate"
+    traces: bool = False
     limits: Limits = field(default_factory=Limits)
     notice: float = 0.0
     record: Mapping[str, Any] = field(default_factory=dict)
@@ -97,6 +98,7 @@ def configured(loaded: Loaded, *, host: str | None = None, port: int | None = No
         timeout=section.timeout,
         bodies=Bodies(section.max_chat_body, section.max_body, section.max_depth),
         metrics=section.metrics,
+        traces=section.traces > 0,
         limits=Limits(
             workers=section.workers,
             threads=section.threads,
@@ -186,7 +188,8 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, key
         sys.executable, layout.releases, layout.root, layout.target, config.limits
     )
     fleet = Fleet(config.endpoint, info.gateway_id, config.ledger, command, config.limits)
-    stores = Stores(config.ledger, config.rollouts, layout.record, layout.trials, layout.tables)
+    traced = (layout.root, layout.target) if config.traces else None
+    stores = Stores(config.ledger, config.rollouts, layout.record, layout.trials, layout.tables, traced)
     recording = Recording.model_validate(dict(config.record))
     live = Live(fleet, info.gateway_id, stores, recording, config.timeout, SystemClock())
     app = build(live.endpoint, keyring, config.bodies, config.metrics)
