@@ -91,6 +91,18 @@ def test_without_an_exam_the_gate_abstains(tmp_path: Path) -> None:
     assert modelyard.open(root).world.loaded.config.workload == "model"
 
 
+def test_a_model_is_fetched_into_the_project(tmp_path: Path) -> None:
+    root = modelyard.init(tmp_path / "p", model=folder("linear").as_uri())
+    config = modelyard.open(root).world.loaded.config
+    assert (root / config.documents / "MLmodel").is_file() and not Path(config.documents).is_absolute()
+    assert config.model.uri == folder("linear").as_uri()
+    for uri in ("http://127.0.0.1:9/model", (tmp_path / "none").as_uri()):
+        with pytest.raises(UserError, match="cannot be fetched") as raised:
+            modelyard.init(tmp_path / "q", model=uri)
+        assert "\n" not in str(raised.value)
+    assert not (tmp_path / "q" / "modelyard.yml").exists()
+
+
 def test_a_model_is_looked_at_and_not_run(tmp_path: Path) -> None:
     model = copied("mixed", tmp_path / "m")
     (model / "model.pkl").write_bytes(b"cposix\nsystem\n(S'touch " + str(tmp_path / "ran").encode() + b"'\ntR.")

@@ -5,12 +5,15 @@ Imports mlflow and pandas; only a model that needs them is opened here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+# Before mlflow is imported: it reads these once. A value the user set stays.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow.pyfunc
 from mlflow.exceptions import MlflowException
@@ -18,8 +21,9 @@ from mlflow.pyfunc import scoring_server
 
 from modelyard.adapters.model_folder import describe
 from modelyard.adapters.model_frames import frame, unframed
-from modelyard.errors import ModelFailed, RequestError
+from modelyard.errors import ModelFailed, RequestError, UserError
 from modelyard.ports.model import Given, Takes
+from modelyard.project.secrets import masked
 
 _UNFIT = "the body does not fit the model's signature"
 _MESSAGES = ("messages", "prompt", "input")
@@ -106,8 +110,10 @@ def _line(error: Exception) -> str:
 
 def fetch(uri: str, folder: Path) -> Path:
     """Download the MLflow model at `uri` (models:/NAME/VERSION, runs:/..., a URL) into `folder`, from the tracking
-    server that MLFLOW_TRACKING_URI names. Raises RequestError where there is none."""
+    server that MLFLOW_TRACKING_URI names. Raises UserError where it cannot be had."""
     try:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
-    except (MlflowException, OSError) as error:
-        raise RequestError(f"{uri} cannot be fetched: {_line(error)}") from None
+    except Exception as error:  # noqa: BLE001 - of every store there is
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise UserError(f"{masked(uri)} cannot be fetched: {_line(error)}") from None
