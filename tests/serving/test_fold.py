@@ -32,7 +32,7 @@ from modelyard.ports.tables import Tables
 from modelyard.serving.disk import hold
 from modelyard.serving.log import Log
 from modelyard.serving.record import Accepted, Finished, Outcome, Record, request_id
-from modelyard.serving.segment import CLOSED, HEAD_BYTES, UNREADABLE, listed
+from modelyard.serving.segment import CLOSED, DAMAGED, HEAD_BYTES, listed
 
 AT = dt.datetime(2026, 3, 1, 23, 59, 59, 123456, tzinfo=dt.UTC)
 AT_NS = 1_772_409_599_123_456_789
@@ -310,7 +310,8 @@ def test_damage_is_told_and_costs_no_other_row(folder: Path) -> None:
     done = fold(folder, tables)
     assert done.lost > 0 and done.strays == 1 and done.unreadable == 1
     assert ids(tables) == dict.fromkeys(names[1:], 1)
-    assert listed(folder, UNREADABLE) and not listed(folder, CLOSED)
+    assert len(listed(folder, DAMAGED)) == 2 and not listed(folder, CLOSED)
+    assert fold(folder, tables) == Folded()
 
 
 def test_rows_of_a_newer_version_are_left_where_they_are(folder: Path) -> None:

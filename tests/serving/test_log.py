@@ -8,7 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
-import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +22,7 @@ from modelyard.errors import Busy, RecordFull, StorageError
 from modelyard.serving import appender
 from modelyard.serving import log as log_module
 from modelyard.serving.log import Durability, Log, replay
-from modelyard.serving.segment import CLOSED, FRAME_BYTES, HEAD_BYTES, OPEN, UNREADABLE, decode, listed, named, read
+from modelyard.serving.segment import CLOSED, DAMAGED, FRAME_BYTES, HEAD_BYTES, OPEN, Head, decode, listed, named, read
 
 
 @pytest.fixture(params=["disk", "disk, by the loop", "process"])
@@ -153,21 +153,25 @@ def test_a_segment_whose_head_is_damaged_is_kept_aside(tmp_path: Path) -> None:
     folder.mkdir()
     named(folder, 7, OPEN).write_bytes(data)
     log = Log.open(folder)
-    assert [path.stem for path in listed(folder, UNREADABLE)] == ["0000000000000007"]
+    assert [path.stem for path in listed(folder, DAMAGED)] == ["0000000000000007"]
     log.write([b"new"])
     log.close()
     assert [path.stem for path in listed(folder, CLOSED)] == ["0000000000000008"]
 
 
+def framed(*rows: bytes) -> bytes:
+    head = Head.new("ab" * 16, 1)
+    return head.encode() + b"".join(head.frame(row) + row for row in rows)
+
+
 @given(st.data())
 def test_what_a_caller_sends_is_never_taken_for_a_frame(data: st.DataObject) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        # A row that holds a whole segment of another log, cut so that the outer frame is not whole.
-        inner = segment_bytes(Path(folder) / "a", b"forged", b"forged too")
-        outer = segment_bytes(Path(folder) / "b", inner, b"last")
-        cut = data.draw(st.integers(HEAD_BYTES, HEAD_BYTES + FRAME_BYTES + len(inner) - 1))
-        segment = decode(outer[:cut])
-        assert segment is not None and segment.rows == ()
+    # A row that holds a whole segment of another log, cut so that the outer frame is not whole.
+    inner = framed(b"forged", b"forged too")
+    outer = framed(inner, b"last")
+    cut = data.draw(st.integers(HEAD_BYTES, HEAD_BYTES + FRAME_BYTES + len(inner) - 1))
+    segment = decode(outer[:cut])
+    assert segment is not None and segment.rows == ()
 
 
 WRITER = """
@@ -346,6 +350,51 @@ def test_after_a_sync_that_failed_no_row_goes_into_that_file(tmp_path: Path, mon
     log.close()
     assert list(replay(tmp_path)) == [b"before", b"after"]
     assert len(listed(tmp_path, CLOSED)) == 2
+
+
+def test_a_disk_that_does_not_answer_makes_nobody_else_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, hung = FakeClock(), threading.Event()
+    log = Log.open(tmp_path, clock=clock)
+
+    def hangs(file: int) -> None:
+        hung.wait()
+
+    async def story() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(appender, "sync", hangs)
+            first = asyncio.create_task(append(log, b"first"))
+            await until(lambda: log._committing is not None)
+            second = asyncio.create_task(append(log, b"second"))
+            await asyncio.sleep(0.01)
+            assert log.trouble is None
+            clock.advance(6)
+            assert log.trouble is not None and "does not answer" in log.trouble
+            with pytest.raises(RecordFull, match="does not answer"):
+                await log.append(b"refused")
+            hung.set()
+            await asyncio.gather(first, second)
+        assert log.trouble is None
+
+    asyncio.run(story())
+    log.close()
+    assert list(replay(tmp_path)) == [b"first", b"second"]
+
+
+@given(st.lists(st.binary(min_size=1, max_size=30), max_size=6), st.data())
+def test_of_a_file_that_anything_was_done_to_only_rows_that_were_written_are_read(
+    written: list[bytes], data: st.DataObject
+) -> None:
+    whole = framed(*written)
+    pieces = data.draw(st.lists(st.tuples(st.integers(0, len(whole)), st.integers(0, len(whole))), max_size=4))
+    mixed = bytearray(b"".join(whole[min(pair) : max(pair)] for pair in pieces) if pieces else whole)
+    for at in data.draw(st.lists(st.integers(0, max(len(mixed) - 1, 0)), max_size=3)) if mixed else []:
+        mixed[at] ^= 1 + data.draw(st.integers(0, 254))
+    for candidate in (bytes(mixed), whole[:HEAD_BYTES] + bytes(mixed)):
+        segment = decode(candidate)
+        if segment is not None:
+            assert set(map(bytes, segment.rows)) <= set(written)
+            held = sum(FRAME_BYTES + len(row) for row in segment.rows)
+            assert HEAD_BYTES + held + segment.lost + segment.cut == len(candidate)
 
 
 def test_a_caller_that_is_cancelled_takes_nothing_back(tmp_path: Path) -> None:

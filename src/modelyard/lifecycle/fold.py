@@ -19,7 +19,7 @@ from modelyard.lifecycle.inference import SPECS, Gathered, table_rows
 from modelyard.ports.tables import Tables
 from modelyard.serving.disk import hold
 from modelyard.serving.rows import ACCEPTED, FINISHED, kind_and_key
-from modelyard.serving.segment import CLOSED, UNREADABLE, Head, listed, read
+from modelyard.serving.segment import CLOSED, DAMAGED, Head, listed, read
 
 BATCH_BYTES = 32 << 20
 """Bytes of segments that go into tables by one commit."""
@@ -28,7 +28,8 @@ BATCH_BYTES = 32 << 20
 @dataclass(frozen=True)
 class Folded:
     """What a fold did. `waiting` segments have requests that are not finished; `strays` are ends without a beginning,
-    which are in the tables already or never were accepted; `lost` bytes and `unreadable` segments are damage."""
+    which are in the tables already or never were accepted; `lost` bytes and `unreadable` segments are damage, and the
+    files are kept aside."""
 
     rows: Mapping[str, int] = field(default_factory=dict)
     segments: int = 0
@@ -49,6 +50,7 @@ class _Piece:
     counts: dict[str, int] = field(default_factory=dict)
     """Rows that it has for each table; kept when what was gathered is let go."""
     unfinished: int = 0
+    damaged: bool = False
 
 
 def fold(
@@ -111,7 +113,7 @@ class _Fold:
     def _read(self, path: Path) -> _Piece | None:
         segment = read(path)
         if segment is None:
-            path.rename(path.with_suffix(UNREADABLE))
+            path.rename(path.with_suffix(DAMAGED))
             self._unreadable += 1
             return None
         piece = _Piece(path, segment.head, path.stat().st_size)
@@ -133,6 +135,7 @@ class _Fold:
             else:
                 piece.gathered.outcome(key, raw)
         piece.counts = {spec.name: piece.gathered.count(spec.name) for spec in SPECS}
+        piece.damaged = segment.lost > 0
         self._lost += segment.lost
         self._pieces.append(piece)
         return piece
@@ -167,7 +170,10 @@ class _Fold:
         for piece in self._pieces:
             if piece.unfinished:
                 break
-            piece.path.unlink()
+            if piece.damaged:
+                piece.path.rename(piece.path.with_suffix(DAMAGED))  # somebody may want to look
+            else:
+                piece.path.unlink()
             self._said(f"deleted {piece.path.name}")
             gone += 1
         return gone

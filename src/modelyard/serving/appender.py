@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modelyard.serving.disk import bytes_of, sync, sync_folder
-from modelyard.serving.segment import CLOSED, HEAD_BYTES, OPEN, UNREADABLE, Head, listed, named, read_head
+from modelyard.serving.segment import CLOSED, DAMAGED, HEAD_BYTES, OPEN, Head, listed, named, read_head
 
 
 class Appender:
@@ -100,7 +100,7 @@ class Appender:
         for path in listed(self._folder, OPEN):
             _shut(path)
         self.look()
-        last = [listed(self._folder, suffix)[-1:] for suffix in (CLOSED, UNREADABLE)]
+        last = [listed(self._folder, suffix)[-1:] for suffix in (CLOSED, DAMAGED)]
         return max((int(path.stem) for paths in last for path in paths), default=0)
 
 
@@ -110,7 +110,7 @@ def _shut(path: Path) -> None:
     if size <= HEAD_BYTES:
         path.unlink()
         return
-    suffix = CLOSED if read_head(path) is not None else UNREADABLE
+    suffix = CLOSED if read_head(path) is not None else DAMAGED
     handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         with contextlib.suppress(OSError):

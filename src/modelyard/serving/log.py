@@ -39,6 +39,8 @@ QUICK_SECONDS, STEADY = 0.0003, 64
 """After so many commits in a row that took less the loop commits itself, until one takes longer."""
 ROOM_BYTES = 1 << 20
 """With less space left than that, or a fiftieth of all, a log is full."""
+STUCK_SECONDS = 5.0
+"""A commit that takes longer is a disk that does not answer: nobody else is made to wait for it."""
 BACKLOG_BYTES = 64 << 20
 """Most bytes that may wait for a commit: past them the disk is too slow for what arrives."""
 
@@ -73,7 +75,8 @@ class Log:
     ) -> None:
         """Use `Log.open`."""
         self.folder, self.durability, self.limit_bytes = folder, durability, limit_bytes
-        self.trouble: str | None = None
+        self._refusal: str | None = None
+        self._committing: float | None = None
         self.commits = self.rows = 0
         self.slowest = 0.0
         """Seconds of the slowest commit."""
@@ -114,6 +117,14 @@ class Log:
         `limit_bytes` is what all segments together may take. Raises Busy when another log has the folder, StorageError.
         """
         return cls(folder, durability, segment_bytes, limit_bytes, clock or SystemClock())
+
+    @property
+    def trouble(self) -> str | None:
+        """In one line why the log cannot be written now; None where it can."""
+        since = self._committing
+        if since is not None and self._clock.monotonic() - since > STUCK_SECONDS:
+            return f"the disk of {self.folder} does not answer"
+        return self._refusal
 
     @property
     def size(self) -> int:
@@ -194,6 +205,8 @@ class Log:
     def _admit(self, length: int, beyond: bool) -> None:
         if self._ended:
             raise RecordFull("the log is closed")
+        if not beyond and self._committing is not None and self.trouble != self._refusal:
+            raise RecordFull(str(self.trouble))
         if self._backlog > BACKLOG_BYTES:
             raise RecordFull(f"{show_size(self._backlog)} wait to be written: the disk is slower than what arrives")
         need = length + FRAME_BYTES
@@ -250,7 +263,7 @@ class Log:
     def _run(self) -> None:
         while True:
             try:
-                self._bell.get(timeout=RETRY_SECONDS if self.trouble else None)
+                self._bell.get(timeout=RETRY_SECONDS if self._refusal else None)
             except queue.Empty:
                 self._commit(_Batch([b""], []))  # may it be written again?
             while True:
@@ -266,23 +279,23 @@ class Log:
 
     def _commit(self, batch: _Batch, raising: bool = False, here: bool = False) -> None:
         """`raising`: in the caller's thread. `here`: in the loop's."""
-        refusal, was, turn = None, self.trouble, batch.turn
-        started = self._clock.monotonic()
+        refusal, was, turn = None, self._refusal, batch.turn
+        self._committing = started = self._clock.monotonic()
         try:
             with self._writing:
                 if batch.rows:
                     self._file.write(batch.rows)
                     self.commits += 1
                     self.rows += len(batch.rows)
-                    self.trouble = None
+                    self._refusal = None
                 turn = turn or self._file.due
                 if turn and not here:
                     with contextlib.suppress(OSError):
                         self._file.turn()  # else a segment grows longer than planned
         except (OSError, MemoryError) as error:
             why = getattr(error, "strerror", None) or error or "out of memory"
-            refusal = self.trouble = f"the log in {self.folder} cannot be written: {why}"
-        took = self._clock.monotonic() - started
+            refusal = self._refusal = f"the log in {self.folder} cannot be written: {why}"
+        took, self._committing = self._clock.monotonic() - started, None
         self.slowest = max(self.slowest, took)
         if batch.rows:
             self._quick = self._quick + 1 if took < QUICK_SECONDS and not refusal else 0

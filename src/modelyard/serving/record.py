@@ -28,7 +28,7 @@ from modelyard.serving.rows import (
     kind_and_key,
     request_id,
 )
-from modelyard.serving.segment import CLOSED, UNREADABLE, listed, read
+from modelyard.serving.segment import CLOSED, DAMAGED, listed, read
 
 __all__ = ["Accepted", "Counts", "Finished", "Outcome", "Record", "Redaction", "WhenFull", "request_id"]
 
@@ -128,8 +128,8 @@ class Record:
 
     @property
     def unreadable(self) -> int:
-        """Files of the record that cannot be read any more, and are kept aside."""
-        return len(listed(self.log.folder, UNREADABLE))
+        """Files of the record that were damaged, in part or whole, and are kept aside."""
+        return len(listed(self.log.folder, DAMAGED))
 
     async def accepted(self, row: Accepted) -> bool:
         """Write that a request is going to be answered. True: it must be `finished`, whatever becomes of it. False:

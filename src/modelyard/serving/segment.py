@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAGIC = b"modelyard log 1\n"
-OPEN, CLOSED, UNREADABLE = ".open", ".log", ".unreadable"
+OPEN, CLOSED, DAMAGED = ".open", ".log", ".damaged"
 
 _HEAD = struct.Struct(">16s16sQ4s4s")
 _CRC = struct.Struct(">I")
