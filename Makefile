@@ -54,7 +54,7 @@ fuzz: all
 	$(BIN)/python -m tests.chatbot.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 lock:
-	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --extra chroma --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --extra chroma --extra otlp --group dev pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf $(VENV) demo build dist

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -102,20 +105,54 @@ def test_tables_do_not_wait_for_traces(tmp_path: Path) -> None:
     assert tracing.trouble == "nobody answers" and tables.read("inference").num_rows == 3
 
 
-def test_the_process_that_folds_writes_them_to_mlflow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def collector() -> Iterator[tuple[str, list[bytes]]]:
+    """An OpenTelemetry collector: where it is, and what it was sent."""
+    sent: list[bytes] = []
+
+    class Taking(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            sent.append(gzip.decompress(body) if self.headers["content-encoding"] == "gzip" else body)
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Taking) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/v1/traces", sent
+        server.shutdown()
+
+
+def test_the_process_that_folds_writes_them_to_mlflow_and_over_otlp(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    collector: tuple[str, list[bytes]],
+) -> None:
     import mlflow
 
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
+    url, sent = collector
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", url)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")
     (tmp_path / "modelyard.yml").write_text("name: site\nworkload: echo\nserve: {traces: 1.0}\n")
     (good,) = played(tmp_path / "record", 1)
     (bad,) = played(tmp_path / "record", 1, status=500)
     where = ["--record", str(tmp_path / "record"), "--tables", str(tmp_path / "tables")]
     before = mlflow.get_tracking_uri()
+    mlflow.tracing.reset()
     try:
         assert main([*where, "--project", str(tmp_path)]) == 0
-        assert capsys.readouterr().err == ""
+        assert "modelyard:" not in capsys.readouterr().err
         experiment = mlflow.get_experiment_by_name("site")
+        assert experiment is not None
         found = mlflow.search_traces(locations=[experiment.experiment_id], return_type="list")
     finally:
+        mlflow.tracing.reset()
         mlflow.set_tracking_uri(before)
     traces = {trace.info.tags["modelyard.request"]: trace for trace in found}
     assert set(traces) == {good, bad}
@@ -125,3 +162,4 @@ def test_the_process_that_folds_writes_them_to_mlflow(tmp_path: Path, capsys: py
     assert span.inputs == ASKED and span.outputs == {"answer": "yes"} and span.attributes["arm"] == "challenger"
     assert info.token_usage == {"input_tokens": 7, "output_tokens": 3, "total_tokens": 10}
     assert info.trace_metadata["mlflow.trace.session"] == "a talk"
+    assert all(one.encode() in b"".join(sent) for one in (good, bad))

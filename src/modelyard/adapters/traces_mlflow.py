@@ -1,14 +1,17 @@
-"""Traces in MLflow, in the project's experiment, or exported over OTLP.
+"""Traces in MLflow, in the project's experiment; over OTLP too, where OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set.
 
-MLflow sends spans to an OpenTelemetry collector instead where OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set, and to both
-with MLFLOW_TRACE_ENABLE_OTLP_DUAL_EXPORT=true. Not covered: a trace is written at most once, and none is written again.
+Not covered: a trace is written at most once, and none is written again.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+# To both: MLflow 3.17 alone cannot end a span that goes to OTLP only.
+os.environ.setdefault("MLFLOW_TRACE_ENABLE_OTLP_DUAL_EXPORT", "true")
 
 # First: it sets MLflow's switches before that is imported.
 from modelyard.adapters.registry_mlflow import MlflowRegistry  # isort: skip
@@ -51,7 +54,7 @@ class MlflowTraces:
 
     def _write(self, trace: Trace, experiment: str) -> None:
         metadata = {"mlflow.trace.session": trace.unit, "mlflow.trace.user": trace.requester or ""}
-        attributes: dict[str, Any] = {"status_code": trace.status, **trace.attributes}
+        attributes: dict[str, Any] = {"request": trace.request, "status_code": trace.status, **trace.attributes}
         span = mlflow.start_span_no_context(
             "answer",
             span_type=SpanType.CHAIN,
