@@ -30,9 +30,12 @@ from modelyard.ports.records import Decision, Manifest, Pointers, Release
 LEDGERS: dict[str, Callable[[Path], Ledger]] = {"sqlite": lambda folder: SqliteLedger(folder / "deep" / "ledger.db")}
 
 
+GUARDS: tuple[dict[str, Any], ...] = ({"kind": "length", "request": 5},)
+
+
 def make_release(name: str, created: str = "2026-01-01T00:00:00.000Z", **more: Any) -> Release:
     settings = {"name": name, "k": 8, "threshold": "0.35", "deep": {"list": ["é", "🦊", None, True]}}
-    manifest = Manifest("echo", 1, {"a/b.txt": digest(name)}, digest("snapshot"), settings, guards=({"kind": "length", "request": 5},))
+    manifest = Manifest("echo", 1, {"a/b.txt": digest(name)}, digest("snapshot"), settings, guards=GUARDS)
     return Release(manifest.id, manifest, "built", created, **more)
 
 
