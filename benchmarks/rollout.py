@@ -128,7 +128,7 @@ class Run:
     share: int
 
 
-def play(fault: Fault, policy: Mapping[str, Any], rng: random.Random, most: int, every: int = 25) -> Run:
+def play(fault: Fault, policy: Mapping[str, Any], rng: random.Random, most: int, every: int = 50) -> Run:
     """One rollout, looked at after every `every` units, and after every unit of the challenger with a failed answer;
     given up after `most` units."""
     good = Fault("good")
@@ -205,7 +205,7 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for fault in SCENARIOS:
         dice = random.Random(f"{args.seed} {fault.name}")
-        count = args.rollouts * (5 if fault is SCENARIOS[0] else 1)
+        count = args.rollouts * (4 if fault is SCENARIOS[0] else 1)
         runs = [play(fault, policy, dice, args.most) for _ in range(count)]
         states = Counter(run.state for run in runs)
         end = "promoted" if states["promoted"] > states["reverted"] else "reverted"

@@ -27,8 +27,8 @@ ODDS = (1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 25.0, 60.0)
 """How much likelier a failure is thought to be with the challenger, one bet each, mixed with equal weights."""
 STAKES = (0.9, 0.6, 0.4, 0.25, 0.15, 0.1, 0.06, 0.035, 0.02, 0.01)
 """Shares of the capital that bets on a difference put at risk, mixed with equal weights."""
-_STEPS = 24
-"""Halvings of the interval in which a limit is looked for: to a ten-millionth."""
+_STEPS = 16
+"""Halvings of the interval in which a limit is looked for: to a thirtieth of a thousandth."""
 
 
 @dataclass(frozen=True)

@@ -144,9 +144,10 @@ class Trial:
         self._apply(row)
 
     def _note(self, row: list[Any]) -> None:
-        with contextlib.suppress(RecordFull):
-            # What is lost with the machine is an outcome of the last moments: the coins it belongs to are on disk.
-            self._log.post(_encoded(row), b"")
+        # What is lost with the machine, or where the log is full, is an outcome: the coin it belongs to is on disk.
+        if not self._log.full:
+            with contextlib.suppress(RecordFull):
+                self._log.post(_encoded(row), b"")
         self._apply(row)
 
     def _apply(self, row: list[Any]) -> None:
