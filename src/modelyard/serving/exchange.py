@@ -17,8 +17,11 @@ from modelyard.serving.wire import Frame, error_from_json
 
 _GRACE_SECONDS = 1.0
 """A worker keeps the deadline itself; when it does not, the gateway stops waiting that much later."""
-MOST_DEATHS = 5
+SUSPECT_DEATHS = 2
+"""Workers that may die under a request and others; from then on it has one to itself."""
+MOST_DEATHS = 4
 """Workers that may die under one request: one that kills them must not go on until its deadline."""
+_MOVED = Exception()
 
 
 class Exchange:
@@ -56,6 +59,8 @@ class Exchange:
         """Cancel what is not finished. May be called again."""
         if self._worker is not None:
             self._worker.forget(self._number)
+        elif self._pool is not None:
+            self._pool.withdraw(self)
         if self._timer is not None:
             self._timer.cancel()
         if self._watch is not None:
@@ -76,8 +81,30 @@ class Exchange:
         """Give up: whoever waits for an answer gets Cancelled."""
         self.hear(Cancelled("the caller went away"))
 
+    # What pools and workers call.
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it gets a worker to itself: more than one died under it."""
+        return self.retries >= SUSPECT_DEATHS
+
+    def go(self, worker: Worker) -> None:
+        """It is its turn."""
+        left = self._until - self._loop.time()
+        try:
+            self._number = worker.send({**self._job, "timeout": left}, self, self._payload)
+        except (ValueError, TypeError) as error:
+            what = "text that is not valid Unicode" if isinstance(error, UnicodeError) else str(error)
+            self.hear(RequestError(f"the request cannot be passed on: {what}"))
+            return
+        self._worker, self.release = worker, worker.release
+
+    def moved(self) -> None:
+        """It has to wait for a worker elsewhere."""
+        self.hear(_MOVED)
+
     def hear(self, frame: Frame | Exception | None) -> None:
-        """Called by the worker's connection."""
+        """A frame of the worker's, None that it died, or an error instead of an answer."""
         self._frames.append(frame)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -85,12 +112,16 @@ class Exchange:
     async def next(self) -> Frame:
         """The next frame: a delta, or the last one. Raises what the release raised, Busy before the release is
         entered, Unavailable, DeadlineExceeded, Cancelled."""
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._until, self._late)
+            self._place()
         while True:
-            if self._worker is None:
-                await self._send()
             frame = self._frames.popleft() if self._frames else await self._hear()
             if frame is None:
                 self._died()
+            elif frame is _MOVED:
+                self._worker = None
+                self._place()
             elif isinstance(frame, Exception):
                 raise frame
             elif "error" in frame:
@@ -121,53 +152,25 @@ class Exchange:
         self._waiter = None
         return self._frames.popleft()
 
-    async def _send(self) -> None:
-        if self._timer is None:
-            late = DeadlineExceeded("the request took longer than its deadline allows")
-            self._timer = self._loop.call_at(self._until + _GRACE_SECONDS, self.hear, late)
-        pool, worker = self._find()
-        while worker is None:
-            self._move(pool)
-            await self._waiting()
-            pool, worker = self._find()
-        self._move(pool)
-        left = self._until - self._loop.time()
-        try:
-            self._number = worker.send({**self._job, "timeout": left}, self, self._payload)
-        except (ValueError, TypeError) as error:
-            what = "text that is not valid Unicode" if isinstance(error, UnicodeError) else str(error)
-            raise RequestError(f"the request cannot be passed on: {what}") from None
-        self._worker, self.release = worker, worker.release
-
-    def _find(self) -> tuple[Pool, Worker | None]:
-        # What was begun by one release goes on there; what only waits goes wherever traffic goes meanwhile.
+    def _place(self) -> None:
+        """Wait for a worker: of the release that began it, else wherever traffic goes."""
         held = self._pool if self.retries or self._pinned else None
         try:
-            return self._fleet.find(self._pinned, held)
+            pool = self._fleet.find(self._pinned, held)
         except Unavailable as error:
             if not self.retries:
                 raise
             self._fleet.counts["given_up"] += 1
             raise Unavailable(f"{_deaths(self.retries)}, and {error}") from None
+        self._move(pool)
+        pool.take(self, self.retries > 0)
 
-    async def _waiting(self) -> None:
-        """Until something changed in the fleet, at most until the deadline. Raises DeadlineExceeded, Cancelled."""
-        changed: asyncio.Future[Any] = asyncio.ensure_future(self._fleet.changed())
-        try:
-            self._waiter = self._loop.create_future()
-            if not self._frames:
-                timeout = self._until - self._loop.time()
-                waited: set[asyncio.Future[Any]] = {changed, self._waiter}
-                await asyncio.wait(waited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            self._waiter = None
-        finally:
-            changed.cancel()
-        while self._frames:
-            frame = self._frames.popleft()
-            if isinstance(frame, Exception):
-                raise frame
-        if self._loop.time() >= self._until:
-            raise DeadlineExceeded("no worker was ready in time")
+    def _late(self) -> None:
+        if self._worker is None:
+            self.hear(DeadlineExceeded("no worker was ready in time"))
+        else:
+            late = DeadlineExceeded("the request took longer than its deadline allows")
+            self._timer = self._loop.call_later(_GRACE_SECONDS, self.hear, late)
 
     def _move(self, pool: Pool) -> None:
         """Be counted by `pool`, and by no other. Raises Busy."""
@@ -187,12 +190,14 @@ class Exchange:
         if self._begun:
             counts["streams_cut"] += 1
             raise Unavailable("the worker went away while it answered: try again")
+        alone = self.suspect
         self.retries += 1
-        if self.retries >= MOST_DEATHS:
+        self._worker = None
+        if alone and self.retries >= MOST_DEATHS:
             counts["given_up"] += 1
             raise Unavailable(_deaths(self.retries))
         counts["retries"] += 1
-        self._worker = None
+        self._place()
 
 
 def _deaths(count: int) -> str:

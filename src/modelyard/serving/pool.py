@@ -1,8 +1,8 @@
 """The worker processes of one release: kept up, counted, and handed out to requests, the least loaded first.
 
 A worker that dies is started anew, at once where it had answered something, else after a pause that doubles. Where
-CRASHES workers in a row ended in one seat without an answer, that seat counts as one that does not start; where that
-is so of all seats and none is up, the pool is out of traffic until one is.
+several in a row ended in one seat without an answer, that seat is given up; where that is so of all seats and none is
+up, the pool is out of traffic until one is.
 """
 
 from __future__ import annotations
@@ -19,16 +19,26 @@ from typing import Protocol
 
 from modelyard.errors import Busy
 from modelyard.ids import short
+from modelyard.serving.line import Asker, Line
 from modelyard.serving.process import Limits, Worker, WorkerFailed
 
 STEADY_SECONDS = 30.0
 """A worker that lived that long starts with a clean slate when it dies."""
-CRASHES = 3
-"""Failures in a row after which a seat counts as one that does not start."""
+STARTS = 3
+"""Workers in a row that did not answer anything, the last of which did not even start, until a seat is given up."""
+CRASHES = 5
+"""The same where the last one did start: more than one request can kill (serving/exchange.py)."""
 SLOWEST_SECONDS = 30.0
 """The longest pause before a worker is started again."""
 
 log = logging.getLogger("modelyard.gateway")
+
+
+class Request(Asker, Protocol):
+    """What a pool gives workers to."""
+
+    def go(self, worker: Worker) -> None:
+        """It is its turn."""
 
 
 class Home(Protocol):
@@ -65,6 +75,7 @@ class Pool:
         self.stopped = False
         self._home = home
         self._pace = 0.0
+        self._line: Line[Request] = Line(limits.threads)
         self._seats = [_Seat(self, home, first=number == 0) for number in range(limits.workers)]
 
     @property
@@ -73,18 +84,41 @@ class Pool:
         return [seat.worker for seat in self._seats if seat.worker is not None and seat.worker.alive]
 
     @property
+    def waiting(self) -> int:
+        """Requests that wait for a worker."""
+        return len(self._line)
+
+    @property
     def out(self) -> bool:
         """Whether none is up, and none is expected to come up now."""
         return not self.workers and all(seat.given_up for seat in self._seats)
 
     def ready(self) -> Worker | None:
-        """The least loaded of those that are ready."""
-        best: Worker | None = None
-        for seat in self._seats:
-            worker = seat.worker
-            if worker is not None and worker.alive and (best is None or worker.load < best.load):
-                best = worker
-        return best
+        """One of those that are ready."""
+        return next(iter(self.workers), None)
+
+    def take(self, request: Request, again: bool) -> None:
+        """A request that entered wants a worker: it gets one, now or later. `again`: it had one before."""
+        self._line.join(request, again)
+        self.dispatch()
+
+    def withdraw(self, request: Request) -> None:
+        """It does not want one any more."""
+        self._line.leave(request)
+
+    def dispatch(self) -> None:
+        """Hand out workers as far as they go."""
+        if not self._line:
+            return
+        workers = self.workers
+        while (found := self._line.next(workers)) is not None:
+            request, worker = found
+            request.go(worker)
+
+    def turn_away(self) -> None:
+        """Those that wait here look for another place."""
+        for request in self._line.clear():
+            request.moved()
 
     def enter(self, size: int = 0) -> None:
         """A request with a body of `size` bytes begins, to wait or to be answered. Raises Busy past the bounds."""
@@ -111,12 +145,15 @@ class Pool:
 
     def end_all(self, error: Exception) -> None:
         """Whoever waits for an answer hears `error` instead of it."""
+        for request in self._line.clear():
+            request.hear(error)
         for worker in self.workers:
             worker.end_all(error)
 
     async def stop(self) -> None:
         """Stop all workers. What is under way is not waited for long: see `idle`."""
         self.stopped = True
+        self.turn_away()
         await asyncio.gather(*(seat.stop() for seat in self._seats))
 
 
@@ -145,9 +182,10 @@ class _Seat:
         if not self._first:
             await self._pool.begun.wait()
         while True:
-            began, final, good = loop.time(), False, False
+            began, final, good, most = loop.time(), False, False, STARTS
             try:
                 worker = await self._begin()
+                most = CRASHES
                 reason = await self._live(worker)
                 good = worker.answered > 0 or loop.time() - began > STEADY_SECONDS
             except WorkerFailed as error:
@@ -160,11 +198,13 @@ class _Seat:
             log.error("release %s: %s", short(release), reason)
             self._pool.reason = reason
             self._home.counts["restarts"] += 1
-            if final or failures >= CRASHES:
+            if final or failures >= most:
                 self.given_up = True
                 if self._pool.out:
+                    self._pool.turn_away()
                     await self._home.report(release, reason)
             self._home.settle()
+            self._pool.dispatch()  # to others than the worker that was left to a suspect
             if failures > 1 or final:
                 await asyncio.sleep(min(SLOWEST_SECONDS, 0.1 * 2**failures))
 
@@ -182,7 +222,9 @@ class _Seat:
         first = not self._pool.workers
         self.worker, self.given_up, self._pool.reason = worker, False, None
         self._pool.begun.set()
+        worker.freed = self._pool.dispatch
         self._home.settle()
+        self._pool.dispatch()
         if first:
             await self._home.report(self._pool.release, None)
         reason = await self._watch(worker)

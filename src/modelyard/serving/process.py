@@ -61,17 +61,23 @@ class WorkerFailed(Unavailable):
 
 
 class Listening(Protocol):
-    """Who waits for the frames of one request. None says that the worker went away; an error, that it was ended."""
+    """Who waits for the frames of one request."""
 
-    def hear(self, frame: Frame | Exception | None) -> None: ...
+    def hear(self, frame: Frame | Exception | None) -> None:
+        """None says that the worker went away; an error, that it was ended."""
+
+    def moved(self) -> None:
+        """The worker did not begin it, and never will."""
 
 
 class Worker(asyncio.Protocol):
     """A process and the connection to it. `about` is what it says of its release, `answered` how many requests it has
-    given an answer to."""
+    given an answer to, `freed` is called when it has one fewer."""
 
     def __init__(self, release: str, process: asyncio.subprocess.Process) -> None:
         self.release, self.about, self.answered = release, dict[str, Any](), 0
+        self.alone = False
+        self.freed: Callable[[], None] = lambda: None
         self._process = process
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -140,6 +146,7 @@ class Worker(asyncio.Protocol):
         """Cancel a request whose answer nobody waits for any more; one that is done is left alone."""
         if self._listeners.pop(number, None) is not None and self._connected:
             self._write(encode({"id": number, "do": "cancel"}))
+            self.freed()
 
     def end_all(self, error: Exception) -> None:
         """Whoever waits for an answer hears `error` instead of it."""
@@ -206,9 +213,11 @@ class Worker(asyncio.Protocol):
                     self.answered += not isinstance(listener, _Pong)
                 if "refused" in frame:
                     self._leaving = True  # somebody else ended it: another one takes the request
-                    listener.hear(None)
+                    listener.moved()
                 else:
                     listener.hear(frame)
+                if "delta" not in frame:
+                    self.freed()
         except ValueError as error:
             log.error("release %s: %s", short(self.release), error)
             self._close()
@@ -269,6 +278,9 @@ class _Pong:
     def hear(self, frame: Frame | Exception | None) -> None:
         if not self.frame.done():
             self.frame.set_result(frame if isinstance(frame, dict) else None)
+
+    def moved(self) -> None:
+        self.hear(None)
 
 
 def worker_command(python: str, releases: Path, project: Path, target: str, limits: Limits | None = None) -> Command:

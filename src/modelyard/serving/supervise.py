@@ -99,7 +99,6 @@ class Fleet:
         self._leaving: list[Pool] = []
         self._routed: Pool | None = None
         self._cold: _Cold | None = None
-        self._news = asyncio.Event()
         self._stopping = self._stopped = False
         self._end: ModelyardError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -124,7 +123,6 @@ class Fleet:
         self._end = error
         for pool in (*self._pools.values(), *self._leaving):
             pool.end_all(error)
-        self._tell_news()
 
     async def stop(self) -> None:
         """Stop all workers. Wait before for what is under way, or end it."""
@@ -172,10 +170,10 @@ class Fleet:
         here = self._pools.get(release)
         return here or next((p for p in self._leaving if p.release == release and not p.stopped), None)
 
-    def find(self, release: str | None, held: Pool | None = None) -> tuple[Pool, Worker | None]:
-        """The workers for a request, and the one that takes it now, if one is ready: of `held` as long as that may
-        answer, else of `release`, or of whichever answers now. Raises NotFound for a release that is not kept up, and
-        Unavailable where no worker is expected to come up."""
+    def find(self, release: str | None, held: Pool | None = None) -> Pool:
+        """The workers for a request: `held` as long as those may answer, else those of `release`, or of whichever
+        answers now. Raises NotFound for a release that is not kept up, and Unavailable where no worker is expected to
+        come up."""
         if self._end is not None:
             raise self._end
         pool = held if held is not None and not held.stopped and not held.out else None
@@ -186,11 +184,7 @@ class Fleet:
         if pool is None or pool.out:
             champion = pool.release if pool is not None else self._pointers.champion
             raise Unavailable(self._why(champion, None) or "no worker is ready")
-        return pool, pool.ready()
-
-    def changed(self) -> Coroutine[None, None, object]:
-        """To be awaited: until workers or traffic changed, from now on."""
-        return self._news.wait()
+        return pool
 
     def _why(self, champion: str | None, release: str | None) -> str | None:
         if champion is None:
@@ -246,6 +240,8 @@ class Fleet:
         if champion is None:
             self._routed = None
         elif champion.workers and self._routed is not champion:
+            if self._routed is not None:
+                self._routed.turn_away()
             self._routed = champion
             log.info("release %s answers now", short(champion.release))
         elif self._routed is None:
@@ -261,7 +257,6 @@ class Fleet:
                 del self._pools[release]
                 self._leaving.append(pool)
                 self._spawn(self._retire(pool))
-        self._tell_news()
 
     def _begun(self, champion: Pool) -> bool:
         return bool(champion.workers) or champion.out
@@ -330,10 +325,6 @@ class Fleet:
             await self._aside(say, self._ledger)
         except ModelyardError as error:
             log.error("the ledger cannot be written: %s", error)
-
-    def _tell_news(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
 
     async def _aside(self, call: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
