@@ -316,6 +316,35 @@ def test_a_full_disk_refuses_says_so_and_recovers(
     assert list(replay(tmp_path)) == written
 
 
+def test_some_of_the_disk_is_left_for_whoever_makes_room(
+    tmp_path: Path, durability: Durability, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeClock()
+    log = Log.open(tmp_path, durability=durability, clock=clock)
+    full = False
+    monkeypatch.setattr(log_module, "scarce", lambda folder: full)
+    written = 0
+
+    async def story() -> None:
+        nonlocal full, written
+        await log.append(b"before")
+        full = True
+        with pytest.raises(RecordFull, match="all but full"):
+            while True:
+                await log.append(b"x" * 1_000)
+                written += 1
+        assert log.trouble is not None and 60 <= written <= 70
+        await log.append(b"ends what was begun", beyond=True)
+        full = False
+        clock.advance(1)
+        await log.append(b"after")
+        assert log.trouble is None
+
+    asyncio.run(story())
+    log.close()
+    assert len(list(replay(tmp_path))) == written + 3
+
+
 def test_a_large_row_that_did_not_fit_leaves_no_part_of_it(tmp_path: Path, durability: Durability) -> None:
     log = Log.open(tmp_path, durability=durability)
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from modelyard.errors import Damaged
 from modelyard.lifecycle.inference import SPECS, Gathered, table_rows
 from modelyard.ports.tables import Tables
-from modelyard.serving.disk import hold
+from modelyard.serving.disk import free, hold
 from modelyard.serving.rows import ACCEPTED, FINISHED, kind_and_key
 from modelyard.serving.segment import CLOSED, DAMAGED, Head, listed, read
 
@@ -84,7 +84,7 @@ class _Fold:
         self._pieces: list[_Piece] = []
         self._began: dict[bytes, tuple[memoryview, _Piece]] = {}
         self._rows = {spec.name: 0 for spec in SPECS}
-        self._strays = self._lost = self._unreadable = 0
+        self._gone = self._strays = self._lost = self._unreadable = 0
 
     def run(self) -> Folded:
         paths = listed(self._folder, CLOSED)
@@ -102,13 +102,14 @@ class _Fold:
             if piece is None:
                 continue
             batch.append(piece)
-            if sum(piece.size for piece in batch) >= BATCH_BYTES:
+            # What is folded is deleted before the next is: on a full disk the tables need the room.
+            if sum(piece.size for piece in batch) >= min(BATCH_BYTES, free(self._folder) // 4):
                 self._commit(batch)
+                self._clear()
                 batch = []
         self._commit(batch)
-        gone = self._clear()
-        waiting = len(self._pieces) - gone
-        return Folded(self._rows, gone, waiting, self._strays, self._lost, self._unreadable)
+        self._clear()
+        return Folded(self._rows, self._gone, len(self._pieces), self._strays, self._lost, self._unreadable)
 
     def _read(self, path: Path) -> _Piece | None:
         segment = read(path)
@@ -161,19 +162,16 @@ class _Fold:
         there = self._tables.marks(table, {piece.head.epoch for piece in pieces})
         return [p for p in pieces if p.counts[table] and p.head.number > there.get(p.head.epoch, 0)]
 
-    def _clear(self) -> int:
-        """Delete what is done with, oldest first; how many segments that was."""
+    def _clear(self) -> None:
+        """Delete what is done with, oldest first."""
         # The tables are asked once more: what they have not got can only be made again with all segments there.
         if any(self._missing(spec.name, self._pieces) for spec in SPECS):
-            return 0
-        gone = 0
-        for piece in self._pieces:
-            if piece.unfinished:
-                break
+            return
+        while self._pieces and not self._pieces[0].unfinished:
+            piece = self._pieces.pop(0)
             if piece.damaged:
                 piece.path.rename(piece.path.with_suffix(DAMAGED))  # somebody may want to look
             else:
                 piece.path.unlink()
             self._said(f"deleted {piece.path.name}")
-            gone += 1
-        return gone
+            self._gone += 1

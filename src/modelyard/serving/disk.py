@@ -11,6 +11,9 @@ from pathlib import Path
 
 from modelyard.errors import Busy, StorageError
 
+SPARE_BYTES = 64 << 20
+"""A log leaves so much of its disk free: whoever makes room for it needs some to work in."""
+
 
 def sync(file: int) -> None:
     """Have what was written to `file` on the disk before this returns. Raises OSError."""
@@ -27,6 +30,18 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def scarce(folder: Path) -> bool:
+    """Whether on the disk of `folder` less is free than SPARE_BYTES, and than an eighth of it. Raises OSError."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize < min(SPARE_BYTES, disk.f_blocks * disk.f_frsize // 8)
+
+
+def free(folder: Path) -> int:
+    """Bytes that may still be written to the disk of `folder`. Raises OSError."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
 
 
 def bytes_of(paths: Iterable[Path]) -> int:

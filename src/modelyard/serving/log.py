@@ -24,7 +24,7 @@ from typing import Literal
 from modelyard.clock import Clock, SystemClock
 from modelyard.errors import RecordFull, StorageError
 from modelyard.serving.appender import Appender
-from modelyard.serving.disk import hold
+from modelyard.serving.disk import hold, scarce
 from modelyard.serving.segment import CLOSED, FRAME_BYTES, OPEN, listed, read
 from modelyard.units import show_size
 
@@ -39,6 +39,8 @@ QUICK_SECONDS, STEADY = 0.0003, 64
 """After so many commits in a row that took less the loop commits itself, until one takes longer."""
 ROOM_BYTES = 1 << 20
 """With less space left than that, or a fiftieth of all, a log is full."""
+LOOK_BYTES = 64 << 10
+"""What may be written between two looks at the space that is left on the disk."""
 STUCK_SECONDS = 5.0
 """A commit that takes longer is a disk that does not answer: nobody else is made to wait for it."""
 BACKLOG_BYTES = 64 << 20
@@ -77,6 +79,7 @@ class Log:
         self.folder, self.durability, self.limit_bytes = folder, durability, limit_bytes
         self._refusal: str | None = None
         self._committing: float | None = None
+        self._scarce, self._unseen = False, 0
         self.commits = self.rows = 0
         self.slowest = 0.0
         """Seconds of the slowest commit."""
@@ -124,6 +127,8 @@ class Log:
         since = self._committing
         if since is not None and self._clock.monotonic() - since > STUCK_SECONDS:
             return f"the disk of {self.folder} does not answer"
+        if self._scarce and self._refusal is None:
+            return f"the disk of {self.folder} is all but full"
         return self._refusal
 
     @property
@@ -146,7 +151,9 @@ class Log:
         """See what the reader has deleted, unless that was done just now."""
         if self._clock.monotonic() - self._looked >= LOOK_SECONDS:
             self._looked = self._clock.monotonic()
-            self._file.look()
+            with contextlib.suppress(OSError):
+                self._file.look()
+                self._scarce, self._unseen = scarce(self.folder), 0
 
     def append(self, row: bytes, *, tag: bytes | None = None, beyond: bool = False) -> Awaitable[None]:
         """Await it: then the row is durable. A caller that is cancelled meanwhile does not take the row back.
@@ -205,8 +212,10 @@ class Log:
     def _admit(self, length: int, beyond: bool) -> None:
         if self._ended:
             raise RecordFull("the log is closed")
-        if not beyond and self._committing is not None and self.trouble != self._refusal:
-            raise RecordFull(str(self.trouble))
+        if not beyond and (self._committing is not None or self._scarce):
+            self.look()
+            if self.trouble != self._refusal:
+                raise RecordFull(str(self.trouble))
         if self._backlog > BACKLOG_BYTES:
             raise RecordFull(f"{show_size(self._backlog)} wait to be written: the disk is slower than what arrives")
         need = length + FRAME_BYTES
@@ -299,6 +308,10 @@ class Log:
         self.slowest = max(self.slowest, took)
         if batch.rows:
             self._quick = self._quick + 1 if took < QUICK_SECONDS and not refusal else 0
+        self._unseen += sum(map(len, batch.rows))
+        if self._unseen > LOOK_BYTES:
+            with contextlib.suppress(OSError):
+                self._scarce, self._unseen = scarce(self.folder), 0
         if here:
             self._settle(batch, refusal)
             if turn:
