@@ -4,6 +4,7 @@
 # make bench    the figures of the README, one JSON line each
 # make bench-retrieval   quality, cost beside other libraries, scale, snapshots of retrieval   (benchmarks/peers/install.sh first)
 # make fuzz     damage made at random, against the reading of documents   (SECONDS=60 SEED=0)
+# make clients  other versions of the clients that the gateway is tested with, for `make test` to find
 # make lock     resolve the dependencies anew into requirements.lock
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ SECONDS ?= 60
 SEED ?= 0
 REALDATA ?= ../shared/data
 
-.PHONY: all demo test lint browser realdata fuzz bench bench-retrieval lock clean
+.PHONY: all demo test lint browser realdata fuzz bench bench-retrieval clients lock clean
 
 all: $(VENV)/.ready
 
@@ -52,6 +53,10 @@ bench-retrieval: all
 
 fuzz: all
 	$(BIN)/python -m tests.chatbot.fuzz --seconds $(SECONDS) --seed $(SEED)
+
+clients: all
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .clients/openai-2
+	$(BIN)/uv pip install --quiet --python .clients/openai-2/bin/python "openai>=2,<3" langchain-openai
 
 lock:
 	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --extra chroma --extra otlp --group dev pyproject.toml -o requirements.lock
