@@ -79,8 +79,11 @@ def test_from_a_model_to_a_release_that_answers_as_it_does(tmp_path: Path) -> No
         shutil.rmtree(model)
         copied("gradient", model)
         (root / "modelyard.yml").write_text((root / "modelyard.yml").read_text() + "gate: {margins: {quality: 0.0}}\n")
-        with modelyard.open(root) as again, pytest.raises(modelyard.errors.Judged):
-            again.run()
+        with modelyard.open(root) as again:
+            with pytest.raises(modelyard.errors.Judged):
+                again.run()
+            rival = again.releases()[0]["id"]
+            assert again.diff(release.id, rival)["answers"]["changed"]
         assert project.world.ledger.pointers("p").champion == release.id
 
 

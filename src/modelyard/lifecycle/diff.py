@@ -10,7 +10,7 @@ from typing import Any
 from modelyard.errors import NotFound
 from modelyard.ids import short
 from modelyard.lifecycle import artifact
-from modelyard.lifecycle.evaluate import ROWS
+from modelyard.lifecycle.evaluate import ROWS, said
 from modelyard.lifecycle.world import World
 from modelyard.ports.records import Manifest, Release, Snapshot
 from modelyard.project.load import leaves
@@ -88,15 +88,17 @@ def _answers(world: World, old: str, new: str) -> dict[str, Any]:
         return {"compared": 0, "changed": []}
     columns = ["release", "case_id", "output", "at"]
     rows = tables.read(ROWS.name, columns, {"release": [old, new]}).to_pylist()
-    said: dict[str, dict[str, Any]] = {old: {}, new: {}}
+    outputs: dict[str, dict[str, Any]] = {old: {}, new: {}}
     for row in sorted(rows, key=lambda r: r["at"]):
-        said[row["release"]][row["case_id"]] = json.loads(row["output"])
-    both = sorted(set(said[old]) & set(said[new]))
+        outputs[row["release"]][row["case_id"]] = json.loads(row["output"])
+    both = sorted(set(outputs[old]) & set(outputs[new]))
     changed = []
     for case in both:
-        a, b = said[old][case], said[new][case]
-        if (a.get("answer"), a.get("refused")) != (b.get("answer"), b.get("refused")):
-            changed.append(
-                {"case": case, "question": b.get("question"), "old": a.get("answer"), "new": b.get("answer")}
-            )
+        a, b = outputs[old][case], outputs[new][case]
+        if said(a) != said(b):
+            changed.append({"case": case, "question": b.get("question"), "old": _shown(a), "new": _shown(b)})
     return {"compared": len(both), "changed": changed}
+
+
+def _shown(output: dict[str, Any]) -> Any:
+    return output["answer"] if "answer" in output else json.dumps(output, ensure_ascii=False)

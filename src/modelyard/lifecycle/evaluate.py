@@ -204,12 +204,13 @@ def evidence(
     out["differences"] = differences
     out["champion_metrics"] = _figures(workload, theirs, confidence, seed)["metrics"]
     out["changed_answers"] = [
-        ours.rows[i].case for i in both if _said(ours.rows[i].output) != _said(theirs.rows[i].output)
+        ours.rows[i].case for i in both if said(ours.rows[i].output) != said(theirs.rows[i].output)
     ]
     return out
 
 
-def _said(output: Mapping[str, Any]) -> str:
+def said(output: Mapping[str, Any]) -> str:
+    """What of an output is its answer, to be compared: `answer` and whether it was refused, else all of it."""
     told = {k: output.get(k) for k in ("answer", "refused")} if "answer" in output else dict(output)
     return json.dumps(told, sort_keys=True, default=str)
 

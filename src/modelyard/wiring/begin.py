@@ -165,7 +165,7 @@ name: {name}
 workload: {workload}
 documents: {documents}    # the folder of the MLflow model
 exam: {exam}    # a row a case: the model's columns, and the one to be predicted
-{more}ingest: {{max_removals: 1.0}}    # another model may have fewer files
+{more}ingest: {{max_removals: 1.0, max_file: 1000 GB}}    # another model may have fewer files, and larger ones
 
 targets:
   test: {{}}

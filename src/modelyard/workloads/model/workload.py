@@ -11,6 +11,7 @@ from typing import Any
 
 from modelyard.clock import SystemClock
 from modelyard.errors import ModelyardError, UserError
+from modelyard.ids import digest_file
 from modelyard.ports.model import Described
 from modelyard.ports.records import Changes, Snapshot
 from modelyard.ports.workload import Call, Case, Context, Exam, Metric, Predictor, Response, Row
@@ -51,10 +52,12 @@ class ModelWorkload(BaseWorkload):
         answer its own example, MissingExtra for a package it needs."""
         sources, about = _sources(ctx), self._about(ctx)
         home = out_dir / FOLDER
-        for name, _ in snapshot.entries:
+        for name, sha256 in snapshot.entries:
             ctx.check()
             (home / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(sources / name, home / name)
+            if digest_file(home / name) != sha256:
+                raise UserError(f"{sources / name} was written to while it was copied: run again when it is done")
         choice = choose(about, home, partial(ctx.ports.model, home))
         if choice.why:
             ctx.progress.say(f"served by mlflow.pyfunc: {choice.why}")
