@@ -115,3 +115,31 @@ def test_it_follows_the_tokens_and_their_hours(tmp_path: Path) -> None:
 
     asyncio.run(serve())
     tokens.close()
+
+
+def test_whatever_goes_wrong_a_revoked_token_is_heard_of(tmp_path: Path) -> None:
+    path, clock = tmp_path / "ledger.db", FakeClock(START)
+    tokens, troubles = SqliteTokens(path), [RuntimeError("nobody thought of this"), ValueError("nor of that")]
+
+    class Troubled(SqliteTokens):
+        def version(self) -> int:
+            if troubles and asking:
+                raise troubles.pop()
+            return super().version()
+
+    asking = False
+    secret, token = create(tokens, clock, "me")
+
+    async def serve() -> None:
+        nonlocal asking
+        ring = Keyring({}, True, lambda: Troubled(path), clock)
+        asking = True
+        ring.start()
+        await until(lambda: not troubles)
+        assert ring.find(secret) is not None
+        tokens.revoke(token.id, stamp(clock.now()))
+        await until(lambda: ring.find(secret) is None)
+        await ring.stop()
+
+    asyncio.run(serve())
+    tokens.close()

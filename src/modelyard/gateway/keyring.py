@@ -95,13 +95,17 @@ class Keyring:
                 if (found := await self._aside(self._look, tokens, self._seen)) is not None:
                     self._take(*found)
                 broken = ""
+                if loop.time() - saved >= SAVE_SECONDS:
+                    saved = loop.time()
+                    await self._save(tokens)
             except ModelyardError as error:
                 if str(error) != broken:
                     log.error("the tokens cannot be read: %s", error)
                 broken = str(error)
-            if loop.time() - saved >= SAVE_SECONDS:
-                saved = loop.time()
-                await self._save(tokens)
+            except Exception:  # whatever it is: a token that is revoked later must be heard of
+                if broken != "bug":
+                    log.exception("the tokens cannot be read")
+                broken = "bug"
 
     def _look(self, tokens: Tokens, seen: int) -> tuple[int, list[Token], Mapping[str, Spent]] | None:
         return None if tokens.version() == seen else self._read(tokens)
@@ -137,10 +141,12 @@ class Keyring:
             try:
                 await self._aside(tokens.spend, day, more, used)
                 used = {}
-            except ModelyardError as error:
-                log.error("what tokens spent cannot be written down, and is held: %s", error)
+            except Exception as error:
                 for token, spent in more.items():
                     self._allowances[token].again(day, spent)
+                if not isinstance(error, ModelyardError):
+                    raise
+                log.error("what tokens spent cannot be written down, and is held: %s", error)
 
     async def _aside(self, call: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
