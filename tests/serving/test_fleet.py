@@ -374,6 +374,25 @@ def test_bodies_that_are_held_are_bounded_too(yard: Yard) -> None:
     asyncio.run(main())
 
 
+def test_a_release_counts_as_warm_once_all_its_workers_are_up(yard: Yard) -> None:
+    one, bad = yard.release("one: "), yard.release("does not start")
+    yard.point(one, challenger=bad)
+
+    async def main() -> None:
+        async with yard.fleet(workers=2) as fleet:
+            warm = lambda release: yard.ledger.is_warm("yard", release, "a gateway")  # noqa: E731
+            pool = fleet.pool(one)
+            assert pool is not None
+            await until(lambda: len(pool.workers) == 1, "the first worker")
+            assert (await ask(fleet))["text"] == "one: hi"
+            assert not warm(one) or len(pool.workers) == 2
+            await up(fleet, one)
+            await until(lambda: warm(one), "the ledger to say so")
+            assert "no such weights" in await until(lambda: yard.ledger.failure("yard", bad, "a gateway"), "the reason")
+
+    asyncio.run(main())
+
+
 def test_the_least_loaded_worker_is_asked(yard: Yard) -> None:
     one = yard.release("one: ")
     yard.point(one)

@@ -72,7 +72,7 @@ class Pool:
         self.begun = asyncio.Event()
         self.idle = asyncio.Event()
         self.idle.set()
-        self.stopped = False
+        self.stopped = self.told = False
         self._home = home
         self._pace = 0.0
         self._line: Line[Request] = Line(limits.threads)
@@ -150,6 +150,14 @@ class Pool:
         for worker in self.workers:
             worker.end_all(error)
 
+    async def tell_warm(self) -> None:
+        """Say that the release is warm, once no more workers are to be expected: who waits to move traffic here waits
+        for all of them."""
+        up = [seat.worker is not None for seat in self._seats]
+        if any(up) and not self.told and all(here or seat.given_up for here, seat in zip(up, self._seats, strict=True)):
+            self.told = True
+            await self._home.report(self.release, None)
+
     async def stop(self) -> None:
         """Stop all workers. What is under way is not waited for long: see `idle`."""
         self.stopped = True
@@ -198,11 +206,14 @@ class _Seat:
             log.error("release %s: %s", short(release), reason)
             self._pool.reason = reason
             self._home.counts["restarts"] += 1
+            if not self._pool.workers:
+                self._pool.told = False
             if final or failures >= most:
                 self.given_up = True
                 if self._pool.out:
                     self._pool.turn_away()
                     await self._home.report(release, reason)
+                await self._pool.tell_warm()
             self._home.settle()
             self._pool.dispatch()  # to others than the worker that was left to a suspect
             if failures > 1 or final:
@@ -219,14 +230,12 @@ class _Seat:
 
     async def _live(self, worker: Worker) -> str:
         """Hand the worker out, and be there until it ends: why it did."""
-        first = not self._pool.workers
         self.worker, self.given_up, self._pool.reason = worker, False, None
         self._pool.begun.set()
         worker.freed = self._pool.dispatch
         self._home.settle()
         self._pool.dispatch()
-        if first:
-            await self._home.report(self._pool.release, None)
+        await self._pool.tell_warm()
         reason = await self._watch(worker)
         self.worker = None  # where this is cancelled it stays, so that it can be stopped in order
         return reason
