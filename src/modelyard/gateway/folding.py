@@ -13,6 +13,9 @@ from modelyard.serving.segment import CLOSED, listed
 
 log = logging.getLogger("modelyard.gateway")
 
+EAGER_BYTES = 64 << 20
+"""With so much waiting nobody waits for the time to come: at the limit of the record requests are refused."""
+LOOK_SECONDS = 1.0
 LAST_SECONDS = 30.0
 """How long the last fold may take when the gateway ends; what is left is folded by the next one."""
 
@@ -30,6 +33,8 @@ class Folding:
             self._command += ["--project", str(traced[0]), "--target", traced[1]]
         self._task: asyncio.Task[None] | None = None
         self._broken = ""
+        self._left: set[Path] = set()
+        """Segments that a fold had to leave, as requests in them are under way: alone no reason for another."""
         self.folded_at = asyncio.get_running_loop().time()
         """Loop time at which everything that was recorded until then was in the tables."""
 
@@ -49,37 +54,48 @@ class Folding:
         """Put what was recorded so far into tables. Whatever fails is logged: nothing is lost by it."""
         began = asyncio.get_running_loop().time()
         await self._record.turn()
-        if listed(self._folder, CLOSED):
-            process = await asyncio.create_subprocess_exec(
-                *self._command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C is for the gateway
-            )
+        if set(listed(self._folder, CLOSED)) - self._left:
             try:
-                _, said = await process.communicate()
-            except asyncio.CancelledError:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                raise
-            trouble = _last_line(said)
-            if trouble and trouble != self._broken:
-                what = (
-                    "the record cannot be put into tables"
-                    if process.returncode
-                    else "what was recorded is in the tables"
-                )
-                log.error("%s: %s", what, trouble)
-            self._broken = trouble
-            if process.returncode:
+                code, said = await self._process()
+            except OSError as error:
+                code, said = 1, f"its process cannot be started: {error.strerror}"
+            if said and said != self._broken:
+                what = "the record cannot be put into tables" if code else "what was recorded is in the tables"
+                log.error("%s: %s", what, said)
+            self._broken = said
+            if code:
                 return
+            self._left = set(listed(self._folder, CLOSED))
         self.folded_at = began
+
+    async def _process(self) -> tuple[int | None, str]:
+        """The exit code of a fold, and the last thing it said. Raises OSError."""
+        process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the gateway
+        )
+        try:
+            _, said = await process.communicate()
+        except asyncio.CancelledError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            raise
+        trouble = _last_line(said)
+        return process.returncode, trouble or (
+            f"its process ended with {process.returncode}" if process.returncode else ""
+        )
 
     async def _run(self, every: float) -> None:
         while True:
             await self.fold()
-            await asyncio.sleep(every)
+            until = asyncio.get_running_loop().time() + every
+            while (left := until - asyncio.get_running_loop().time()) > 0:
+                await asyncio.sleep(min(left, LOOK_SECONDS))
+                if self._record.log.closed_bytes >= EAGER_BYTES and not self._broken:
+                    break
 
 
 def _last_line(said: bytes) -> str:
