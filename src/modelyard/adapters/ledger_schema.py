@@ -56,7 +56,15 @@ CREATE TABLE rollouts (
 CREATE UNIQUE INDEX one_rollout_at_a_time ON rollouts (endpoint) WHERE state IN ('running', 'held');
 """
 
-STEPS = (_RECORD, _TRAFFIC, _TOKENS, _ROLLOUTS)
+_ENDPOINTS = """
+CREATE TABLE endpoints (
+    name TEXT PRIMARY KEY, id TEXT NOT NULL UNIQUE, who TEXT NOT NULL, created TEXT NOT NULL, changed TEXT NOT NULL,
+    tags TEXT NOT NULL, extras TEXT NOT NULL, served TEXT NOT NULL, pending TEXT, version INTEGER NOT NULL);
+CREATE TABLE endpoints_edition (edition INTEGER NOT NULL);
+INSERT INTO endpoints_edition (edition) VALUES (0);
+"""
+
+STEPS = (_RECORD, _TRAFFIC, _TOKENS, _ROLLOUTS, _ENDPOINTS)
 """Step n makes version n + 1, which the file keeps in `PRAGMA user_version`."""
 
 

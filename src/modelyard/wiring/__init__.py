@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modelyard.wiring.folding import fold_record
     from modelyard.wiring.opening import open_release
-    from modelyard.wiring.world import open_ledger, open_rollouts, open_tokens, open_world
+    from modelyard.wiring.world import open_endpoints, open_ledger, open_rollouts, open_tokens, open_world
 
-__all__ = ["fold_record", "open_ledger", "open_release", "open_rollouts", "open_tokens", "open_world"]
+__all__ = ["fold_record", "open_endpoints", "open_ledger", "open_release", "open_rollouts", "open_tokens", "open_world"]
 
-_HOME = dict.fromkeys(("open_ledger", "open_rollouts", "open_tokens", "open_world"), "world") | {
+_HOME = dict.fromkeys(("open_endpoints", "open_ledger", "open_rollouts", "open_tokens", "open_world"), "world") | {
     "fold_record": "folding",
     "open_release": "opening",
 }

@@ -40,6 +40,7 @@ ADAPTERS: Mapping[str, Mapping[str, tuple[str, str | None]]] = {
     "ledger": {"sqlite": ("modelyard.adapters.ledger_sqlite:SqliteLedger", None)},
     "rollouts": {"sqlite": ("modelyard.adapters.rollouts_sqlite:SqliteRollouts", None)},
     "tokens": {"sqlite": ("modelyard.adapters.tokens_sqlite:SqliteTokens", None)},
+    "endpoints": {"sqlite": ("modelyard.adapters.ledger_endpoints:SqliteEndpoints", None)},
 }
 """What stands behind each port: name -> dotted path, and the extra that brings its package. Imported when asked for."""
 

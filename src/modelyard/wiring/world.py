@@ -15,6 +15,7 @@ from modelyard.clock import Clock, SystemClock
 from modelyard.ids import digest_bytes
 from modelyard.lifecycle.journal import Journal
 from modelyard.lifecycle.world import World
+from modelyard.ports.endpoints import Endpoints
 from modelyard.ports.ledger import Ledger
 from modelyard.ports.progress import Progress, Silent
 from modelyard.ports.rollouts import Rollouts
@@ -53,6 +54,12 @@ def open_tokens(layout: Layout) -> Tokens:
     """The tokens of a target. Nothing heavy is imported."""
     tokens: Tokens = adapter("tokens", "sqlite")(layout.ledger)
     return tokens
+
+
+def open_endpoints(layout: Layout) -> Endpoints:
+    """The served names of a target. Nothing heavy is imported."""
+    endpoints: Endpoints = adapter("endpoints", "sqlite")(layout.ledger)
+    return endpoints
 
 
 def open_rollouts(layout: Layout) -> Rollouts:
