@@ -17,7 +17,7 @@ from modelyard.project.model import Recording
 from modelyard.serving.endpoint import Endpoint
 from modelyard.serving.exchange import Exchange
 from modelyard.serving.meter import Meter
-from modelyard.serving.record import Record, Redaction
+from modelyard.serving.record import MAX_OPEN_SECONDS, Record, Redaction
 from modelyard.serving.rollout import RolloutRouter
 from modelyard.serving.shadow import Shadow
 from modelyard.serving.supervise import Fleet
@@ -43,7 +43,7 @@ class Live:
         """Raises Busy where another process has the record, StorageError, UserError for patterns that are none."""
         self._fleet = fleet
         router = RolloutRouter(fleet.endpoint, self._is_up)
-        record = _record(stores.record, recording)
+        record = _record(stores.record, recording, timeout)
         self.endpoint = Endpoint(fleet, record, Meter(), timeout, clock, router)
         self.runner = Runner(
             fleet.endpoint,
@@ -92,7 +92,7 @@ class Live:
             return found
 
 
-def _record(folder: Path, wanted: Recording) -> Record:
+def _record(folder: Path, wanted: Recording, timeout: float) -> Record:
     return Record.open(
         folder,
         durability=wanted.durability,
@@ -101,4 +101,5 @@ def _record(folder: Path, wanted: Recording) -> Record:
         redaction=Redaction(wanted.redaction, wanted.patterns),
         max_request=wanted.max_payload,
         max_response=wanted.max_payload,
+        max_open=max(MAX_OPEN_SECONDS, 2 * timeout),
     )
