@@ -18,6 +18,7 @@ from modelyard.gateway.drill import drill
 from modelyard.gateway.feedback import feedback
 from modelyard.gateway.metrics import Metered, measure, metrics
 from modelyard.gateway.replies import internal, refusal, shape_of
+from modelyard.gateway.scoring import predict
 from modelyard.serving.endpoint import Endpoint
 
 
@@ -37,6 +38,7 @@ def build(
         Route("/v1/chat/completions", chat.completions, methods=["POST"]),
         Route("/v1/models", chat.models),
         Route("/invocations", invocations.invocations, methods=["POST"]),
+        Route("/predict", predict, methods=["POST"]),
         Route("/feedback", feedback, methods=["POST"]),
         Route("/search", ops.search, methods=["POST"]),
         Route("/health", ops.health),

@@ -14,6 +14,7 @@ from modelyard.errors import Cancelled, RequestError, RequestTooLarge, Unsupport
 _READ_ON = 16 << 20
 """How far past the limit a longer body is read before it is refused, so that its sender gets to read the answer."""
 _TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_CHARSET = re.compile(r"""\bcharset\s*=\s*["']?([^\s;"']*)""", re.IGNORECASE)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _AS_LISTS = bytes.maketrans(b"{}", b"[]")
 
@@ -32,10 +33,21 @@ class Bodies:
 async def read_json(request: Request, sort: Kind = "chat") -> tuple[bytes, dict[str, Any]]:
     """The body as it came, and as a JSON object. Raises RequestTooLarge, UnsupportedType, RequestError with one line
     that says what is wrong."""
-    kind = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
-    if kind != "application/json":
+    raw, value = await read_value(request, sort)
+    if not isinstance(value, dict):
+        raise RequestError("the body must be a JSON object")
+    return raw, value
+
+
+async def read_value(request: Request, sort: Kind = "chat") -> tuple[bytes, Any]:
+    """The body as it came, and as whatever value of JSON it is. Raises what `read_json` raises."""
+    kind, _, more = request.headers.get("content-type", "application/json").partition(";")
+    if kind.strip().lower() != "application/json":
         # A body without the type is what a page of another site can make a browser send; with it, it has to ask first.
         raise UnsupportedType("the body must be JSON: send it with Content-Type: application/json")
+    charset = _CHARSET.search(more)
+    if charset is not None and charset[1].lower() not in ("utf-8", "utf8"):
+        raise UnsupportedType("the body must be UTF-8: the content type may name no other charset")
     bodies: Bodies = request.app.state.bodies
     raw = await read_bytes(request, bodies.chat if sort == "chat" else bodies.scoring)
     try:
@@ -50,8 +62,6 @@ async def read_json(request: Request, sort: Kind = "chat") -> tuple[bytes, dict[
     except (ValueError, RecursionError) as error:
         deep = isinstance(error, RecursionError)
         raise RequestError(f"the body is not JSON: {'nested too deeply' if deep else error}") from None
-    if not isinstance(value, dict):
-        raise RequestError("the body must be a JSON object")
     if deeper(raw, bodies.depth):
         raise RequestError(f"the body is not accepted: lists and objects in it lie more than {bodies.depth} deep")
     return raw, value

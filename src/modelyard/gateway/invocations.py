@@ -51,24 +51,29 @@ WITHOUT_EFFECT = frozenset(
 
 @replying(mlflow_error)
 async def invocations(request: Request) -> Response:
-    here = service(request)
-    if here.invokes:
-        return await _handed_through(request)
+    """POST /invocations"""
+    if service(request).invokes:
+        bodies: Bodies = request.app.state.bodies
+        raw = await read_bytes(request, bodies.scoring)
+        passage = await enter(request, "mlflow", raw)
+        return await handed_through(request, passage, raw, request.headers.get("content-type", ""))
     raw, body = await read_json(request, "scoring")
-    rows, bare = requests(body, here.accepts())
-    passage = await enter(request, "mlflow", raw, body if bare else {**rows[0], **body})
+    return await one_by_one(request, "mlflow", raw, body)
+
+
+async def one_by_one(request: Request, dialect: str, raw: bytes, body: dict[str, Any]) -> Response:
+    """The answers to a body for a release that reads none itself: it is asked row by row."""
+    rows, bare = requests(body, service(request).accepts())
+    passage = await enter(request, dialect, raw, body if bare else {**rows[0], **body})
     left = gone(request)
     jobs = [{"do": "predict", "request": row, "stream": False} for row in rows]
     predictions = [await _one(passage, left, jobs[0], None)] if len(jobs) == 1 else await _all(passage, left, jobs)
     return released(predictions if bare else {"predictions": predictions}, passage.release)
 
 
-async def _handed_through(request: Request) -> Response:
-    """The body goes to the release as it came, and its reply is passed on as it is: nobody parses either on the way."""
-    bodies: Bodies = request.app.state.bodies
-    raw = await read_bytes(request, bodies.scoring)
-    passage = await enter(request, "mlflow", raw)
-    kind = request.headers.get("content-type", "")
+async def handed_through(request: Request, passage: Passage, raw: bytes, kind: str) -> Response:
+    """The body, of content type `kind`, goes to the release as it is, and its reply is passed on as it is: nobody
+    parses either on the way."""
     with passage.exchange({"do": "invoke", "content_type": kind, "payload": raw}, gone(request)) as exchange:
         reply = await exchange.result()
         passage.heard(exchange, reply)

@@ -16,8 +16,8 @@ MOST_HITS = 1000
 
 
 async def health(request: Request) -> Response:
-    """GET /health: the process is up."""
-    return JSONResponse({"status": "ok"})
+    """GET /health: the process is up. As an MLflow scoring server has it, but that a line break is called text."""
+    return PlainTextResponse("\n")
 
 
 async def ready(request: Request) -> Response:
@@ -43,17 +43,21 @@ async def ready(request: Request) -> Response:
 
 
 async def ping(request: Request) -> Response:
-    """GET /ping: as an MLflow scoring server has it."""
+    """GET /ping: a request would be answered. As an MLflow scoring server has it, but that not yet is 503, not 404."""
     up = service(request).fleet.standing().ready
     return PlainTextResponse("\n", 200 if up else 503)
 
 
 async def show_version(request: Request) -> Response:
-    """GET /version: of modelyard."""
+    """GET /version: of MLflow, as its scoring server has it; that of modelyard is in a header."""
+    return PlainTextResponse(_version("mlflow"), headers={"modelyard-version": _version("modelyard")})
+
+
+def _version(package: str) -> str:
     try:
-        return JSONResponse({"modelyard": version("modelyard")})
+        return version(package)
     except PackageNotFoundError:
-        return JSONResponse({"modelyard": "unknown"})
+        return "unknown"
 
 
 @replying(openai_error)

@@ -43,7 +43,7 @@ _MLFLOW = {
     504: "DEADLINE_EXCEEDED",
 }
 
-_DATABRICKS = ("/invocations", "/serving-endpoints/", "/api/2.0/")
+_DATABRICKS = ("/invocations", "/predict", "/serving-endpoints/", "/api/2.0/")
 
 
 def openai_error(error: ModelyardError) -> dict[str, Any]:
