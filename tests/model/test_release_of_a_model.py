@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import mlflow
 import pytest
 import yaml
@@ -25,6 +30,7 @@ from modelyard.wiring.opening import open_release
 from modelyard.wiring.ports import ReleasePorts
 from modelyard.workloads.model.choose import Choice, choose, library
 
+URL = re.compile(r"http://[\d.:]+")
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's and pandas' own
 
 
@@ -48,6 +54,23 @@ def retold(model: Path, **changes: Any) -> None:
     (model / "MLmodel").write_text(yaml.safe_dump(about))
 
 
+@contextmanager
+def served(root: Path) -> Iterator[str]:
+    """`modelyard serve` of the project, ready."""
+    command = [sys.executable, "-m", "modelyard", "serve", "-C", str(root), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield next(found[0] for line in process.stdout if "ready" in line and (found := URL.search(line)))
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+def posted(url: str, body: bytes, kind: str = "application/json") -> tuple[int, bytes]:
+    reply = httpx.post(f"{url}/invocations", content=body, headers={"content-type": kind})
+    return reply.status_code, reply.content
+
+
 def test_from_a_model_to_a_release_that_answers_as_it_does(tmp_path: Path) -> None:
     model, notes = copied("linear", tmp_path / "model"), []
     table = exam(tmp_path / "holdout.csv")
@@ -69,6 +92,18 @@ def test_from_a_model_to_a_release_that_answers_as_it_does(tmp_path: Path) -> No
             assert isinstance(opened.predictor, CanInvoke)
             reply = json.loads(opened.predictor.invoke(body, "application/json", call()).body)
         assert reply == theirs("linear", body)
+        with served(root) as url:
+            assert posted(url, body) == (200, json.dumps(reply).encode())
+            assert posted(url, b"f0,f1,f2,f3,f4\n1,2,3,4,5\n", "text/csv")[0] == 200
+            for wrong in (
+                b"{}",
+                body * 2,
+                b'{"inputs": {"f0": NaN}}',
+                b'{"messages": [{"role": "user", "content": "x"}]}',
+            ):
+                status, said = posted(url, wrong)
+                assert status == 400 and json.loads(said)["message"]
+            assert posted(url, body, "text/plain")[0] == 415
         uri = f"sqlite:///{project.world.layout.mlflow_db}"
         source = mlflow.MlflowClient(uri, uri).get_model_version("p", str(release.version)).source
         logged = mlflow.pyfunc.load_model(source)
