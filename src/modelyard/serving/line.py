@@ -78,6 +78,8 @@ class Line(Generic[A]):
 
     def next(self, workers: Sequence[T]) -> tuple[A, T] | None:
         """Who goes to which of `workers` (those that are ready) now; to be called until there is nobody."""
+        if not self._waiting and not self._suspects:
+            return None
         shared = [worker for worker in workers if not (worker.alone and worker.load)]
         best = min(shared, key=_load, default=None)
         if self._suspects and best is not None and len(shared) == len(workers):  # one suspect at a time

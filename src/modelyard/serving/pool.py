@@ -91,7 +91,7 @@ class Pool:
     @property
     def out(self) -> bool:
         """Whether none is up, and none is expected to come up now."""
-        return not self.workers and all(seat.given_up for seat in self._seats)
+        return all(seat.given_up for seat in self._seats) and not self.workers
 
     def ready(self) -> Worker | None:
         """One of those that are ready."""
