@@ -15,7 +15,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from mlflow.models import infer_signature
+from mlflow.models import ModelSignature, infer_signature
 from mlflow.pyfunc import scoring_server
 from mlflow.types.llm import ChatCompletionResponse
 from mlflow.types.schema import ColSpec, Schema
@@ -137,6 +137,19 @@ def folder(name: str) -> Path:
     elif name == "own":
         signature = infer_signature(x, params={"times": 1.0})
         mlflow.pyfunc.save_model(path, python_model=Own(), signature=signature, pip_requirements=["pandas"])
+    elif name == "array":
+        pipe = make_pipeline(StandardScaler(), LogisticRegression()).fit(x.to_numpy(), y)
+        _save(mlflow.sklearn, pipe, path, x.to_numpy(), y.to_numpy(), None, serialization_format="cloudpickle")
+    elif name == "unnamed":
+        pipe = make_pipeline(StandardScaler(), LogisticRegression()).fit(x.to_numpy(), y)
+        signature = ModelSignature(inputs=Schema([ColSpec("double") for _ in NUMBERS]))
+        needs = {"pip_requirements": ["scikit-learn"], "serialization_format": "cloudpickle"}
+        mlflow.sklearn.save_model(pipe, path, signature=signature, **needs)
+    elif name == "onnx_columns":
+        _save(mlflow.onnx, graph("total"), path, x, y.to_numpy("float32"), None)
+    elif name == "lightgbm_estimator":
+        estimator = __import__("lightgbm").LGBMClassifier(n_estimators=5, n_jobs=1, verbose=-1).fit(x, y)
+        _save(mlflow.lightgbm, estimator, path, x, y, None, serialization_format="cloudpickle")
     elif name in ("talker", "loud"):
         made = Talker() if name == "talker" else Loud()
         mlflow.pyfunc.save_model(path, python_model=made, pip_requirements=["mlflow"])
@@ -150,22 +163,20 @@ def folder(name: str) -> Path:
     return path
 
 
-def graph() -> Any:
-    """An ONNX graph that adds up each row, and tells the row doubled."""
+def graph(*only: str) -> Any:
+    """An ONNX graph that adds up each row, and tells the row doubled; or one of these."""
     onnx = __import__("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     nodes = [
         helper.make_node("ReduceSum", ["x", "axes"], ["total"], keepdims=0),
         helper.make_node("Add", ["x", "x"], ["double"]),
     ]
+    shapes: dict[str, list[int | None]] = {"total": [None], "double": [None, len(NUMBERS)]}
     made = helper.make_graph(
         nodes,
         "sums",
         [helper.make_tensor_value_info("x", kind, [None, len(NUMBERS)])],
-        [
-            helper.make_tensor_value_info("total", kind, [None]),
-            helper.make_tensor_value_info("double", kind, [None, len(NUMBERS)]),
-        ],
+        [helper.make_tensor_value_info(n, kind, shape) for n, shape in shapes.items() if not only or n in only],
         [helper.make_tensor("axes", onnx.TensorProto.INT64, [1], [1])],
     )
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -25,12 +25,14 @@ MODELS = [
     ("xgboost_classifier", "xgboost", SMALL),
     ("linear", "sklearn", SMALL),
     ("gradient", "sklearn", SMALL),
+    ("lightgbm_estimator", "sklearn", SMALL),
+    ("onnx_columns", "onnx", SMALL),
     ("mixed", "sklearn", KINDS),
     ("own", "pyfunc", SMALL),
 ]
 MISSING = {"lightgbm", "lightgbm_classes", "xgboost", "xgboost_classifier", "gradient"}
 """Models that take a missing value."""
-NEEDS = {"lightgbm": "lightgbm", "lightgbm_classes": "lightgbm", "xgboost": "xgboost", "xgboost_classifier": "xgboost"}
+NEEDS = {name: package for name, _, _ in MODELS for package in ("lightgbm", "xgboost") if name.startswith(package)}
 
 small = st.floats(-1000, 1000, width=32)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -172,7 +174,7 @@ STRICTER = {
     "over 32 bits in a tensor": ("onnx", json.dumps({"inputs": [[1e39] * 5]}), "too large"),
 }
 """What MLflow answers all the same; listed in docs/model.md."""
-RUNTIME = {name: runtime for name, runtime, _ in MODELS} | {"onnx": "onnx"}
+RUNTIME = {name: runtime for name, runtime, _ in MODELS} | {"onnx": "onnx", "array": "sklearn"}
 
 
 @pytest.mark.parametrize("case", [*WRONG, *STRICTER])
@@ -270,6 +272,10 @@ def test_whatever_is_sent_is_answered_or_refused(sent: bytes) -> None:
         ("onnx", {"instances": [[0.5] * 5]}),
         ("onnx", {"dataframe_split": {"columns": NUMBERS, "data": [[0.5] * 5] * 3}}),
         ("own", {"inputs": [ONE], "params": {"times": 2.0}}),
+        ("array", {"inputs": [[0.5] * 5] * 2}),
+        ("array", {"dataframe_split": {"columns": NUMBERS, "data": [[0.5] * 5]}}),
+        ("unnamed", {"dataframe_split": {"columns": NUMBERS, "data": [[0.5] * 5]}}),
+        ("unnamed", {"inputs": [[0.5, 1, 2, 3, 4]]}),
     ],
 )
 def test_models_of_other_kinds_answer_as_mlflow_lets_them(name: str, sent: dict[str, Any]) -> None:

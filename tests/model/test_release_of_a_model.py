@@ -188,8 +188,12 @@ def test_init_says_what_does_not_go_together(tmp_path: Path) -> None:
         ("linear", "sklearn"),
         ("gradient", "sklearn"),
         ("mixed", "sklearn"),
+        ("lightgbm_estimator", "sklearn"),
+        ("array", "sklearn"),
         ("onnx", "onnx"),
+        ("onnx_columns", "onnx"),
         ("own", "pyfunc"),
+        ("unnamed", "pyfunc"),
         ("unsigned", "pyfunc"),
     ],
 )
