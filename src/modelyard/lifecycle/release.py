@@ -12,6 +12,7 @@ from modelyard.ids import short
 from modelyard.lifecycle import artifact
 from modelyard.lifecycle.admit import decide_admit
 from modelyard.lifecycle.world import World
+from modelyard.ports.ledger import Ledger
 from modelyard.ports.records import Decision, Pointers, Release
 
 BY_RUN = "run"
@@ -34,7 +35,11 @@ class Moved:
 
 def stored_verdict(world: World, release: str) -> Decision | None:
     """The newest judgement of the gate on this release."""
-    found = (d for d in world.ledger.decisions("gate") if d.inputs["evidence"].get("release") == release)
+    return _verdict(world.ledger, release)
+
+
+def _verdict(ledger: Ledger, release: str) -> Decision | None:
+    found = (d for d in ledger.decisions("gate") if d.inputs["evidence"].get("release") == release)
     return next(found, None)
 
 
@@ -64,18 +69,25 @@ def promote(world: World, name: str, *, by_person: bool, why: str) -> Moved:
 
 def admit(world: World, release: Release, pointers: Pointers, *, by_person: bool) -> Decision:
     """The decision of admission, written down. Raises where it refuses."""
-    verdict = stored_verdict(world, release.id)
+    config = world.loaded
+    return admission(
+        world.ledger, release, pointers, config.config.gate.admit_unproven, config.target, by_person=by_person
+    )
+
+
+def admission(
+    ledger: Ledger, release: Release, pointers: Pointers, admit_unproven: bool, target: str, *, by_person: bool
+) -> Decision:
+    """`admit`, for who has the ledger and the policy only."""
+    verdict = _verdict(ledger, release.id)
     if verdict is None:
         raise RefusedByPolicy(
             f"release {short(release.id)} was never judged here: `modelyard evaluate {short(release.id)}` lets it "
             "sit the exam"
         )
-    champion = world.ledger.release(pointers.champion).state if pointers.champion else None
-    policy = world.loaded.config.gate
-    decision = decide_admit(
-        verdict.verdict, champion, policy.admit_unproven, by_person, world.loaded.target, verdict.id
-    )
-    world.ledger.add_decision(decision)
+    champion = ledger.release(pointers.champion).state if pointers.champion else None
+    decision = decide_admit(verdict.verdict, champion, admit_unproven, by_person, target, verdict.id)
+    ledger.add_decision(decision)
     if decision.verdict == "refuse":
         why = f"{decision.reasons[0]} (modelyard explain {short(verdict.id)})"
         line = f"release {short(release.id)} is not deployed: {why}"

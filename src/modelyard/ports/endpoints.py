@@ -26,8 +26,8 @@ class Served:
 @dataclass(frozen=True)
 class Update:
     """A configuration on its way. `running` until all its releases have workers that are ready and traffic has moved;
-    `failed` then stays until the endpoint points elsewhere than at `generation`. `admissions` maps releases that
-    were let in for it to the decision, `states` to the state they get with it."""
+    `failed` then stays until the endpoint points elsewhere than at `generation`. `first`: nothing was served before.
+    `admissions` maps releases that were let in for it to the decision, `states` to the state they get with it."""
 
     served: tuple[Served, ...]
     who: str
@@ -35,6 +35,7 @@ class Update:
     state: Literal["running", "failed"] = "running"
     reason: str = ""
     generation: int = 0
+    first: bool = False
     admissions: Mapping[str, str] = field(default_factory=dict)
     states: Mapping[str, str] = field(default_factory=dict)
 
