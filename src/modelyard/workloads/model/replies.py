@@ -76,11 +76,11 @@ def encode(value: Any) -> bytes:
 
 def reply(answer: Any, *, bare: bool = False) -> tuple[bytes, Mapping[str, float]]:
     """The body of a reply, {"predictions": answer} or (`bare`) the answer alone, and signals. Raises ModelFailed."""
-    if isinstance(answer, np.ndarray) and answer.ndim == 1 and answer.dtype == np.float64 and 0 < len(answer) <= _FEW:
+    if isinstance(answer, np.ndarray) and answer.ndim == 1 and answer.dtype.kind in "fiu" and 0 < len(answer) <= _FEW:
         values = answer.tolist()
         total = sum(values)
         if math.isfinite(total) or all(map(math.isfinite, values)):
-            # As the encoder writes floats, and without its start.
+            # As the encoder writes numbers, and without its start.
             text = ", ".join(map(repr, values))
             body = f"[{text}]" if bare else f'{{"predictions": [{text}]}}'
             return body.encode(), {"score": total / len(values)}
