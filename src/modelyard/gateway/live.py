@@ -1,25 +1,21 @@
-"""What lives as long as a gateway serves an endpoint: workers, record, routing, rollouts, and the way into tables."""
+"""What lives as long as a gateway serves: the project's endpoint, those beside it, their record, and its way into
+tables."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from modelyard.clock import Clock
 from modelyard.gateway.folding import Folding
-from modelyard.gateway.rollouts import Runner
+from modelyard.gateway.served import ServedEndpoint
 from modelyard.ports.ledger import Ledger
 from modelyard.ports.rollouts import Rollouts
 from modelyard.project.model import Recording
-from modelyard.serving.endpoint import Endpoint
-from modelyard.serving.exchange import Exchange
 from modelyard.serving.meter import Meter
-from modelyard.serving.record import MAX_OPEN_SECONDS, Record, Redaction
-from modelyard.serving.rollout import RolloutRouter
-from modelyard.serving.shadow import Shadow
+from modelyard.serving.record import Record, Redaction
 from modelyard.serving.supervise import Fleet
 
 
@@ -41,29 +37,22 @@ class Live:
 
     def __init__(self, fleet: Fleet, gateway: str, stores: Stores, recording: Recording, timeout: float, clock: Clock):
         """Raises Busy where another process has the record, StorageError, UserError for patterns that are none."""
-        self._fleet = fleet
-        router = RolloutRouter(fleet.endpoint, self._is_up)
-        record = _record(stores.record, recording, timeout)
-        self.endpoint = Endpoint(fleet, record, Meter(), timeout, clock, router)
-        self.runner = Runner(
-            fleet.endpoint,
-            gateway,
-            router,
-            lambda: fleet.pointers,
-            stores.ledger,
-            stores.rollouts,
-            stores.trials,
-            clock,
-            recording.durability,
-        )
-        self._shadow = router.shadow = Shadow(self._ask)
+        self._gateway, self._stores, self._recording = gateway, stores, recording
+        self._timeout, self._clock, self._meter = timeout, clock, Meter()
+        self._record = record = _record(stores.record, recording)
+        self._own = self._serve(fleet, stores.trials)
+        self.endpoint, self.runner = self._own.endpoint, self._own.runner
         self.folding = Folding(record, stores.record, stores.tables, recording.fold_every, stores.traced)
         self._tidying: asyncio.Task[None] | None = None
 
+    def another(self, fleet: Fleet) -> ServedEndpoint:
+        """An endpoint beside the project's own: on the same record and the same meter, with rollouts of its own. To be
+        started and stopped by who asked for it."""
+        return self._serve(fleet, self._stores.trials.with_name("rollouts-of") / fleet.endpoint)
+
     async def start(self) -> None:
         """Raises what opening the ledger raises."""
-        await self._fleet.start()
-        await self.runner.start()
+        await self._own.start()
         self.folding.start()
         self._tidying = asyncio.get_running_loop().create_task(self._tidy())
 
@@ -71,28 +60,31 @@ class Live:
         """End in the order in which one needs the other. What was not started is no error."""
         if self._tidying is not None:
             self._tidying.cancel()
-        await self._shadow.close()
-        await self.runner.stop()
-        await self._fleet.stop()
+        await self._own.stop()
         await self.folding.stop()
-        self.endpoint.record.close()
+        self._record.close()
 
     async def _tidy(self) -> None:
         while True:
             await asyncio.sleep(1.0)
-            self.endpoint.record.sweep()
+            self._record.sweep()
 
-    def _is_up(self, release: str) -> bool:
-        pool = self._fleet.pool(release)
-        return pool is not None and not pool.out
+    def _serve(self, fleet: Fleet, trials: Path) -> ServedEndpoint:
+        return ServedEndpoint(
+            fleet,
+            self._gateway,
+            self._stores.ledger,
+            self._stores.rollouts,
+            trials,
+            self._record,
+            self._meter,
+            self._timeout,
+            self._clock,
+            self._recording.durability,
+        )
 
-    async def _ask(self, release: str, job: Mapping[str, Any]) -> Mapping[str, Any]:
-        with Exchange(self._fleet, job, self.endpoint.timeout, release) as exchange:
-            found: Mapping[str, Any] = await exchange.result()
-            return found
 
-
-def _record(folder: Path, wanted: Recording, timeout: float) -> Record:
+def _record(folder: Path, wanted: Recording) -> Record:
     return Record.open(
         folder,
         durability=wanted.durability,
@@ -101,5 +93,4 @@ def _record(folder: Path, wanted: Recording, timeout: float) -> Record:
         redaction=Redaction(wanted.redaction, wanted.patterns),
         max_request=wanted.max_payload,
         max_response=wanted.max_payload,
-        max_open=max(MAX_OPEN_SECONDS, 2 * timeout),
     )

@@ -18,6 +18,8 @@ from modelyard.ports.endpoints import Served
 from modelyard.ports.records import Pointers, Release
 
 MOST_ENTITIES = 10
+BY_CONFIG = "serving-endpoints: "
+"""What the reason of a move begins with that a configuration makes."""
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\Z")
 _ENTITY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}\Z")
 _KEPT: Mapping[str, type] = {
@@ -197,7 +199,7 @@ def served_now(
 
 def why(served: Sequence[Served]) -> str:
     """A configuration, for the history of moves."""
-    return "serving-endpoints: " + ", ".join(f"{one.name} {one.percent} %" for one in served)
+    return BY_CONFIG + ", ".join(f"{one.name} {one.percent} %" for one in served)
 
 
 def _entity(row: Any, where: str, legacy: bool, model: str) -> Entity:

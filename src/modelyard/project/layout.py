@@ -14,6 +14,7 @@
     serve.lock serve.json    held while a gateway serves, and where it listens
     record/                  requests and answers on their way to the tables
     rollouts/                who was assigned what, of the rollout that is under way
+    rollouts-of/<endpoint>/  the same, of endpoints beside the project's own
 """
 
 from __future__ import annotations

@@ -1,0 +1,74 @@
+"""What lives as long as one endpoint is served: its workers, its routing, its rollouts, and its shadow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from modelyard.clock import Clock
+from modelyard.gateway.rollouts import Runner
+from modelyard.ports.ledger import Ledger
+from modelyard.ports.rollouts import Rollouts
+from modelyard.serving.endpoint import Endpoint
+from modelyard.serving.exchange import Exchange
+from modelyard.serving.log import Durability
+from modelyard.serving.meter import Meter
+from modelyard.serving.record import Record
+from modelyard.serving.rollout import RolloutRouter
+from modelyard.serving.shadow import Shadow
+from modelyard.serving.supervise import Fleet
+
+
+class ServedEndpoint:
+    """Use from one event loop: `start`, serve `endpoint`, `stop`. Record and meter are those of the gateway; `trials`
+    is the folder of the logs of this endpoint's rollouts."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        gateway: str,
+        ledger: Callable[[], Ledger],
+        rollouts: Callable[[], Rollouts],
+        trials: Path,
+        record: Record,
+        meter: Meter,
+        timeout: float,
+        clock: Clock,
+        durability: Durability,
+    ) -> None:
+        self._fleet = fleet
+        router = RolloutRouter(fleet.endpoint, self._is_up)
+        self.endpoint = Endpoint(fleet, record, meter, timeout, clock, router)
+        self.runner = Runner(
+            fleet.endpoint,
+            gateway,
+            router,
+            lambda: fleet.pointers,
+            ledger,
+            rollouts,
+            trials,
+            clock,
+            durability,
+        )
+        self._shadow = router.shadow = Shadow(self._ask)
+
+    async def start(self) -> None:
+        """Raises what opening the ledger raises."""
+        await self._fleet.start()
+        await self.runner.start()
+
+    async def stop(self) -> None:
+        """End in the order in which one needs the other. What was not started is no error."""
+        await self._shadow.close()
+        await self.runner.stop()
+        await self._fleet.stop()
+
+    def _is_up(self, release: str) -> bool:
+        pool = self._fleet.pool(release)
+        return pool is not None and not pool.out
+
+    async def _ask(self, release: str, job: Mapping[str, Any]) -> Mapping[str, Any]:
+        with Exchange(self._fleet, job, self.endpoint.timeout, release) as exchange:
+            found: Mapping[str, Any] = await exchange.result()
+            return found
