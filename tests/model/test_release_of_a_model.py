@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import re
@@ -29,6 +30,7 @@ from modelyard.wiring.begin import begin
 from modelyard.wiring.opening import open_release
 from modelyard.wiring.ports import ReleasePorts
 from modelyard.workloads.model.choose import Choice, choose, library
+from modelyard.workloads.model.workload import versions
 
 URL = re.compile(r"http://[\d.:]+")
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's and pandas' own
@@ -236,6 +238,13 @@ def test_a_package_that_is_not_there_is_named_with_the_models_version(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "lightgbm" else find(name, *a))
     with pytest.raises(MissingExtra, match=r"pip install 'lightgbm==4\.6\.0'"):
         wired.ReleasePorts({}, None).model(model, "lightgbm")
+
+
+def test_other_versions_than_the_models_are_told() -> None:
+    here = importlib.metadata.version("numpy")
+    assert versions(("numpy==1.0", f"numpy=={here}", "numpy>=1", "not-there==1", "numpy")) == [
+        f"numpy 1.0 (here {here})"
+    ]
 
 
 def test_pickles_may_be_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
 from functools import partial
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +61,8 @@ class ModelWorkload(BaseWorkload):
             shutil.copyfile(sources / name, home / name)
             if digest_file(home / name) != sha256:
                 raise UserError(f"{sources / name} was written to while it was copied: run again when it is done")
+        if other := versions(about.requirements):
+            ctx.progress.say(f"the model was saved with other versions than are here: {', '.join(other[:5])}")
         choice = choose(about, home, partial(ctx.ports.model, home))
         if choice.why:
             ctx.progress.say(f"served by mlflow.pyfunc: {choice.why}")
@@ -109,6 +114,18 @@ def _sources(ctx: Context) -> Path:
 def warning(about: Described) -> str:
     """What there is to say of a model whose loading runs code of whoever made it."""
     return f"loading this model runs code that lies in it ({', '.join(about.executes[:3])}): only take one you trust"
+
+
+def versions(requirements: tuple[str, ...]) -> list[str]:
+    """Packages that the model pins and that are here in another version: "scikit-learn 1.5.0 (here 1.7.2)"."""
+    found = []
+    for requirement in requirements:
+        name, pinned, version = requirement.partition("==")
+        with contextlib.suppress(PackageNotFoundError):
+            here = installed(name.strip()) if pinned else ""
+            if pinned and here != version.strip():
+                found.append(f"{name.strip()} {version.strip()} (here {here})")
+    return found
 
 
 def _one_by_one(request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
