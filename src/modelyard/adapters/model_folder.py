@@ -60,16 +60,21 @@ def member(folder: Path, name: Any) -> Path:
 def _signature(value: Any) -> Signature | None:
     if not value or not value.get("inputs"):
         return None
-    columns, tensors = [], []
-    for one in json.loads(value["inputs"]):
-        name = str(one.get("name") or "")
-        if one["type"] == "tensor":
-            spec = one["tensor-spec"]
-            tensors.append(Tensor(name, str(spec["dtype"]), tuple(int(size) for size in spec["shape"])))
-        else:
-            columns.append(Column(name, str(one["type"]), bool(one.get("required", True))))
+    inputs = [_variable(one) for one in json.loads(value["inputs"])]
+    columns = tuple(one for one in inputs if isinstance(one, Column))
+    tensors = tuple(one for one in inputs if isinstance(one, Tensor))
     params = json.loads(value["params"]) if value.get("params") else []
-    return Signature(tuple(columns), tuple(tensors), tuple(str(one["name"]) for one in params))
+    outputs = json.loads(value["outputs"]) if value.get("outputs") else []
+    names = tuple(str(one["name"]) for one in params)
+    return Signature(columns, tensors, names, tuple(_variable(one) for one in outputs))
+
+
+def _variable(one: Mapping[str, Any]) -> Column | Tensor:
+    name = str(one.get("name") or "")
+    if one["type"] == "tensor":
+        spec = one["tensor-spec"]
+        return Tensor(name, str(spec["dtype"]), tuple(int(size) for size in spec["shape"]))
+    return Column(name, str(one["type"]), bool(one.get("required", True)))
 
 
 def _example(folder: Path, about: Any) -> str | None:

@@ -58,8 +58,15 @@ def mlflow_error(error: ModelyardError) -> dict[str, Any]:
     return {"error_code": _MLFLOW.get(error.status, "INTERNAL_ERROR"), "message": str(error)}
 
 
+def inference_error(error: ModelyardError) -> dict[str, Any]:
+    """The Open Inference Protocol's error object."""
+    return {"error": str(error)}
+
+
 def shape_of(path: str) -> Shape:
     """The dialect that is spoken at a path, for what is refused before a route is found."""
+    if path == "/v2" or path.startswith("/v2/"):
+        return inference_error
     return mlflow_error if path.startswith(_DATABRICKS) else openai_error
 
 

@@ -27,8 +27,15 @@ def service(request: Request) -> Endpoint:
     return cast(Endpoint, request.app.state.service)
 
 
-async def enter(request: Request, dialect: str, raw: bytes, body: Mapping[str, Any] | None = None) -> Passage:
-    """The request on record, and its way to a release. `raw` is its body, `body` the same parsed, where it was.
+async def enter(
+    request: Request,
+    dialect: str,
+    raw: bytes,
+    body: Mapping[str, Any] | None = None,
+    release: str | None = None,
+) -> Passage:
+    """The request on record, and its way to a release. `raw` is its body, `body` the same parsed, where it was;
+    `release` is the one that the caller names.
 
     The reply of the route ends it (`replies.replying`). Raises RequestError, RecordFull.
     """
@@ -46,6 +53,7 @@ async def enter(request: Request, dialect: str, raw: bytes, body: Mapping[str, A
         caller.id,
         tuple(sorted(caller.groups)),
         client if isinstance(client, str) else None,
+        release,
     )
     passage = Passage(here, arrival, lambda usage: _spent(request, usage))
     await passage.enter()

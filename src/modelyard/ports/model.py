@@ -45,11 +45,12 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a model takes: columns or tensors, never both, and parameters by name."""
+    """What a model takes: columns or tensors, never both, and parameters by name; and what it gives, where it says."""
 
     columns: tuple[Column, ...] = ()
     tensors: tuple[Tensor, ...] = ()
     params: tuple[str, ...] = ()
+    outputs: tuple[Column | Tensor, ...] = ()
 
     @property
     def named(self) -> bool:

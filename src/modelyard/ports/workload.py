@@ -322,6 +322,38 @@ class CanInvoke(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Variable:
+    """An input or output of a model by name; the name is empty where it has none. `kind` is MLflow's name of a column's
+    type ("double"), or numpy's of a tensor's ("float32"). `shape` of a batch, -1 for any length; (-1,) is a column."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...] = (-1,)
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a model says of its scoring bodies: what runs it, its inputs (columns of a table, or tensors), and its
+    outputs where it names them."""
+
+    runtime: str
+    inputs: tuple[Variable, ...]
+    outputs: tuple[Variable, ...] = ()
+    tensors: bool = False
+
+
+@runtime_checkable
+class HasSchema(Protocol):
+    """Capability of a predictor that can be invoked: it says what it takes."""
+
+    @property
+    def schema(self) -> Schema | None:
+        """None for a model that says nothing of its inputs."""
+        ...
+
+
 @runtime_checkable
 class HasCorpus(Protocol):
     """Capability of a workload: what became of each document."""

@@ -15,7 +15,7 @@ Values = Mapping[str, float]
 @dataclass(frozen=True)
 class Assignment:
     """The release of a unit. `arm` is "champion", "challenger", "previous", or "split" for a share given by hand to
-    none of them; `probability` is the one it was chosen with. A release of None is whichever answers now."""
+    none of them, "named" where the request names the release; `probability` is the one it was chosen with. A release of None is whichever answers now."""
 
     release: str | None = None
     arm: str = "champion"

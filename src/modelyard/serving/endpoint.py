@@ -65,6 +65,12 @@ class Endpoint:
         worker = self.fleet.ready()
         return frozenset(worker.about["accepts"]) if worker is not None else frozenset()
 
+    def schema(self, release: str | None = None) -> Mapping[str, Any] | None:
+        """What `release`, or the one that answers now, says of its bodies: a `ports.workload.Schema` as JSON."""
+        pool = self.fleet.pool(release) if release else None
+        worker = pool.ready() if pool is not None else self.fleet.ready()
+        return worker.about.get("schema") if worker is not None else None
+
     @property
     def invokes(self) -> bool:
         """Whether the release that answers now reads scoring bodies itself."""

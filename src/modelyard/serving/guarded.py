@@ -13,10 +13,12 @@ from modelyard.ports.workload import (
     CanPicture,
     CanSearch,
     Event,
+    HasSchema,
     Invoked,
     Predictor,
     Request,
     Response,
+    Schema,
 )
 
 
@@ -89,8 +91,16 @@ class _Invoking(_Guarded):
         return invoked
 
 
+class _Described(_Guarded):
+    @property
+    def schema(self) -> Schema | None:
+        found: Schema | None = self._predictor.schema
+        return found
+
+
 _CAPABILITIES: tuple[tuple[Any, type[_Guarded]], ...] = (
     (CanSearch, _Searching),
     (CanPicture, _Picturing),
     (CanInvoke, _Invoking),
+    (HasSchema, _Described),
 )

@@ -13,13 +13,24 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import asdict
 from queue import SimpleQueue
 from typing import Any, Protocol
 
 from modelyard.clock import Clock
 from modelyard.errors import AdapterError, Busy, ModelyardError, NotFound, Unauthorized
 from modelyard.ids import short
-from modelyard.ports.workload import Call, CanInvoke, CanPicture, CanSearch, Predictor, Request, Response, Workload
+from modelyard.ports.workload import (
+    Call,
+    CanInvoke,
+    CanPicture,
+    CanSearch,
+    HasSchema,
+    Predictor,
+    Request,
+    Response,
+    Workload,
+)
 from modelyard.serving.answer import stream
 from modelyard.serving.wire import Decoder, Frame, encode, error_to_json
 
@@ -207,6 +218,7 @@ class Server:
             "search": isinstance(predictor, CanSearch),
             "picture": isinstance(predictor, CanPicture),
             "invoke": isinstance(predictor, CanInvoke),
+            "schema": asdict(predictor.schema) if isinstance(predictor, HasSchema) and predictor.schema else None,
         }
 
 

@@ -18,11 +18,16 @@ from modelyard.serving.record import Accepted, Finished, request_id
 from modelyard.serving.wire import Frame
 
 
+NAMED = "named"
+"""The arm of a request that names the release it is for."""
+
+
 @dataclass(frozen=True)
 class Arrival:
     """A request as it came in. `body` is what was sent, `requester` the token's id (never the secret), `key` the
     idempotency key. `unit` is the conversation or entity it belongs to, which a rollout assigns and counts by; `begun`
-    says that this is not the first that is heard of it."""
+    says that this is not the first that is heard of it. `release`: the one that was asked for by name answers it,
+    whatever a rollout says, and it is no evidence to one."""
 
     dialect: str
     body: bytes
@@ -32,6 +37,7 @@ class Arrival:
     requester: str = ""
     groups: tuple[str, ...] = ()
     client_request_id: str | None = None
+    release: str | None = None
 
 
 class Passage:
@@ -55,7 +61,10 @@ class Passage:
     async def enter(self) -> None:
         """Choose the release, and have the request on record. Raises RecordFull: then no model is entered."""
         here, arrival = self.endpoint, self.arrival
-        self.given = await here.router.assign(arrival.unit, arrival.begun)
+        if arrival.release is not None:
+            self.given = Assignment(arrival.release, NAMED)
+        else:
+            self.given = await here.router.assign(arrival.unit, arrival.begun)
         self.release = self.given.release or here.fleet.standing().release or ""
         self._open = True
         await here.record.accepted(
@@ -82,7 +91,8 @@ class Passage:
         frame = {**job, "key": key, "groups": list(self.arrival.groups)}
         fleet, release = self.endpoint.fleet, self.given.release
         # It may have been let go since it was chosen (a canary taken back): then whichever answers now does.
-        pinned = release if release is not None and fleet.pool(release) is not None else None
+        stays = self.arrival.release is not None or (release is not None and fleet.pool(release) is not None)
+        pinned = release if stays else None
         exchange = Exchange(fleet, frame, self.endpoint.timeout, pinned)
         exchange.until(end)
         self._exchanges.append(exchange)
@@ -108,9 +118,10 @@ class Passage:
         if self.usage:
             self._spend(self.usage)
         unit, values = self.arrival.unit, outcome(error, seconds * 1000, self.signals)
-        here.router.observe(unit, values, self.release or None)
-        if len(self._exchanges) == 1 and status != 499:  # of a request with several jobs nothing is compared
-            here.router.mirror(unit, self._job, values, self._response)
+        if self.arrival.release is None:
+            here.router.observe(unit, values, self.release or None)
+            if len(self._exchanges) == 1 and status != 499:  # of a request with several jobs nothing is compared
+                here.router.mirror(unit, self._job, values, self._response)
         failure = type(error).__name__ if error is not None else None
         given, arrival = self.given, self.arrival
         seen = (self.id, time.time(), arrival.dialect, self.release, given.arm, status, seconds * 1000, unit, failure)

@@ -164,7 +164,8 @@ def split(value: Any) -> Rows:
 
 
 def records(form: str, value: Any) -> Rows:
-    """A list of {name: value}; a field that only some have is missing (null) in the others. Raises RequestError."""
+    """A list of {name: value}; a field that only some have is missing (null) in the others, and under `instances`, as
+    in MLflow, refused. Raises RequestError."""
     if not isinstance(value, list):
         raise RequestError(f"{form}: a list of records is expected")
     names: dict[str, None] = {}
@@ -172,6 +173,8 @@ def records(form: str, value: Any) -> Rows:
         if not isinstance(record, dict):
             raise RequestError(f"{form}: record {number} is not an object")
         if record.keys() != names.keys():
+            if names and form == "instances":
+                raise RequestError(f"{form}: record {number} has other fields than those before it")
             names.update(dict.fromkeys(record))
     known = list(names)
     return Rows(known, [[record.get(name) for name in known] for record in value])

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modelyard.errors import ModelFailed, ModelyardError, RequestError
-from modelyard.ports.model import Model
-from modelyard.ports.workload import Call, Event, Invoked, Request, Response
+from modelyard.ports.model import Column, Model, Tensor
+from modelyard.ports.workload import Call, Event, Invoked, Request, Response, Schema, Variable
 from modelyard.workloads.model.arrays import Reader
 from modelyard.workloads.model.bodies import JSON, Body, guessed, parse, read_csv, recognise
 from modelyard.workloads.model.replies import encode, plain, reply
@@ -48,6 +48,16 @@ class ModelPredictor:
         text = _said(found) if body.form == "messages" else encode(found).decode()
         yield Response(text, output, _usage(output) if body.form == "messages" else {"rows": rows})
 
+    @property
+    def schema(self) -> Schema | None:
+        """As the signature has it; None without one."""
+        signature = self._model.about.signature
+        if signature is None:
+            return None
+        given: tuple[Column | Tensor, ...] = signature.columns or signature.tensors
+        inputs, outputs = tuple(map(_variable, given)), tuple(map(_variable, signature.outputs))
+        return Schema(self._model.runtime, inputs, outputs, tensors=bool(signature.tensors))
+
     def close(self) -> None:
         """Give the model back."""
         self._model.close()
@@ -76,6 +86,12 @@ class ModelPredictor:
         except Exception as error:  # the model's own code: whatever it raises is its failure
             sys.stderr.write(traceback.format_exc())
             raise ModelFailed(f"the model failed on this request ({type(error).__name__})") from error
+
+
+def _variable(one: Column | Tensor) -> Variable:
+    if isinstance(one, Tensor):
+        return Variable(one.name, one.dtype, one.shape)
+    return Variable(one.name, one.kind, required=one.required)
 
 
 def _request(body: Body) -> Mapping[str, Any]:
