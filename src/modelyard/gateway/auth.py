@@ -17,9 +17,9 @@ from modelyard.ports.tokens import SECRET
 from modelyard.ports.tokens import Scope as May
 from modelyard.serving.meter import Meter
 
-OPEN = frozenset({"/health", "/ready", "/v2/health/live", "/v2/health/ready"})
-PAGE = ("/", "/favicon.ico", "/static/")
-"""The chat page itself: files of the package, alike for everybody. What it shows it asks for with the token."""
+OPEN = frozenset({"/health", "/ready", "/v2/health/live", "/v2/health/ready", "/.well-known/databricks-config"})
+PAGE = ("/", "/ops", "/favicon.ico", "/static/")
+"""The pages themselves: files of the package, alike for everybody. What they show they ask for with the token."""
 OPERATE = ("/ops", "/api/")
 """What moves or tells what is served: for tokens that may operate."""
 METRICS = "/metrics"
@@ -30,12 +30,14 @@ BESIDE = ("/feedback", "/pages/")
 @dataclass(frozen=True)
 class Caller:
     """Who asks: the id of a token, "serve" (the token of the configuration), "local" (a process of the same user) or
-    "anonymous" (on loopback, where no token is asked for). Nothing else of a request can give it groups."""
+    "anonymous" (on loopback, where no token is asked for). Nothing else of a request can give it groups. `name` is the
+    token's, where it has one."""
 
     id: str
     scope: May = "operate"
     groups: frozenset[str] = frozenset()
     allowance: Allowance | None = None
+    name: str = ""
 
     def spend(self, tokens: int) -> None:
         """Count what a model read and wrote for this caller, prompt and answer together."""

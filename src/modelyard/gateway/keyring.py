@@ -121,7 +121,7 @@ class Keyring:
                 continue
             if token.id not in self._allowances:
                 self._allowances[token.id] = Allowance(token.limits, self._clock, spent.get(token.id, Spent()))
-            caller = Caller(token.id, token.scope, frozenset(token.groups), self._allowances[token.id])
+            caller = Caller(token.id, token.scope, frozenset(token.groups), self._allowances[token.id], token.name)
             until = datetime.fromisoformat(token.expires).timestamp() if token.expires else math.inf
             known[token.digest] = (caller, until)
         self.live = len(known) - len(self._fixed)

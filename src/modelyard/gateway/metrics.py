@@ -113,7 +113,7 @@ def measure(served: Endpoint) -> None:
     meter.live("modelyard_unlogged_total", lambda: [((endpoint,), float(record.counts.unlogged))])
     meter.live("modelyard_rollout_percent", lambda: _challenger(fleet))
     meter.live("modelyard_record_bytes", lambda: [((endpoint,), float(record.log.size))])
-    meter.live("modelyard_record_lag_seconds", lambda: [((endpoint,), _lag(record))])
+    meter.live("modelyard_record_lag_seconds", lambda: [((endpoint,), record_lag(record))])
     meter.live("modelyard_record_unreadable", lambda: [((endpoint,), float(record.unreadable))])
     meter.live(
         "modelyard_record_refused_total",
@@ -133,7 +133,7 @@ def _challenger(fleet: Fleet) -> Iterator[Reading]:
         yield (fleet.endpoint, short(challenger)), float(dict(fleet.pointers.split).get(challenger, 0))
 
 
-def _lag(record: Record) -> float:
+def record_lag(record: Record) -> float:
     """Seconds since the oldest segment was closed that nobody has folded; 0 where none waits."""
     closed = []
     for path in listed(record.log.folder, CLOSED):

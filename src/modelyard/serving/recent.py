@@ -6,6 +6,8 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from modelyard.serving.windows import Windows
+
 SHOWN = 200
 REMEMBERED = 50_000
 """Requests that feedback can be told to a rollout of; that of older ones is on record all the same."""
@@ -26,14 +28,16 @@ class Seen(NamedTuple):
 
 
 class Recent:
-    """Used from one event loop."""
+    """Used from one event loop. `windows` has what was noted in figures, for longer."""
 
     def __init__(self) -> None:
+        self.windows = Windows()
         self._shown: deque[Seen] = deque(maxlen=SHOWN)
         self._units: OrderedDict[str, tuple[str, str]] = OrderedDict()
 
     def note(self, seen: Seen) -> None:
         self._shown.append(seen)
+        self.windows.count(seen.at, seen.release, seen.status, seen.milliseconds)
         self._units[seen.id] = seen.unit, seen.release
         if len(self._units) > REMEMBERED:
             self._units.popitem(last=False)

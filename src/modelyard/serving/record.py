@@ -16,6 +16,7 @@ from typing import Literal
 from modelyard.clock import Clock, SystemClock
 from modelyard.errors import RecordFull
 from modelyard.serving.log import SEGMENT_BYTES, Durability, Log
+from modelyard.serving.recall import Recall
 from modelyard.serving.redact import Redaction
 from modelyard.serving.rows import (
     ACCEPTED,
@@ -66,7 +67,7 @@ class Record:
         self, log: Log, clock: Clock, when_full: WhenFull, redaction: Redaction, most: tuple[int, int], max_open: float
     ) -> None:
         """Use `Record.open`."""
-        self.log, self.counts = log, Counts()
+        self.log, self.counts, self.recall = log, Counts(), Recall()
         self._when_full, self._redaction, self._clock = when_full, redaction, clock
         self._max_request, self._max_response = most
         self._max_open = max_open
@@ -151,6 +152,7 @@ class Record:
             raise
         self._open[key] = self._clock.monotonic()
         self.counts.accepted += 1
+        self.recall.keep(key, data)
         return True
 
     async def finished(self, row: Finished) -> None:
@@ -169,6 +171,7 @@ class Record:
             self.counts.unwritten += 1
             raise
         self.counts.finished += 1
+        self.recall.keep(key, data)
         if self._owed:
             self._pay()
 
