@@ -34,8 +34,9 @@ class Appender:
 
     def write(self, rows: Sequence[bytes]) -> None:
         """Put the rows at the end, all or none."""
-        if self._suspect:
-            self.turn(force=True)
+        if self._suspect and (closed := self.turn(force=True)) is not None:
+            with contextlib.suppress(OSError):
+                shut(closed)
         head = self._head
         data = b"".join([piece for row in rows for piece in (head.frame(row), row)])
         suspect = False
@@ -56,16 +57,16 @@ class Appender:
             raise
         self.offset += len(data)
 
-    def turn(self, force: bool = False) -> None:
-        """Close the segment and begin the next one, if anything is in it."""
+    def turn(self, force: bool = False) -> Path | None:
+        """Begin the next segment, if anything is in this one: `shut` what is returned."""
         if self.offset == HEAD_BYTES and not force:
-            return
+            return None
         before, file = self._head, self._file
         self._head, self._file = self._begin(before.number + 1)
         self.closed_bytes += self.offset
         self.offset, self._suspect = HEAD_BYTES, False
         os.close(file)
-        _shut(named(self._folder, before.number, OPEN))
+        return named(self._folder, before.number, OPEN)
 
     def look(self) -> None:
         """See what of the closed segments is still there."""
@@ -75,7 +76,7 @@ class Appender:
         """Close the segment for good. Raises nothing."""
         os.close(self._file)
         with contextlib.suppress(OSError):
-            _shut(named(self._folder, self._head.number, OPEN))
+            shut(named(self._folder, self._head.number, OPEN))
             sync_folder(self._folder)
 
     def _begin(self, number: int) -> tuple[Head, int]:
@@ -86,8 +87,9 @@ class Appender:
             data = head.encode()
             if os.write(file, data) < len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            sync(file)
-            sync_folder(self._folder)
+            if self._synced:
+                sync(file)
+                sync_folder(self._folder)
         except OSError:
             os.close(file)
             with contextlib.suppress(OSError):
@@ -98,14 +100,15 @@ class Appender:
     def _recover(self) -> int:
         """Close what was left open; the highest number there is."""
         for path in listed(self._folder, OPEN):
-            _shut(path)
+            shut(path)
         self.look()
         last = [listed(self._folder, suffix)[-1:] for suffix in (CLOSED, DAMAGED)]
         return max((int(path.stem) for paths in last for path in paths), default=0)
 
 
-def _shut(path: Path) -> None:
-    """Make an open segment a closed one. One that holds nothing goes; one that nobody can read is kept aside."""
+def shut(path: Path) -> None:
+    """Make an open segment a closed one, however long the disk takes. One that holds nothing goes; one that nobody can
+    read is kept aside. Raises OSError."""
     size = path.stat().st_size
     if size <= HEAD_BYTES:
         path.unlink()

@@ -23,7 +23,7 @@ from typing import Literal
 
 from modelyard.clock import Clock, SystemClock
 from modelyard.errors import RecordFull, StorageError
-from modelyard.serving.appender import Appender
+from modelyard.serving.appender import Appender, shut
 from modelyard.serving.disk import hold, scarce
 from modelyard.serving.segment import CLOSED, FRAME_BYTES, OPEN, listed, read
 from modelyard.units import show_size
@@ -96,6 +96,7 @@ class Log:
         self._batch, self._busy = _Batch(), False
         self._flushing: asyncio.AbstractEventLoop | None = None
         self._quick = 0
+        self._turning = False
         self._lock = hold(folder)
         try:
             self._file = Appender(folder, durability == "disk", segment_bytes)
@@ -148,9 +149,10 @@ class Log:
         return self.size >= most and self._look() >= most
 
     def look(self) -> None:
-        """See what the reader has deleted, unless that was done just now."""
-        if self._clock.monotonic() - self._looked >= LOOK_SECONDS:
-            self._looked = self._clock.monotonic()
+        """See what the reader has deleted, unless that was done just now, or the disk takes its time."""
+        now, since = self._clock.monotonic(), self._committing
+        if now - self._looked >= LOOK_SECONDS and (since is None or now - since < LOOK_SECONDS):
+            self._looked = now
             with contextlib.suppress(OSError):
                 self._file.look()
                 self._scarce, self._unseen = scarce(self.folder), 0
@@ -213,9 +215,10 @@ class Log:
         if self._ended:
             raise RecordFull("the log is closed")
         if not beyond and (self._committing is not None or self._scarce):
-            self.look()
-            if self.trouble != self._refusal:
-                raise RecordFull(str(self.trouble))
+            if self._scarce:
+                self.look()
+            if (trouble := self.trouble) != self._refusal:
+                raise RecordFull(str(trouble))
         if self._backlog > BACKLOG_BYTES:
             raise RecordFull(f"{show_size(self._backlog)} wait to be written: the disk is slower than what arrives")
         need = length + FRAME_BYTES
@@ -288,7 +291,7 @@ class Log:
 
     def _commit(self, batch: _Batch, raising: bool = False, here: bool = False) -> None:
         """`raising`: in the caller's thread. `here`: in the loop's."""
-        refusal, was, turn = None, self._refusal, batch.turn
+        refusal, was, turn, closed = None, self._refusal, batch.turn, None
         self._committing = started = self._clock.monotonic()
         try:
             with self._writing:
@@ -298,11 +301,12 @@ class Log:
                     self.rows += len(batch.rows)
                     self._refusal = None
                 turn = turn or self._file.due
-                if turn and not here:
+                if turn and not (here or raising):
                     with contextlib.suppress(OSError):
-                        self._file.turn()  # else a segment grows longer than planned
-        except (OSError, MemoryError) as error:
-            why = getattr(error, "strerror", None) or error or "out of memory"
+                        closed = self._file.turn()  # else a segment grows longer than planned
+                    self._turning = False
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait have to be told
+            why = getattr(error, "strerror", None) or error or type(error).__name__
             refusal = self._refusal = f"the log in {self.folder} cannot be written: {why}"
         took, self._committing = self._clock.monotonic() - started, None
         self.slowest = max(self.slowest, took)
@@ -312,10 +316,14 @@ class Log:
         if self._unseen > LOOK_BYTES:
             with contextlib.suppress(OSError):
                 self._scarce, self._unseen = scarce(self.folder), 0
+        if closed is not None:
+            with contextlib.suppress(OSError):
+                shut(closed)
+        elif turn and (here or raising) and not self._turning:
+            self._turning = True
+            self._ask_turn(None)
         if here:
             self._settle(batch, refusal)
-            if turn:
-                self._ask_turn(None)
         elif batch.waiters:
             self._tell(self._settle, batch, refusal)
         if was and not refusal and batch.rows:
