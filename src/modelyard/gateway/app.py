@@ -11,9 +11,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from modelyard.errors import NotFound, RequestError
-from modelyard.gateway import chat, invocations, ops, pages
+from modelyard.gateway import chat, control_data, inference_v2, invocations, ops, pages
 from modelyard.gateway.auth import Auth, Callers
 from modelyard.gateway.body import Bodies
+from modelyard.gateway.control import Control
+from modelyard.gateway.control import routes as control_routes
 from modelyard.gateway.drill import drill
 from modelyard.gateway.feedback import feedback
 from modelyard.gateway.metrics import Metered, measure, metrics
@@ -27,9 +29,11 @@ def build(
     callers: Callers,
     bodies: Bodies = Bodies(),
     metrics_for: str = "operate",
+    control: Control | None = None,
 ) -> ASGIApp:
     """The gateway's application. `callers` says who may come in: where it asks nobody for a token, the gateway must be
-    on loopback only. `metrics_for` is who may read /metrics: operate, query, or open."""
+    on loopback only. `metrics_for` is who may read /metrics: operate, query, or open. With `control` there are other
+    endpoints beside `endpoint`, and Databricks' way to all of them."""
     routes = [
         Route("/", pages.chat_page),
         Route("/favicon.ico", pages.favicon),
@@ -39,6 +43,19 @@ def build(
         Route("/v1/models", chat.models),
         Route("/invocations", invocations.invocations, methods=["POST"]),
         Route("/predict", predict, methods=["POST"]),
+        Route("/v2", inference_v2.server),
+        Route("/v2/", inference_v2.server),
+        Route("/v2/health/live", inference_v2.live),
+        Route("/v2/health/ready", inference_v2.ready),
+        *(
+            route
+            for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+            for route in (
+                Route(model, inference_v2.model),
+                Route(f"{model}/ready", inference_v2.model_ready),
+                Route(f"{model}/infer", inference_v2.infer, methods=["POST"]),
+            )
+        ),
         Route("/feedback", feedback, methods=["POST"]),
         Route("/search", ops.search, methods=["POST"]),
         Route("/health", ops.health),
@@ -47,6 +64,7 @@ def build(
         Route("/version", ops.show_version),
         Route("/metrics", metrics),
         Route("/ops/drill", drill, methods=["POST"]),
+        *((*control_routes(), *control_data.routes()) if control is not None else ()),
     ]
     app = Starlette(
         routes=routes,
@@ -58,7 +76,8 @@ def build(
     )
     app.router.redirect_slashes = False
     app.state.service, app.state.meter, app.state.bodies = endpoint, endpoint.meter, bodies
-    measure(endpoint)
+    app.state.control = control
+    measure(endpoint, lambda: control.estate if control is not None else (endpoint,))
     return app
 
 

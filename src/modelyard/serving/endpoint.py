@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from modelyard.clock import Clock
+from modelyard.errors import Unavailable
 from modelyard.serving.assignment import Assignment, Values
 from modelyard.serving.meter import Meter
 from modelyard.serving.recent import Recent
@@ -55,6 +56,7 @@ class Endpoint:
     clock: Clock
     router: Router = field(default_factory=Straight)
     recent: Recent = field(default_factory=Recent)
+    _schemas: dict[str, Mapping[str, Any] | None] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -66,10 +68,16 @@ class Endpoint:
         return frozenset(worker.about["accepts"]) if worker is not None else frozenset()
 
     def schema(self, release: str | None = None) -> Mapping[str, Any] | None:
-        """What `release`, or the one that answers now, says of its bodies: a `ports.workload.Schema` as JSON."""
+        """What `release`, or the one that answers now, says of its bodies: a `ports.workload.Schema` as JSON, None where
+        it says nothing. Raises Unavailable where none of its workers is up and none ever was."""
         pool = self.fleet.pool(release) if release else None
         worker = pool.ready() if pool is not None else self.fleet.ready()
-        return worker.about.get("schema") if worker is not None else None
+        if worker is not None:
+            self._schemas[worker.release] = worker.about.get("schema")
+            return self._schemas[worker.release]
+        if release not in self._schemas:
+            raise Unavailable(self.fleet.standing().reason or "no worker is ready")
+        return self._schemas[release]
 
     @property
     def invokes(self) -> bool:
