@@ -24,7 +24,7 @@ from tests.model.shop import NUMBERS, call, folder, labels, numbers, theirs
 import modelyard
 from modelyard.errors import Damaged, MissingExtra, ModelFailed, NotFound, ProjectError, RefusedByPolicy, UserError
 from modelyard.ports.model import NotDirect
-from modelyard.ports.workload import CanInvoke
+from modelyard.ports.workload import CanInvoke, Exam
 from modelyard.wiring import ports as wired
 from modelyard.wiring.begin import begin
 from modelyard.wiring.opening import open_release
@@ -124,11 +124,30 @@ def test_from_a_model_to_a_release_that_answers_as_it_does(tmp_path: Path) -> No
         assert project.world.ledger.pointers("p").champion == release.id
 
 
-def test_without_an_exam_the_gate_abstains(tmp_path: Path) -> None:
+def test_without_an_exam_the_models_example_is_asked_and_proves_nothing(tmp_path: Path) -> None:
     notes: list[str] = []
-    root = modelyard.init(tmp_path / "p", model=str(copied("mixed", tmp_path / "m")), on_note=notes.append)
+    model = copied("mixed", tmp_path / "m")
+    rows = [{"a": 0.5, "b": 1.0, "c": i, "d": 1, "e": True, "s": "red"} for i in range(3)]
+    (model / "example.json").write_text(json.dumps({"inputs": rows}))
+    retold(model, saved_input_example_info={"serving_input_path": "example.json"})
+    root = modelyard.init(tmp_path / "p", model=str(model), on_note=notes.append)
     assert len(notes) == 2 and "model.pkl" in notes[0] and "proves nothing" in notes[1]
-    assert modelyard.open(root).world.loaded.config.workload == "model"
+    with modelyard.open(root) as project:
+        workload, ctx = project.world.heavy.workload, project.world.heavy.context
+        proposed = list(workload.propose_cases(ctx, workload.snapshot(ctx)))
+        assert [row["recorded"] for row in proposed] == theirs_one_by_one("mixed", rows)
+        (tmp_path / "built").mkdir()
+        workload.build(ctx, workload.snapshot(ctx), tmp_path / "built")
+        loaded = workload.load(ctx, tmp_path / "built")
+        cases = list(workload.cases(ctx, Exam("generated", tuple(proposed))))
+        scored = [workload.score(case, *loaded.predict(case.request, call(effects="exam"))) for case in cases]
+    assert [row.values for row in scored] == [{"agrees": 1.0}] * 3
+    # No case is `judged`, and the gate wants 30 of them.
+    assert workload.min_cases == {"judged": 30} and {row.slices for row in scored} == {()}
+
+
+def theirs_one_by_one(name: str, rows: list[dict[str, Any]]) -> list[Any]:
+    return [theirs(name, json.dumps({"inputs": [row]}).encode())["predictions"] for row in rows]
 
 
 def test_a_model_is_fetched_into_the_project(tmp_path: Path) -> None:
