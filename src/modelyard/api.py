@@ -26,7 +26,7 @@ from modelyard.lifecycle.unchanged import Options, Outcome, look, unchanged
 from modelyard.ports.progress import Progress
 from modelyard.ports.records import Decision, Move, Release, Rollout
 from modelyard.serving.route import alive, ask_gateway, search_gateway
-from modelyard.wiring import open_ledger, open_rollouts, open_tokens, open_world
+from modelyard.wiring import open_endpoints, open_ledger, open_rollouts, open_tokens, open_world
 
 if TYPE_CHECKING:
     from modelyard.lifecycle.drill import Drilled
@@ -153,6 +153,7 @@ class Project:
                 ledger=lambda: open_ledger(layout),
                 rollouts=lambda: open_rollouts(layout),
                 tokens=lambda: open_tokens(layout),
+                endpoints=lambda: open_endpoints(layout),
                 host=host,
                 port=port,
                 on_listening=on_listening,

@@ -136,6 +136,7 @@ class StandIn(BaseWorkload):
 GATEWAY = """
 import json, sys
 from pathlib import Path
+from modelyard.adapters.ledger_endpoints import SqliteEndpoints
 from modelyard.adapters.ledger_sqlite import SqliteLedger
 from modelyard.adapters.rollouts_sqlite import SqliteRollouts
 from modelyard.adapters.tokens_sqlite import SqliteTokens
@@ -151,9 +152,9 @@ if "limits" in options:
 options["bodies"] = Bodies(**options.get("bodies", {}))
 options["record"] = {"fold_every": None, **options.get("record", {})}
 ledger, rollouts = lambda: SqliteLedger(layout.ledger), lambda: SqliteRollouts(layout.ledger)
-tokens = lambda: SqliteTokens(layout.ledger)
+tokens, endpoints = lambda: SqliteTokens(layout.ledger), lambda: SqliteEndpoints(layout.ledger)
 try:
-    sys.exit(serve(ServeConfig("town", layout, ledger, rollouts, tokens=tokens, **options)))
+    sys.exit(serve(ServeConfig("town", layout, ledger, rollouts, tokens=tokens, endpoints=endpoints, **options)))
 except ModelyardError as error:
     sys.stderr.write(f"{error}\\n")
     sys.exit(error.exit_code)

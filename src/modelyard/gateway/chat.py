@@ -44,13 +44,20 @@ class Asked:
 @replying(openai_error)
 async def completions(request: Request) -> ASGIApp:
     """POST /v1/chat/completions"""
-    here = service(request)
     raw, body = await read_json(request)
+    return await complete(request, "openai", raw, body)
+
+
+async def complete(
+    request: Request, dialect: str, raw: bytes, body: dict[str, Any], release: str | None = None
+) -> ASGIApp:
+    """The completion of a chat, whole or as a stream. `release` is the one that the caller names."""
+    here = service(request)
     asked = parse(body, here.name)
     accepts = here.accepts()
     if accepts and "messages" not in accepts:
         raise RequestError(f"{here.name} is no chat model: it takes {', '.join(sorted(accepts))} at /invocations")
-    passage = await enter(request, "openai", raw, body)
+    passage = await enter(request, dialect, raw, body, release)
     job = {"do": "predict", "request": {"messages": asked.messages}, "stream": asked.stream}
     exchange = passage.exchange(job, gone(request))
     reply = _Reply(passage, asked, exchange)

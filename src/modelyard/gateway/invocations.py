@@ -61,10 +61,19 @@ async def invocations(request: Request) -> Response:
     return await one_by_one(request, "mlflow", raw, body)
 
 
-async def one_by_one(request: Request, dialect: str, raw: bytes, body: dict[str, Any]) -> Response:
-    """The answers to a body for a release that reads none itself: it is asked row by row."""
+async def one_by_one(
+    request: Request,
+    dialect: str,
+    raw: bytes,
+    body: dict[str, Any],
+    release: str | None = None,
+    client_request_id: Any = None,
+) -> Response:
+    """The answers to a body for a release that reads none itself: it is asked row by row. `release` is the one that the
+    caller names, `client_request_id` the caller's name for the request where it does not stand in `body`."""
     rows, bare = requests(body, service(request).accepts())
-    passage = await enter(request, dialect, raw, body if bare else {**rows[0], **body})
+    beside = {"client_request_id": client_request_id} if client_request_id is not None else {}
+    passage = await enter(request, dialect, raw, {**(body if bare else {**rows[0], **body}), **beside}, release)
     left = gone(request)
     jobs = [{"do": "predict", "request": row, "stream": False} for row in rows]
     predictions = [await _one(passage, left, jobs[0], None)] if len(jobs) == 1 else await _all(passage, left, jobs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -73,8 +73,9 @@ class Metered:
         try:
             await self._app(scope, receive, sending)
         finally:
+            chosen: Endpoint | None = scope.get("modelyard.endpoint")
             self._meter.answered(
-                self._endpoint,
+                chosen.name if chosen is not None else self._endpoint,
                 short(scope.get("modelyard.release") or release) or "none",
                 scope.get("modelyard.arm", "champion"),
                 dialect,
@@ -87,40 +88,48 @@ def _dialect(path: str) -> str | None:
     return next((dialect for prefix, dialect in DIALECTS if path.startswith(prefix)), None)
 
 
-def measure(served: Endpoint) -> None:
-    """Let the endpoint's meter read of it what is read only when somebody asks."""
-    meter, fleet, record, endpoint = served.meter, served.fleet, served.record, served.name
+def measure(own: Endpoint, served: Callable[[], Iterable[Endpoint]]) -> None:
+    """Let the meter read what is read only when somebody asks: of all endpoints that are `served` then, and of the
+    record that they share under the name of the project's `own`."""
+    meter, record, name = own.meter, own.record, own.name
 
-    def by_pool(figure: Callable[[Pool], float]) -> Callable[[], Iterator[Reading]]:
+    def each(figure: Callable[[Fleet], Iterable[Reading]]) -> Callable[[], Iterator[Reading]]:
         def read() -> Iterator[Reading]:
-            for release in fleet.pointers.named():
-                if (pool := fleet.pool(release)) is not None:
-                    yield (endpoint, short(release)), figure(pool)
+            for endpoint in served():
+                yield from figure(endpoint.fleet)
 
         return read
 
-    def counted(name: str) -> Callable[[], Iterator[Reading]]:
-        return lambda: iter([((endpoint,), float(fleet.counts[name]))])
+    def by_pool(figure: Callable[[Pool], float]) -> Callable[[], Iterator[Reading]]:
+        def read(fleet: Fleet) -> Iterator[Reading]:
+            for release in fleet.pointers.named():
+                if (pool := fleet.pool(release)) is not None:
+                    yield (fleet.endpoint, short(release)), figure(pool)
 
-    meter.live("modelyard_ready", lambda: [((endpoint,), float(fleet.standing().ready))])
+        return each(read)
+
+    def counted(count: str) -> Callable[[], Iterator[Reading]]:
+        return each(lambda fleet: [((fleet.endpoint,), float(fleet.counts[count]))])
+
+    meter.live("modelyard_ready", each(lambda fleet: [((fleet.endpoint,), float(fleet.standing().ready))]))
     meter.live("modelyard_workers", by_pool(lambda pool: len(pool.workers)))
     meter.live("modelyard_requests_in_flight", by_pool(lambda pool: pool.under_way))
     meter.live("modelyard_requests_waiting", by_pool(_waiting))
     meter.live(
         "modelyard_traffic_percent",
-        lambda: [((endpoint, short(release)), percent) for release, percent in fleet.pointers.split],
+        each(lambda fleet: [((fleet.endpoint, short(release)), share) for release, share in fleet.pointers.split]),
     )
-    meter.live("modelyard_unlogged_total", lambda: [((endpoint,), float(record.counts.unlogged))])
-    meter.live("modelyard_rollout_percent", lambda: _challenger(fleet))
-    meter.live("modelyard_record_bytes", lambda: [((endpoint,), float(record.log.size))])
-    meter.live("modelyard_record_lag_seconds", lambda: [((endpoint,), record_lag(record))])
-    meter.live("modelyard_record_unreadable", lambda: [((endpoint,), float(record.unreadable))])
+    meter.live("modelyard_unlogged_total", lambda: [((name,), float(record.counts.unlogged))])
+    meter.live("modelyard_rollout_percent", each(_challenger))
+    meter.live("modelyard_record_bytes", lambda: [((name,), float(record.log.size))])
+    meter.live("modelyard_record_lag_seconds", lambda: [((name,), record_lag(record))])
+    meter.live("modelyard_record_unreadable", lambda: [((name,), float(record.unreadable))])
     meter.live(
         "modelyard_record_refused_total",
-        lambda: [((endpoint,), float(record.counts.refused + record.counts.unwritten))],
+        lambda: [((name,), float(record.counts.refused + record.counts.unwritten))],
     )
-    for name, count in COUNTS.items():
-        meter.live(name, counted(count))
+    for measured, count in COUNTS.items():
+        meter.live(measured, counted(count))
 
 
 def _waiting(pool: Pool) -> float:

@@ -26,14 +26,19 @@ from modelyard.errors import Busy, RefusedByPolicy, Unavailable, UserError
 from modelyard.gateway.app import build
 from modelyard.gateway.auth import Caller, is_loopback
 from modelyard.gateway.body import Bodies
+from modelyard.gateway.control import Control
+from modelyard.gateway.control_desk import Desk
 from modelyard.gateway.keyring import Keyring
 from modelyard.gateway.live import Live, Stores
+from modelyard.gateway.served import ServedEndpoint
+from modelyard.ports.endpoints import Endpoints
 from modelyard.ports.ledger import Ledger
 from modelyard.ports.rollouts import Rollouts
 from modelyard.ports.tokens import Tokens
 from modelyard.project.layout import Layout
 from modelyard.project.load import Loaded
 from modelyard.project.model import Recording
+from modelyard.serving.estate import Estate
 from modelyard.serving.process import Command, Limits, worker_command
 from modelyard.serving.route import GatewayInfo, holding, publish
 from modelyard.serving.supervise import Fleet
@@ -59,7 +64,8 @@ class ServeConfig:
     does. `command` starts workers. `tokens` opens those of the target: with one that is live, or with `token`, other
     addresses than loopback may be served. `metrics` is who may read /metrics: operate, query, or open. `limits` are
     those of the workers. After SIGTERM /ready says no, for `notice` seconds before connections are refused too.
-    `record` is the project file's section of that name; what is not in it is as there.
+    `record` is the project file's section of that name; what is not in it is as there. `endpoints` opens those of the
+    target beside this one; without it there is no control plane. `admit_unproven` is the gate's policy.
     """
 
     endpoint: str
@@ -82,6 +88,8 @@ class ServeConfig:
     limits: Limits = field(default_factory=Limits)
     notice: float = 0.0
     record: Mapping[str, Any] = field(default_factory=dict)
+    endpoints: Callable[[], Endpoints] | None = None
+    admit_unproven: bool = False
 
 
 def configured(loaded: Loaded, *, host: str | None = None, port: int | None = None, **more: Any) -> ServeConfig:
@@ -108,6 +116,7 @@ def configured(loaded: Loaded, *, host: str | None = None, port: int | None = No
         ),
         notice=section.notice,
         record=section.record.model_dump(),
+        admit_unproven=loaded.config.gate.admit_unproven,
         **more,
     )
 
@@ -192,9 +201,11 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, key
     stores = Stores(config.ledger, config.rollouts, layout.record, layout.trials, layout.tables, traced)
     recording = Recording.model_validate(dict(config.record))
     live = Live(fleet, info.gateway_id, stores, recording, config.timeout, SystemClock())
-    app = build(live.endpoint, keyring, config.bodies, config.metrics)
+    control = _control(config, info, live, command)
+    app = build(live.endpoint, keyring, config.bodies, config.metrics, control)
     server = _Server(
         fleet,
+        control.estate if control is not None else None,
         config.notice,
         uvicorn.Config(
             app,
@@ -209,6 +220,8 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, key
     )
     try:
         await live.start()
+        if control is not None:
+            await control.start()
         keyring.start()
         telling = asyncio.create_task(_tell(config, server, fleet, info))
         telling.add_done_callback(lambda _: setattr(server, "should_exit", True))
@@ -218,20 +231,41 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, key
             await telling  # where telling failed (a full disk, say), serving ended because of it
     finally:
         await keyring.stop()
+        if control is not None:
+            await control.stop()
         await live.stop()
+
+
+def _control(config: ServeConfig, info: GatewayInfo, live: Live, command: Command) -> Control | None:
+    endpoints = config.endpoints
+    if endpoints is None:
+        return None
+    clock = SystemClock()
+
+    def desk() -> Desk:
+        admit, target = config.admit_unproven, config.layout.target
+        gateway = info.gateway_id
+        return Desk(config.endpoint, gateway, config.ledger, endpoints, clock, admit_unproven=admit, target=target)
+
+    def begin(name: str) -> ServedEndpoint:
+        return live.another(Fleet(name, info.gateway_id, config.ledger, command, config.limits))
+
+    return Control(live.endpoint, desk, begin, clock)
 
 
 class _Server(uvicorn.Server):
     """Says first that it is leaving, then takes no connection any more, then ends what would not end by itself."""
 
-    def __init__(self, fleet: Fleet, notice: float, config: uvicorn.Config) -> None:
+    def __init__(self, fleet: Fleet, estate: Estate | None, notice: float, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._fleet, self._notice = fleet, notice
+        self._fleet, self._estate, self._notice = fleet, estate, notice
         self._leaving: float | None = None
 
     def leave(self) -> None:
         """Begin to end. May be called in a signal handler, and again."""
         self._fleet.leave()
+        if self._estate is not None:
+            self._estate.leave()
         if self._leaving is None:
             self._leaving = time.monotonic()
         if time.monotonic() >= self._leaving + self._notice:
@@ -251,11 +285,16 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         stopping = Unavailable("the server is being stopped: try again")
         loop = asyncio.get_running_loop()
-        ending = loop.call_later(self._fleet.limits.drain, self._fleet.end_all, stopping)
+        ending = loop.call_later(self._fleet.limits.drain, self._end_all, stopping)
         try:
             await super().shutdown(sockets)
         finally:
             ending.cancel()
+
+    def _end_all(self, error: Unavailable) -> None:
+        self._fleet.end_all(error)
+        if self._estate is not None:
+            self._estate.end_all(error)
 
 
 async def _tell(config: ServeConfig, server: _Server, fleet: Fleet, info: GatewayInfo) -> None:

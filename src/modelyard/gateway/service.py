@@ -20,11 +20,18 @@ from modelyard.serving.wire import Frame
 
 CONVERSATION = "x-conversation-id"
 _KEY_LENGTH = 200
+_CHOSEN = "modelyard.endpoint"
 
 
 def service(request: Request) -> Endpoint:
-    """The endpoint behind a route."""
-    return cast(Endpoint, request.app.state.service)
+    """The endpoint behind a route: the one that was chosen with `at`, else the project's own."""
+    return cast(Endpoint, request.scope.get(_CHOSEN) or request.app.state.service)
+
+
+def at(request: Request, endpoint: Endpoint) -> Endpoint:
+    """From now on the request is for this endpoint."""
+    request.scope[_CHOSEN] = endpoint
+    return endpoint
 
 
 async def enter(
