@@ -146,6 +146,8 @@ WRONG = {
     "null it cannot take either": ("linear", split(NUMBERS, [[None, 1, 1, 1, 1]]), "takes no missing values"),
     "bad parameter": ("own", json.dumps({"inputs": ONE, "params": {"times": SECRET}}), "does not fit"),
     "shape": ("onnx", json.dumps({"inputs": [[1] * 4]}), "shape"),
+    "a tensor of nothing": ("onnx", json.dumps({"dataframe_records": [{}]}), "no row to score"),
+    "fields of some": ("lightgbm", json.dumps({"instances": [ONE, {"f0": 1.0}]}), "other fields than those before"),
     "ragged tensor": ("onnx", json.dumps({"inputs": [[1] * 5, [1]]}), "nested lists"),
 }
 """What both refuse: model, body, what is said."""

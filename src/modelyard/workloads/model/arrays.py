@@ -228,7 +228,7 @@ class Reader:
         tensors = self._signature.tensors
         if body.form in ("csv", "dataframe_split", "dataframe_records"):
             rows = table(body, 0)
-            if not rows.data:
+            if not rows.data or not rows.data[0]:
                 raise RequestError("there is no row to score")
             values = _from_rows(tensors, rows)
         elif isinstance(body.value, dict):
