@@ -307,6 +307,54 @@ def test_threads_get_their_own_answers(name: str, runtime: str) -> None:
         assert list(pool.map(lambda i: ours(name, runtime, bodies[i % 40]), range(800))) == expected * 20
 
 
+ODD = [None, True, 0, 1, 2, "1", "x", 1.5, -0.0, 2**40, 2**31, [], {}, "true", "", 1e300, "1e5", " 7 ", "NaN", 3.0]
+
+
+def stricter(kind: str, value: Any) -> bool:
+    """Whether a value is one of those that only MLflow answers to, in a column of this kind (docs/model.md)."""
+    if isinstance(value, list | dict):
+        return True
+    if kind == "boolean":
+        return not (isinstance(value, bool) or value in (0, 1)) or isinstance(value, str)
+    if kind == "string":
+        return value is not None and not isinstance(value, str)
+    if kind in ("long", "integer"):
+        size = 2**63 if kind == "long" else 2**31
+        return isinstance(value, int | float) and (value != int(value) or not -size <= value < size)
+    return value == "NaN"
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("mixed", KINDS), ("lightgbm", SMALL), ("own", SMALL)])
+def test_an_odd_value_is_answered_alike_or_refused(name: str, kinds: dict[str, str]) -> None:
+    _needed(name)
+
+    @settings(max_examples=60, deadline=None, database=None)
+    @given(
+        column=st.sampled_from(list(kinds)),
+        value=st.sampled_from(ODD),
+        before=st.integers(0, 1),
+        form=st.sampled_from(["dataframe_split", "dataframe_records", "instances", "inputs", "columns", "one"]),
+    )
+    def check(column: str, value: Any, before: int, form: str) -> None:
+        right = {n: FITS.get(n, 0.5) for n in kinds}
+        found = [*([right] * before), {**right, column: value}]
+        sent: dict[str, Any] = {form: found}
+        if form == "dataframe_split":
+            sent = {form: {"columns": list(kinds), "data": [list(row.values()) for row in found]}}
+        elif form == "columns":
+            sent = {"inputs": {n: [row[n] for row in found] for n in kinds}}
+        elif form == "one":
+            sent = {"inputs": found[-1]}
+        body = json.dumps(sent).encode()
+        expected = theirs(name, body)
+        try:
+            assert alike(ours(name, RUNTIME[name], body), expected), (kinds[column], value, form)
+        except (RequestError, ModelFailed):
+            assert expected is None or stricter(kinds[column], value), (kinds[column], value, form)
+
+    check()
+
+
 def _needed(name: str) -> None:
     if name in NEEDS:
         pytest.importorskip(NEEDS[name])
