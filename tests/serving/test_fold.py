@@ -33,7 +33,7 @@ from modelyard.ports.tables import Tables
 from modelyard.serving.disk import hold
 from modelyard.serving.log import Log
 from modelyard.serving.record import Accepted, Finished, Outcome, Record, request_id
-from modelyard.serving.segment import CLOSED, DAMAGED, HEAD_BYTES, listed
+from modelyard.serving.segment import CLOSED, DAMAGED, HEAD_BYTES, OPEN, listed
 
 AT = dt.datetime(2026, 3, 1, 23, 59, 59, 123456, tzinfo=dt.UTC)
 AT_NS = 1_772_409_599_123_456_789
@@ -291,6 +291,20 @@ def test_two_folds_of_one_record_do_not_meet(folder: Path) -> None:
         fold(folder, MemoryTables())
     os.close(lock)
     assert fold(folder, MemoryTables()).segments == 1
+
+
+def test_no_segment_is_passed_over(folder: Path) -> None:
+    names = [f"{n:032x}" for n in range(3)]
+    played(folder, *([("accept", one), ("finish", one)] for one in names))
+    second = listed(folder, CLOSED)[1]
+    slow = second.rename(second.with_suffix(OPEN))  # somebody is still at it
+    tables = MemoryTables()
+    for _ in range(2):
+        fold(folder, tables)
+        assert ids(tables) == {names[0]: 1}
+    slow.rename(second)
+    fold(folder, tables)
+    assert ids(tables) == ids(tables, "inference_detail") == dict.fromkeys(names, 1)
 
 
 def test_what_cannot_be_written_into_tables_stays_in_the_log(folder: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ it says itself: the mark of a commit is the number of the last segment, of each 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from modelyard.lifecycle.inference import SPECS, Gathered, table_rows
 from modelyard.ports.tables import Tables
 from modelyard.serving.disk import free, hold
 from modelyard.serving.rows import ACCEPTED, FINISHED, kind_and_key
-from modelyard.serving.segment import CLOSED, DAMAGED, Head, listed, read
+from modelyard.serving.segment import CLOSED, DAMAGED, OPEN, Head, listed, read
 
 BATCH_BYTES = 32 << 20
 """Bytes of segments that go into tables by one commit."""
@@ -72,6 +73,12 @@ def fold(
         os.close(lock)
 
 
+def _closed(folder: Path) -> list[Path]:
+    """The closed segments before the first that is not: marks are of the last number, and must leave none out."""
+    first = min((int(path.stem) for path in listed(folder, OPEN)), default=sys.maxsize)
+    return [path for path in listed(folder, CLOSED) if int(path.stem) < first]
+
+
 class _Fold:
     def __init__(
         self,
@@ -87,7 +94,7 @@ class _Fold:
         self._gone = self._strays = self._lost = self._unreadable = 0
 
     def run(self) -> Folded:
-        paths = listed(self._folder, CLOSED)
+        paths = _closed(self._folder)
         if not paths:
             return Folded()
         for spec in SPECS:

@@ -23,6 +23,8 @@ class Appender:
         self._folder, self._synced, self._segment_bytes = folder, synced, segment_bytes
         self._epoch = uuid.uuid4().hex
         self._suspect = False
+        self.left: list[Path] = []
+        """Segments that are written to no more, and not shut yet."""
         self._head, self._file = self._begin(self._recover() + 1)
         self.offset = HEAD_BYTES
         """Bytes of the open segment."""
@@ -34,9 +36,8 @@ class Appender:
 
     def write(self, rows: Sequence[bytes]) -> None:
         """Put the rows at the end, all or none."""
-        if self._suspect and (closed := self.turn(force=True)) is not None:
-            with contextlib.suppress(OSError):
-                shut(closed)
+        if self._suspect:
+            self.turn(force=True)
         head = self._head
         data = b"".join([piece for row in rows for piece in (head.frame(row), row)])
         suspect = False
@@ -57,16 +58,25 @@ class Appender:
             raise
         self.offset += len(data)
 
-    def turn(self, force: bool = False) -> Path | None:
-        """Begin the next segment, if anything is in this one: `shut` what is returned."""
+    def turn(self, force: bool = False) -> None:
+        """Begin the next segment, if anything is in this one, which is `left` to be shut."""
         if self.offset == HEAD_BYTES and not force:
-            return None
+            return
         before, file = self._head, self._file
         self._head, self._file = self._begin(before.number + 1)
         self.closed_bytes += self.offset
         self.offset, self._suspect = HEAD_BYTES, False
         os.close(file)
-        return named(self._folder, before.number, OPEN)
+        self.left.append(named(self._folder, before.number, OPEN))
+
+    def tidy(self) -> None:
+        """Shut what is left, oldest first, however long the disk takes: nobody has to wait for it. What cannot be now
+        is the next time; until then no reader looks at what comes after it."""
+        with contextlib.suppress(OSError):
+            while self.left:
+                with contextlib.suppress(FileNotFoundError):
+                    shut(self.left[0])
+                self.left.pop(0)
 
     def look(self) -> None:
         """See what of the closed segments is still there."""
@@ -75,6 +85,7 @@ class Appender:
     def close(self) -> None:
         """Close the segment for good. Raises nothing."""
         os.close(self._file)
+        self.tidy()
         with contextlib.suppress(OSError):
             shut(named(self._folder, self._head.number, OPEN))
             sync_folder(self._folder)
@@ -107,7 +118,7 @@ class Appender:
 
 
 def shut(path: Path) -> None:
-    """Make an open segment a closed one, however long the disk takes. One that holds nothing goes; one that nobody can
+    """Make an open segment a closed one. One that holds nothing goes; one that nobody can
     read is kept aside. Raises OSError."""
     size = path.stat().st_size
     if size <= HEAD_BYTES:

@@ -23,7 +23,7 @@ from typing import Literal
 
 from modelyard.clock import Clock, SystemClock
 from modelyard.errors import RecordFull, StorageError
-from modelyard.serving.appender import Appender, shut
+from modelyard.serving.appender import Appender
 from modelyard.serving.disk import hold, scarce
 from modelyard.serving.segment import CLOSED, FRAME_BYTES, OPEN, listed, read
 from modelyard.units import show_size
@@ -291,7 +291,7 @@ class Log:
 
     def _commit(self, batch: _Batch, raising: bool = False, here: bool = False) -> None:
         """`raising`: in the caller's thread. `here`: in the loop's."""
-        refusal, was, turn, closed = None, self._refusal, batch.turn, None
+        refusal, was, turn = None, self._refusal, batch.turn
         self._committing = started = self._clock.monotonic()
         try:
             with self._writing:
@@ -303,7 +303,7 @@ class Log:
                 turn = turn or self._file.due
                 if turn and not (here or raising):
                     with contextlib.suppress(OSError):
-                        closed = self._file.turn()  # else a segment grows longer than planned
+                        self._file.turn()  # else a segment grows longer than planned
                     self._turning = False
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait have to be told
             why = getattr(error, "strerror", None) or error or type(error).__name__
@@ -316,10 +316,9 @@ class Log:
         if self._unseen > LOOK_BYTES:
             with contextlib.suppress(OSError):
                 self._scarce, self._unseen = scarce(self.folder), 0
-        if closed is not None:
-            with contextlib.suppress(OSError):
-                shut(closed)
-        elif turn and (here or raising) and not self._turning:
+        if not (here or raising):
+            self._file.tidy()
+        elif turn and not self._turning:
             self._turning = True
             self._ask_turn(None)
         if here:
