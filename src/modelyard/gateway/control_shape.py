@@ -37,7 +37,7 @@ def summary(view: View, served: Endpoint | None) -> dict[str, Any]:
         "creator": row.who,
         "creation_timestamp": _milliseconds(row.created),
         "last_updated_timestamp": _milliseconds(row.changed),
-        "state": {"ready": _ready(served), "config_update": _updating(view)},
+        "state": {"ready": _ready(served), "config_update": _updating(view, served)},
         "tags": [{"key": key, "value": value} for key, value in row.tags],
         **row.extras,
     }
@@ -68,8 +68,9 @@ def _ready(served: Endpoint | None) -> str:
     return "READY" if served is not None and served.fleet.standing().ready else "NOT_READY"
 
 
-def _updating(view: View) -> str:
-    if view.updating:
+def _updating(view: View, served: Endpoint | None) -> str:
+    # Not before requests meet it: whoever waits for an update asks right after it.
+    if view.updating or served is None or served.generation < view.pointers.generation:
         return "IN_PROGRESS"
     return "UPDATE_FAILED" if view.failed is not None else "NOT_UPDATING"
 

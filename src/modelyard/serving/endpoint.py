@@ -18,6 +18,11 @@ from modelyard.serving.supervise import Fleet
 class Router(Protocol):
     """Chooses a release for a unit, keeps to the choice, and learns how it went."""
 
+    @property
+    def generation(self) -> int | None:
+        """The move of the endpoint that it routes by; None where it follows none."""
+        ...
+
     async def assign(self, unit: str, begun: bool) -> Assignment:
         """The release of the unit; the choice is durable when it returns. `begun`: the request shows that its
         conversation is under way."""
@@ -34,6 +39,8 @@ class Router(Protocol):
 
 class Straight:
     """The router of an endpoint where nothing is split: whatever answers now answers everybody."""
+
+    generation = None
 
     async def assign(self, unit: str, begun: bool) -> Assignment:
         return Assignment()
@@ -61,6 +68,12 @@ class Endpoint:
     @property
     def name(self) -> str:
         return self.fleet.endpoint
+
+    @property
+    def generation(self) -> int:
+        """The move of the endpoint that requests meet here by now."""
+        followed, routed = self.fleet.pointers.generation, self.router.generation
+        return followed if routed is None else min(followed, routed)
 
     def accepts(self) -> frozenset[str]:
         """Keys of a request that the release understands which answers now."""

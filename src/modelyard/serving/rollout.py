@@ -188,6 +188,11 @@ class RolloutRouter:
         self._pointers, self._trial = pointers, trial
 
     @property
+    def generation(self) -> int:
+        """The move of the endpoint that this routes by."""
+        return self._pointers.generation
+
+    @property
     def trial(self) -> Trial | None:
         """The rollout in mind."""
         return self._trial
