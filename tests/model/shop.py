@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,9 @@ SMALL = dict.fromkeys(NUMBERS, "double")
 
 @functools.cache
 def _root() -> Path:
-    return Path(tempfile.mkdtemp(prefix="modelyard-models-"))
+    path = Path(tempfile.mkdtemp(prefix="modelyard-models-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
 
 
 def numbers(rows: int = 300, seed: int = 0) -> pd.DataFrame:
