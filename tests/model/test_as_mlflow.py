@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.model.shop import KINDS, NUMBERS, SMALL, call, ours, predictor, theirs
+from tests.model.shop import KINDS, NUMBERS, SMALL, call, mixed, numbers, ours, predictor, theirs
 
 from modelyard.errors import ModelFailed, RequestError, UnsupportedType
 from modelyard.ports.workload import Response
@@ -214,6 +214,28 @@ def test_an_index_that_pandas_writes_is_left_out() -> None:
     _needed("lightgbm")
     sent = b",f0,f1,f2,f3,f4\n0,1,1,1,1,1\n1,2,2,2,2,2\n"
     assert ours("lightgbm", "lightgbm", sent, "text/csv") == theirs("lightgbm", sent, "text/csv")
+
+
+PARQUET = "application/vnd.apache.parquet"
+
+
+@pytest.mark.parametrize("name", ["lightgbm", "mixed", "unsigned", "array"])
+@pytest.mark.parametrize("index", [True, False])
+def test_a_parquet_body_is_answered_as_mlflow_answers_it(name: str, index: bool) -> None:
+    _needed(name)
+    table = (mixed() if name == "mixed" else numbers()).iloc[10:14]
+    if name == "lightgbm":
+        table = table.assign(f2=[0.5, math.nan, 1, 2])[NUMBERS[::-1]]
+    body = table.to_parquet(index=index)
+    found = ours(name, RUNTIME.get(name, "pyfunc"), body, PARQUET)
+    assert len(found["predictions"]) == 4 and alike(found, theirs(name, body, PARQUET))
+
+
+@pytest.mark.parametrize("sent", [b"", b"PAR1", b"PAR1" * 9, numbers(2).to_parquet()[:-9], mixed(2).to_parquet()])
+def test_a_wrong_parquet_body(sent: bytes) -> None:
+    with pytest.raises(RequestError) as raised:
+        ours("linear", "sklearn", sent, PARQUET)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/json; charset=latin-1", "application/json; x=1", ""])

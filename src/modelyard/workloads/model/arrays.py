@@ -226,7 +226,7 @@ class Reader:
 
     def _tensors(self, body: Body) -> tuple[dict[str, NDArray[Any]], int]:
         tensors = self._signature.tensors
-        if body.form in ("csv", "dataframe_split", "dataframe_records"):
+        if body.form in ("csv", "parquet", "dataframe_split", "dataframe_records"):
             rows = table(body, 0)
             if not rows.data or not rows.data[0]:
                 raise RequestError("there is no row to score")

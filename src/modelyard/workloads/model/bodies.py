@@ -1,4 +1,4 @@
-"""Bodies of MLflow's scoring protocol to rows: JSON in its four forms, and CSV. Pure; nothing of pandas.
+"""Bodies of MLflow's scoring protocol to rows: JSON in its four forms, CSV, and Parquet. Pure; nothing of pandas.
 
 The forms are those of `mlflow.pyfunc.scoring_server` 3.17. What it would drop, cut or guess is refused here: an error
 says what is wrong and where, in names of the model's own and in numbers, and repeats nothing that was sent.
@@ -7,6 +7,7 @@ says what is wrong and where, in names of the model's own and in numbers, and re
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from modelyard.errors import RequestError, UnsupportedType
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 MESSAGES = ("messages", "prompt", "input")
 """Keys of a body that MLflow hands to a language model as it is, and answers without `predictions`."""
-CSV, JSON = "text/csv", "application/json"
+CSV, JSON, PARQUET = "text/csv", "application/json", "application/vnd.apache.parquet"
 ABSENT = frozenset(
     ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA")
     + ("NULL", "NaN", "None", "n/a", "nan", "null")
@@ -37,8 +38,8 @@ class Rows:
 
 
 class Body(NamedTuple):
-    """A parsed body: one of the forms with its value, or a CSV table (`form` "csv"), or the whole of a body with
-    messages (`form` "messages"); and the parameters sent along."""
+    """A parsed body: one of the forms with its value, or a file (`form` "csv" or "parquet"), or the whole of a body
+    with messages (`form` "messages"); and the parameters sent along."""
 
     form: str
     value: Any
@@ -57,7 +58,9 @@ def parse(body: bytes, content_type: str) -> Body:
         return recognise(decode(body))
     if kind == CSV:
         return Body("csv", body, {})
-    raise UnsupportedType(f"the body must be {JSON} or {CSV}")
+    if kind == PARQUET:
+        return Body("parquet", body, {})
+    raise UnsupportedType(f"the body must be {JSON}, {CSV} or {PARQUET}")
 
 
 def _utf8(parameter: str) -> bool:
@@ -194,8 +197,8 @@ def by_column(form: str, value: Mapping[str, Any]) -> Rows:
 def table(body: Body, width: int) -> Rows:
     """The rows of a body for a model of `width` columns. Raises RequestError."""
     form, value = body.form, body.value
-    if form == "csv":
-        return read_csv(value)
+    if form in ("csv", "parquet"):
+        return read_file(body)
     if form == "dataframe_split":
         return split(value)
     if form == "dataframe_records":
@@ -212,6 +215,14 @@ def table(body: Body, width: int) -> Rows:
         if not isinstance(row, list) or len(row) != width:
             raise RequestError(f"{form}: row {number} is not a list of {width} values")
     return Rows(None, value)
+
+
+def read_file(body: Body) -> Rows:
+    """The table of a body that is a CSV or a Parquet file. Raises RequestError."""
+    if body.form == "csv":
+        return read_csv(body.value)
+    rows: Rows = importlib.import_module("modelyard.workloads.model.parquet").read_parquet(body.value)
+    return rows
 
 
 def read_csv(body: bytes) -> Rows:

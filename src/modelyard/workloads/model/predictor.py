@@ -11,7 +11,7 @@ from modelyard.errors import ModelFailed, ModelyardError, RequestError
 from modelyard.ports.model import Column, Model, Tensor
 from modelyard.ports.workload import Call, Event, Invoked, Request, Response, Schema, Variable
 from modelyard.workloads.model.arrays import Reader
-from modelyard.workloads.model.bodies import JSON, Body, guessed, parse, read_csv, recognise
+from modelyard.workloads.model.bodies import FORMS, JSON, Body, guessed, parse, read_file, recognise
 from modelyard.workloads.model.replies import encode, plain, reply
 
 
@@ -70,7 +70,7 @@ class ModelPredictor:
             given, rows = self._reader.read(body, lenient=lenient)
             return self._guarded(given, body.params), rows
         given = _request(body)
-        return self._guarded(given, body.params), _count(body)
+        return self._guarded(given, body.params), _count(given)
 
     def _check_params(self, params: Mapping[str, Any]) -> None:
         if params and self._known is not None and not params.keys() <= self._known:
@@ -99,14 +99,18 @@ def _request(body: Body) -> Mapping[str, Any]:
     if body.form == "messages":
         value: Mapping[str, Any] = body.value
         return value
-    if body.form == "csv":
-        return {"dataframe_split": guessed(read_csv(body.value))}
+    if body.form in ("csv", "parquet"):
+        return {"dataframe_split": guessed(read_file(body))}
     return {body.form: body.value}
 
 
-def _count(body: Body) -> int:
-    value = body.value["data"] if body.form == "dataframe_split" and isinstance(body.value, dict) else body.value
-    return len(value) if isinstance(value, list) else 1
+def _count(request: Mapping[str, Any]) -> int:
+    """The rows of a request, as far as its form tells."""
+    for form, value in request.items():
+        rows = value.get("data") if form == "dataframe_split" and isinstance(value, dict) else value
+        if form in FORMS and isinstance(rows, list):
+            return len(rows)
+    return 1
 
 
 def _usage(output: Mapping[str, Any]) -> Mapping[str, int]:
