@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from modelyard.adapters.ledger_schema import STEPS, statements
 from modelyard.adapters.ledger_sqlite import SqliteLedger
 from modelyard.adapters.rollouts_sqlite import SqliteRollouts
 from modelyard.errors import Busy, NotFound
@@ -116,9 +118,11 @@ def test_a_rehearsal_changes_nothing(ledger: SqliteLedger, rollouts: SqliteRollo
 
 
 def test_a_ledger_of_before_is_brought_forward(tmp_path: Path) -> None:
-    old = SqliteLedger(tmp_path / "old.db")
-    old._base.execute("DROP TABLE rollouts")
-    old._base.execute("PRAGMA user_version = 3")
+    old = sqlite3.connect(tmp_path / "old.db")
+    for step in STEPS[:3]:
+        for statement in statements(step):
+            old.execute(statement)
+    old.execute("PRAGMA user_version = 3")
     old.close()
     new = SqliteRollouts(tmp_path / "old.db")
     assert new.all("site") == []
