@@ -12,6 +12,7 @@ import importlib
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +155,7 @@ class Project:
                 rollouts=lambda: open_rollouts(layout),
                 tokens=lambda: open_tokens(layout),
                 endpoints=lambda: open_endpoints(layout),
+                back=self._back,
                 host=host,
                 port=port,
                 on_listening=on_listening,
@@ -161,6 +163,13 @@ class Project:
             )
         )
         return served
+
+    def _back(self, who: str, endpoint: str, to: str | None, why: str) -> pointer.Moved:
+        """`rollback` of an endpoint by somebody else, in a thread: with a ledger of its own."""
+        loaded = self.world.loaded
+        named = replace(loaded, config=loaded.config.model_copy(update={"name": endpoint}))
+        with closing(open_ledger(self.world.layout)) as ledger:
+            return canary.take_back(replace(self.world, ledger=ledger, loaded=named, who=who), to, why)
 
     def releases(self) -> list[dict[str, Any]]:
         """[{id, version, created, state, aliases}], newest first."""

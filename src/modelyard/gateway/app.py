@@ -11,14 +11,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from modelyard.errors import NotFound, RequestError
-from modelyard.gateway import chat, control_data, inference_v2, invocations, ops, pages
+from modelyard.gateway import chat, control_data, inference_v2, invocations, ops, ops_api, pages
 from modelyard.gateway.auth import Auth, Callers
 from modelyard.gateway.body import Bodies
+from modelyard.gateway.console import Console, Watched
 from modelyard.gateway.control import Control
 from modelyard.gateway.control import routes as control_routes
 from modelyard.gateway.drill import drill
 from modelyard.gateway.feedback import feedback
 from modelyard.gateway.metrics import Metered, measure, metrics
+from modelyard.gateway.openapi import openapi
 from modelyard.gateway.replies import internal, refusal, shape_of
 from modelyard.gateway.scoring import predict
 from modelyard.serving.endpoint import Endpoint
@@ -30,14 +32,17 @@ def build(
     bodies: Bodies = Bodies(),
     metrics_for: str = "operate",
     control: Control | None = None,
+    console: Console | None = None,
 ) -> ASGIApp:
     """The gateway's application. `callers` says who may come in: where it asks nobody for a token, the gateway must be
     on loopback only. `metrics_for` is who may read /metrics: operate, query, or open. With `control` there are other
-    endpoints beside `endpoint`, and Databricks' way to all of them."""
+    endpoints beside `endpoint`, and Databricks' way to all of them. Without a
+    `console` the operations page shows what is in memory, and moves nothing."""
     routes = [
         Route("/", pages.chat_page),
         Route("/favicon.ico", pages.favicon),
         Route("/static/{name}", pages.static),
+        Route("/pages/picture", pages.picture_of, methods=["POST"]),
         Route("/pages/{document:document}/{page:int}.png", pages.picture),
         Route("/v1/chat/completions", chat.completions, methods=["POST"]),
         Route("/v1/models", chat.models),
@@ -56,6 +61,7 @@ def build(
                 Route(f"{model}/infer", inference_v2.infer, methods=["POST"]),
             )
         ),
+        Route("/openapi.json", openapi),
         Route("/feedback", feedback, methods=["POST"]),
         Route("/search", ops.search, methods=["POST"]),
         Route("/health", ops.health),
@@ -64,6 +70,7 @@ def build(
         Route("/version", ops.show_version),
         Route("/metrics", metrics),
         Route("/ops/drill", drill, methods=["POST"]),
+        *ops_api.ROUTES,
         *((*control_routes(), *control_data.routes()) if control is not None else ()),
     ]
     app = Starlette(
@@ -76,7 +83,8 @@ def build(
     )
     app.router.redirect_slashes = False
     app.state.service, app.state.meter, app.state.bodies = endpoint, endpoint.meter, bodies
-    app.state.control = control
+    app.state.callers = callers
+    app.state.control, app.state.console = control, console or Console(lambda: (Watched(endpoint),))
     measure(endpoint, lambda: control.estate if control is not None else (endpoint,))
     return app
 

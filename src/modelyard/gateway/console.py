@@ -26,9 +26,10 @@ from modelyard.gateway.rollouts import Runner
 from modelyard.lifecycle.release import Moved
 from modelyard.lifecycle.standing import standings
 from modelyard.ports.ledger import Ledger
-from modelyard.ports.records import SHADOW, Decision, Move, Pointers, Release, Rollout
+from modelyard.ports.records import SHADOW, Decision, Move, Pointers, Release
 from modelyard.serving.endpoint import Endpoint
 from modelyard.serving.recall import Recalled
+from modelyard.serving.record import Record
 from modelyard.serving.windows import Tally
 
 MOVES = 12
@@ -40,8 +41,16 @@ DRILL_SECONDS = 180.0
 _DECISIONS = 256
 
 T = TypeVar("T")
-Back = Callable[[str, str | None, str], Moved]
-"""(who, to which release or None for the previous, why): what `modelyard release rollback` does."""
+Back = Callable[[str, str, str | None, str], Moved]
+"""(who, endpoint, to which release or None for the previous, why): what `modelyard release rollback` does."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """An endpoint, and who runs its rollouts."""
+
+    endpoint: Endpoint
+    runner: Runner | None = None
 
 
 @dataclass(frozen=True)
@@ -56,8 +65,9 @@ class Powers:
 
 @dataclass
 class _Told:
-    """What the ledger said when the endpoint was at `generation`."""
+    """What the ledger said at the time `at` (monotonic), when the endpoint was at `generation`."""
 
+    at: float
     generation: int
     moves: Sequence[Move]
     releases: Mapping[str, Release]
@@ -65,19 +75,19 @@ class _Told:
 
 
 class Console:
-    """Of one endpoint. `guard` is the secret that a form of the page carries: another site cannot know it."""
+    """Of the endpoints of a gateway: `shown` gives them as they are now, the project's own first. `guard` is the secret
+    that a form of the page carries: another site cannot know it."""
 
-    def __init__(self, endpoint: Endpoint, runner: Runner | None = None, powers: Powers | None = None) -> None:
-        self.endpoint, self.guard = endpoint, secrets.token_urlsafe(24)
-        self._runner, self._powers = runner, powers
+    def __init__(self, shown: Callable[[], Sequence[Watched]], powers: Powers | None = None) -> None:
+        self.guard = secrets.token_urlsafe(24)
+        self._shown, self._powers = shown, powers
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="console")
         self._ledger: Ledger | None = None
-        self._told: _Told | None = None
-        self._read_at = -1e9
+        self._told: dict[str, _Told] = {}
         self._decisions: OrderedDict[str, tuple[str, ...]] = OrderedDict()
-        self._tests: tuple[str, list[dict[str, Any]]] = ("", [])
+        self._tests: OrderedDict[str, list[dict[str, Any]]] = OrderedDict()
         self._acting = asyncio.Lock()
-        self._started = stamp(endpoint.clock.now())
+        self._started = stamp(shown()[0].endpoint.clock.now())
 
     async def close(self) -> None:
         """Let go of the ledger."""
@@ -89,35 +99,43 @@ class Console:
 
     async def overview(self) -> dict[str, Any]:
         """Everything that the page shows, as JSON has it. Raises StorageError where the ledger cannot be read."""
-        here = self.endpoint
-        pointers, told = here.fleet.pointers, await self._tell()
+        watched = self._shown()
         return {
-            "at": stamp(here.clock.now()),
+            "at": stamp(watched[0].endpoint.clock.now()),
             "version": __version__,
             "started": self._started,
-            "endpoints": [
-                {
-                    "name": here.name,
-                    **self._serving(),
-                    "releases": [self._release(r, pointers, told) for r in pointers.named()],
-                    "back": self._goes_back_to(),
-                    "rollout": (await self.rollout())["rollout"],
-                    "moves": [_moved(move, told) for move in told.moves],
-                    "counts": {name: here.fleet.counts[name] for name in _COUNTS},
-                    "record": self._record(),
-                    "windows": self._windows(),
-                    "requests": [seen._asdict() for seen in here.recent.newest()[:REQUESTS]],
-                }
-            ],
+            "record": _record(watched[0].endpoint.record),
+            "endpoints": [{**await self._one(one), "own": one is watched[0]} for one in watched],
         }
 
-    async def rollout(self) -> dict[str, Any]:
-        """{"rollout"}: the one that is under way with what it waits for, or None. Its `tests` are those of the newest
-        look; `decision` is None before the first."""
-        trial = self._runner.trial if self._runner is not None else None
-        if self._runner is None or trial is None:
-            return {"rollout": None}
-        rollout, last = trial.rollout, self._runner.last
+    async def _one(self, watched: Watched) -> dict[str, Any]:
+        here = watched.endpoint
+        pointers, told = here.fleet.pointers, await self._tell(here)
+        return {
+            "name": here.name,
+            **_serving(here),
+            "releases": [_release(here, r, told) for r in pointers.named()],
+            "back": _goes_back_to(watched),
+            "rollout": (await self._rollout(watched)),
+            "moves": [_moved(move, told) for move in told.moves],
+            "counts": {name: here.fleet.counts[name] for name in _COUNTS},
+            "windows": _windows(here),
+            "requests": [seen._asdict() for seen in here.recent.newest()[:REQUESTS]],
+        }
+
+    async def rollout(self, endpoint: str | None = None) -> dict[str, Any]:
+        """{"endpoint", "rollout"}: the rollout that is in mind there (default: at the project's own endpoint) with what
+        it waits for, or None. Its `tests` are those of the newest look; `decision` is None before the first. Raises
+        NotFound."""
+        watched = self._find(endpoint)
+        return {"endpoint": watched.endpoint.name, "rollout": await self._rollout(watched)}
+
+    async def _rollout(self, watched: Watched) -> dict[str, Any] | None:
+        runner = watched.runner
+        trial = runner.trial if runner is not None else None
+        if runner is None or trial is None:
+            return None
+        rollout, last = trial.rollout, runner.last
         own = last if last is not None and last.inputs["evidence"]["rollout"] == rollout.id else None
         found: dict[str, Any] = {
             "id": rollout.id,
@@ -139,38 +157,50 @@ class Console:
             "unrecorded": trial.unrecorded,
             "decision": None,
             "tests": [],
-            "events": [asdict(e) for e in self._runner.events if e.rollout == rollout.id],
+            "events": [asdict(e) for e in runner.events if e.rollout == rollout.id],
         }
         if own is not None:
             evidence = own.inputs["evidence"]
             found["decision"] = {"verdict": own.verdict, "reasons": list(own.reasons)}
             found |= {"units": evidence["units"], "age": evidence["age"], "agreement": evidence["agreement"]}
             found["tests"] = await asyncio.to_thread(self._table, own)
-        return {"rollout": found}
+        return found
 
     def request(self, identity: str) -> tuple[dict[str, Any], Recalled | None]:
         """One of the newest requests, and its rows in the record where they are still at hand. Raises NotFound."""
-        seen = next((one for one in self.endpoint.recent.newest() if one.id == identity), None)
-        if seen is None:
-            raise NotFound("this request is not among the newest any more: the table `inference` has it")
-        return seen._asdict(), self.endpoint.record.recall.find(identity)
+        for watched in self._shown():
+            here = watched.endpoint
+            seen = next((one for one in here.recent.newest() if one.id == identity), None)
+            if seen is not None:
+                return {"endpoint": here.name, **seen._asdict()}, here.record.recall.find(identity)
+        raise NotFound("this request is not among the newest any more: the table `inference` has it")
+
+    def serves(self, endpoint: str, release: str, generation: int) -> bool:
+        """Whether the gateway has followed a move, and this release answers."""
+        fleet = self._find(endpoint).endpoint.fleet
+        return fleet.pointers.generation >= generation and fleet.standing().release == release
+
+    def guards(self, secret: str) -> bool:
+        """Whether a form has the secret of this gateway."""
+        return secrets.compare_digest(secret.encode(), self.guard.encode())
 
     # acting
 
-    async def roll_back(self, who: str, to: str | None, why: str, generation: int | None) -> Moved:
+    async def roll_back(self, who: str, endpoint: str, to: str | None, why: str, generation: int | None) -> Moved:
         """As `modelyard release rollback`. `generation`: where the endpoint must be for it, as whoever asks saw it.
 
-        Raises Busy where it moved since, or somebody rolls back already; Unavailable where this gateway cannot; what
+        Raises NotFound, Busy where it moved since or somebody acts already, Unavailable where this gateway cannot; what
         a rollback raises.
         """
+        here = self._find(endpoint).endpoint
         if self._powers is None or self._powers.back is None:
             raise Unavailable("this gateway cannot move the pointer: `modelyard release rollback` does")
         if self._acting.locked():
             raise Busy("a rollback or a drill is under way")
         async with self._acting:
-            if generation is not None and generation != self.endpoint.fleet.pointers.generation:
+            if generation is not None and generation != here.fleet.pointers.generation:
                 raise Busy("the endpoint moved since you looked at it: look again")
-            return await asyncio.to_thread(self._powers.back, who, to, why)
+            return await asyncio.to_thread(self._powers.back, who, here.name, to, why)
 
     async def drill(self) -> dict[str, Any]:
         """As `modelyard release rollback --drill`, in a process of its own: what it measured. Raises Busy, and what
@@ -184,103 +214,38 @@ class Console:
 
     # parts
 
-    def _serving(self) -> dict[str, Any]:
-        standing = self.endpoint.fleet.standing()
-        refused = self.endpoint.record.refuses
-        return {
-            "ready": standing.ready and refused is None,
-            "reason": refused or standing.reason,
-            "release": standing.release,
-            "generation": standing.generation,
-            "stopping": standing.stopping,
-            "cold": standing.cold,
-            "cold_start_seconds": standing.cold_start_seconds,
-        }
-
-    def _release(self, release: str, pointers: Pointers, told: _Told) -> dict[str, Any]:
-        known, pool = told.releases.get(release), self.endpoint.fleet.pool(release)
-        roles = [r for r in ("champion", "challenger", "previous") if getattr(pointers, r) == release]
-        return {
-            "release": release,
-            "roles": roles,
-            "state": known.state if known else None,
-            "version": known.version if known else None,
-            "created": known.created if known else None,
-            "percent": dict(pointers.split).get(release, 0),
-            "workers": len(pool.workers) if pool else 0,
-            "wanted": pool.limits.workers if pool else 0,
-            "under_way": pool.under_way if pool else 0,
-            "waiting": pool.waiting if pool else 0,
-            "out": pool.out if pool else False,
-            "trouble": pool.reason if pool else None,
-            "start_seconds": pool.start_seconds if pool else None,
-        }
-
-    def _goes_back_to(self) -> dict[str, Any] | None:
-        """What a rollback now would come to."""
-        pointers, rollout = self.endpoint.fleet.pointers, self._live()
-        if rollout is not None:
-            return {"release": rollout.champion, "from": rollout.challenger, "canary": True}
-        if pointers.previous is None or pointers.champion is None:
-            return None
-        return {"release": pointers.previous, "from": pointers.champion, "canary": False}
-
-    def _live(self) -> Rollout | None:
-        trial = self._runner.trial if self._runner is not None else None
-        return trial.rollout if trial is not None and trial.rollout.live else None
-
-    def _record(self) -> dict[str, Any]:
-        record = self.endpoint.record
-        return {
-            "bytes": record.log.size,
-            "limit": record.log.limit_bytes,
-            "lag_seconds": round(record_lag(record), 1),
-            "open": record.open_requests,
-            "trouble": record.trouble,
-            "unreadable": record.unreadable,
-            "durability": record.log.durability,
-            "slowest_commit_ms": round(record.log.slowest * 1000, 2),
-            **asdict(record.counts),
-        }
-
-    def _windows(self) -> dict[str, Any]:
-        now = time.time()
-        read = self.endpoint.recent.windows.read(now, POINTS, POINT_SECONDS)
-        releases = list(dict.fromkeys(release for point in read for release in point))
-        return {
-            "seconds": POINT_SECONDS,
-            "until": now,
-            "series": [{"release": r, "points": [_point(p.get(r)) for p in read]} for r in releases],
-        }
+    def _find(self, endpoint: str | None) -> Watched:
+        found = next((one for one in self._shown() if endpoint in (None, one.endpoint.name)), None)
+        if found is None:
+            raise NotFound("there is no endpoint of this name here")
+        return found
 
     def _table(self, decision: Decision) -> list[dict[str, Any]]:
         key = decision.id
-        if self._tests[0] != key:
-            self._tests = key, [asdict(one) for one in standings(decision)]
-        return self._tests[1]
+        if key not in self._tests:
+            self._tests[key] = [asdict(one) for one in standings(decision)]
+            while len(self._tests) > _TABLES:
+                self._tests.popitem(last=False)
+        return self._tests[key]
 
-    # the ledger
-
-    async def _tell(self) -> _Told:
-        pointers = self.endpoint.fleet.pointers
-        told = self._told
-        now = self.endpoint.clock.monotonic()
-        if told is None or told.generation != pointers.generation or now - self._read_at > _REFRESH_SECONDS:
-            told = self._told = await self._aside(self._read, pointers)
-            self._read_at = now
+    async def _tell(self, here: Endpoint) -> _Told:
+        pointers, now = here.fleet.pointers, here.clock.monotonic()
+        told = self._told.get(here.name)
+        if told is None or told.generation != pointers.generation or now - told.at > _REFRESH_SECONDS:
+            told = self._told[here.name] = await self._aside(self._read, here.name, pointers, now)
         return told
 
-    def _read(self, pointers: Pointers) -> _Told:
+    def _read(self, endpoint: str, pointers: Pointers, now: float) -> _Told:
         if self._powers is None:
-            return _Told(pointers.generation, (), {}, {})
+            return _Told(now, pointers.generation, (), {}, {})
         if self._ledger is None:
             self._ledger = self._powers.ledger()
         ledger = self._ledger
-        moves = list(ledger.history(self.endpoint.name))[:MOVES]
+        moves = list(ledger.history(endpoint))[:MOVES]
         named = {*pointers.named(), *(r for move in moves for r in move.pointers.named())}
         releases = {release: ledger.release(release) for release in named}
         reasons = {move.decision: self._reasons(ledger, move.decision) for move in moves if move.decision}
-        return _Told(pointers.generation, moves, releases, reasons)
+        return _Told(now, pointers.generation, moves, releases, reasons)
 
     def _reasons(self, ledger: Ledger, decision: str) -> tuple[str, ...]:
         if decision not in self._decisions:
@@ -298,7 +263,76 @@ class Console:
 
 _REFRESH_SECONDS = 5.0
 """How long what the ledger says of releases may be out of date where nothing moved."""
+_TABLES = 16
 _COUNTS = ("restarts", "retries", "given_up", "refused", "streams_cut")
+
+
+def _serving(here: Endpoint) -> dict[str, Any]:
+    standing, refused = here.fleet.standing(), here.record.refuses
+    return {
+        "ready": standing.ready and refused is None,
+        "reason": refused or standing.reason,
+        "release": standing.release,
+        "generation": standing.generation,
+        "stopping": standing.stopping,
+        "cold": standing.cold,
+        "cold_start_seconds": standing.cold_start_seconds,
+    }
+
+
+def _release(here: Endpoint, release: str, told: _Told) -> dict[str, Any]:
+    pointers, known, pool = here.fleet.pointers, told.releases.get(release), here.fleet.pool(release)
+    return {
+        "release": release,
+        "roles": [r for r in ("champion", "challenger", "previous") if getattr(pointers, r) == release],
+        "state": known.state if known else None,
+        "version": known.version if known else None,
+        "created": known.created if known else None,
+        "percent": dict(pointers.split).get(release, 0),
+        "workers": len(pool.workers) if pool else 0,
+        "wanted": pool.limits.workers if pool else 0,
+        "under_way": pool.under_way if pool else 0,
+        "waiting": pool.waiting if pool else 0,
+        "out": pool.out if pool else False,
+        "trouble": pool.reason if pool else None,
+        "start_seconds": pool.start_seconds if pool else None,
+    }
+
+
+def _goes_back_to(watched: Watched) -> dict[str, Any] | None:
+    """What a rollback now would come to."""
+    pointers, runner = watched.endpoint.fleet.pointers, watched.runner
+    trial = runner.trial if runner is not None else None
+    if trial is not None and trial.rollout.live:
+        return {"release": trial.rollout.champion, "from": trial.rollout.challenger, "canary": True}
+    if pointers.previous is None or pointers.champion is None:
+        return None
+    return {"release": pointers.previous, "from": pointers.champion, "canary": False}
+
+
+def _record(record: Record) -> dict[str, Any]:
+    return {
+        "bytes": record.log.size,
+        "limit": record.log.limit_bytes,
+        "lag_seconds": round(record_lag(record), 1),
+        "open": record.open_requests,
+        "trouble": record.trouble,
+        "unreadable": record.unreadable,
+        "durability": record.log.durability,
+        "slowest_commit_ms": round(record.log.slowest * 1000, 2),
+        **asdict(record.counts),
+    }
+
+
+def _windows(here: Endpoint) -> dict[str, Any]:
+    now = time.time()
+    read = here.recent.windows.read(now, POINTS, POINT_SECONDS)
+    releases = list(dict.fromkeys(release for point in read for release in point))
+    return {
+        "seconds": POINT_SECONDS,
+        "until": now,
+        "series": [{"release": r, "points": [_point(p.get(r)) for p in read]} for r in releases],
+    }
 
 
 def _moved(move: Move, told: _Told) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def join(*parts: object) -> Html:
     return Html("".join(map(text, parts)))
 
 
-def tag(name: str, *children: object, **attributes: Attribute) -> Html:
+def tag(name: str, /, *children: object, **attributes: Attribute) -> Html:
     """An element. `class_` is the attribute class, `data_x` is data-x; True is an attribute without a value, None and
     False none at all.
 

@@ -11,12 +11,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from modelyard.errors import NotFound, RequestError
+from modelyard.gateway.body import read_json
 from modelyard.gateway.replies import openai_error, replying
 from modelyard.gateway.service import unrecorded
 
 _WEB = Path(__file__).parent.parent / "web"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _FILES = {path.name: path.read_bytes() for path in sorted(_WEB.iterdir()) if path.suffix in _TYPES}
+FILES = tuple(_FILES)
+"""The names of the files."""
 _ID = re.compile(r"[0-9a-f]{64}\Z")
 MOST_QUOTE = 20_000
 
@@ -47,11 +50,17 @@ class _Document(Convertor[str]):
 register_url_convertor("document", _Document())
 
 
-def _file(name: str) -> Response:
+def web_file(name: str) -> bytes:
+    """A file of the pages. Raises NotFound."""
     if name not in _FILES:
         raise NotFound("there is no such page")
+    return _FILES[name]
+
+
+def _file(name: str) -> Response:
+    data = web_file(name)
     kind = _TYPES[Path(name).suffix]
-    return Response(_FILES[name], headers={**SAFE, "cache-control": "no-cache"}, media_type=f"{kind}; charset=utf-8")
+    return Response(data, headers={**SAFE, "cache-control": "no-cache"}, media_type=f"{kind}; charset=utf-8")
 
 
 @replying(openai_error)
@@ -76,7 +85,27 @@ async def favicon(request: Request) -> Response:
 async def picture(request: Request) -> Response:
     """GET /pages/{document}/{page}.png?quote=&release=: a page of a release's snapshot, with the quote marked."""
     document, page = request.path_params["document"], request.path_params["page"]
-    quote, release = request.query_params.get("quote", ""), request.query_params.get("release") or None
+    return await _picture(
+        request, document, page, request.query_params.get("quote", ""), request.query_params.get("release") or None
+    )
+
+
+@replying(openai_error)
+async def picture_of(request: Request) -> Response:
+    """POST /pages/picture {"document", "page", "quote"?, "release"?}: the same, with nothing of it in an address."""
+    _, body = await read_json(request)
+    document, page = body.get("document"), body.get("page")
+    quote, release = body.get("quote", ""), body.get("release")
+    if not isinstance(document, str) or not document:
+        raise RequestError("document: a name is expected")
+    if not isinstance(page, int) or isinstance(page, bool) or page < 0:
+        raise RequestError("page: a whole number is expected")
+    if not isinstance(quote, str) or not isinstance(release, str | None):
+        raise RequestError("quote and release are texts")
+    return await _picture(request, document, page, quote, release or None)
+
+
+async def _picture(request: Request, document: str, page: int, quote: str, release: str | None) -> Response:
     if len(quote) > MOST_QUOTE:
         raise RequestError(f"quote: at most {MOST_QUOTE:,} characters")
     if release is not None and not _ID.match(release):

@@ -26,10 +26,12 @@ from modelyard.errors import Busy, RefusedByPolicy, Unavailable, UserError
 from modelyard.gateway.app import build
 from modelyard.gateway.auth import Caller, is_loopback
 from modelyard.gateway.body import Bodies
+from modelyard.gateway.console import Back, Console, Powers, Watched
 from modelyard.gateway.control import Control
 from modelyard.gateway.control_desk import Desk
 from modelyard.gateway.keyring import Keyring
 from modelyard.gateway.live import Live, Stores
+from modelyard.gateway.rollouts import Runner
 from modelyard.gateway.served import ServedEndpoint
 from modelyard.ports.endpoints import Endpoints
 from modelyard.ports.ledger import Ledger
@@ -66,6 +68,7 @@ class ServeConfig:
     those of the workers. After SIGTERM /ready says no, for `notice` seconds before connections are refused too.
     `record` is the project file's section of that name; what is not in it is as there. `endpoints` opens those of the
     target beside this one; without it there is no control plane. `admit_unproven` is the gate's policy.
+    `back` is how the operations page rolls back; without it, it does not.
     """
 
     endpoint: str
@@ -90,6 +93,7 @@ class ServeConfig:
     record: Mapping[str, Any] = field(default_factory=dict)
     endpoints: Callable[[], Endpoints] | None = None
     admit_unproven: bool = False
+    back: Back | None = None
 
 
 def configured(loaded: Loaded, *, host: str | None = None, port: int | None = None, **more: Any) -> ServeConfig:
@@ -201,8 +205,15 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, key
     stores = Stores(config.ledger, config.rollouts, layout.record, layout.trials, layout.tables, traced)
     recording = Recording.model_validate(dict(config.record))
     live = Live(fleet, info.gateway_id, stores, recording, config.timeout, SystemClock())
-    control = _control(config, info, live, command)
-    app = build(live.endpoint, keyring, config.bodies, config.metrics, control)
+    runners = {config.endpoint: live.runner}
+    control = _control(config, info, live, command, runners)
+    console = Console(
+        lambda: [
+            Watched(e, runners.get(e.name)) for e in (control.estate if control is not None else (live.endpoint,))
+        ],
+        Powers(config.ledger, config.back, (layout.root, layout.target)),
+    )
+    app = build(live.endpoint, keyring, config.bodies, config.metrics, control, console)
     server = _Server(
         fleet,
         control.estate if control is not None else None,
@@ -230,13 +241,16 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, key
         with contextlib.suppress(asyncio.CancelledError):
             await telling  # where telling failed (a full disk, say), serving ended because of it
     finally:
+        await console.close()
         await keyring.stop()
         if control is not None:
             await control.stop()
         await live.stop()
 
 
-def _control(config: ServeConfig, info: GatewayInfo, live: Live, command: Command) -> Control | None:
+def _control(
+    config: ServeConfig, info: GatewayInfo, live: Live, command: Command, runners: dict[str, Runner]
+) -> Control | None:
     endpoints = config.endpoints
     if endpoints is None:
         return None
@@ -248,7 +262,9 @@ def _control(config: ServeConfig, info: GatewayInfo, live: Live, command: Comman
         return Desk(config.endpoint, gateway, config.ledger, endpoints, clock, admit_unproven=admit, target=target)
 
     def begin(name: str) -> ServedEndpoint:
-        return live.another(Fleet(name, info.gateway_id, config.ledger, command, config.limits))
+        served = live.another(Fleet(name, info.gateway_id, config.ledger, command, config.limits))
+        runners[name] = served.runner
+        return served
 
     return Control(live.endpoint, desk, begin, clock)
 

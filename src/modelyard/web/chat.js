@@ -1,71 +1,21 @@
 // The chat page. Everything that comes from a server or a document is put in by textContent: nothing of it is ever markup.
 
-const MOST_TURNS = 20;
-const REFRESH_MS = 10_000;
-const TOKEN = "modelyard-token";
+import { at, call, make, post, random, Refused } from "/static/gate.js";
 
-const at = (id) => document.getElementById(id);
+const MOST_TURNS = 20;
+const MOST_PICTURES = 12;
+const REFRESH_MS = 10_000;
+const KEYS = "modelyard-keys";
+
 const frame = at("frame"), talk = at("talk"), log = at("log"), box = at("question");
+const narrow = matchMedia("(max-width: 59.99rem)"); // there a page covers the conversation
 
 const turns = []; // what was said: {role, content}
 const serving = { endpoint: null, release: null, picture: false };
+const pictures = new Map(); // what was opened lately: citation to object URL
+let conversation = random(); // all of its requests are answered by one release
 let asking = null; // the AbortController of the answer that is arriving
 let opener = null; // the chip whose page is open
-let pictureUrl = null;
-
-function make(tag, className, text) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text !== undefined) element.textContent = text;
-  return element;
-}
-
-// Talking to the gateway
-
-class Refused extends Error {}
-
-async function call(path, options = {}) {
-  for (;;) {
-    const token = sessionStorage.getItem(TOKEN);
-    const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
-    const reply = await fetch(path, { ...options, headers });
-    if (reply.status === 401) {
-      await login(token !== null);
-      continue;
-    }
-    if (!reply.ok) throw new Refused(await reason(reply));
-    return reply;
-  }
-}
-
-async function reason(reply) {
-  try {
-    return (await reply.json()).error.message;
-  } catch {
-    return `the server answered with status ${reply.status}`;
-  }
-}
-
-let loggingIn = null;
-
-function login(again) {
-  loggingIn ??= new Promise((resolve) => {
-    const dialog = at("login"), why = at("login-why");
-    if (again) why.textContent = "That token was not accepted.";
-    why.classList.toggle("wrong", again);
-    dialog.addEventListener("cancel", (event) => event.preventDefault());
-    at("login-form").onsubmit = (event) => {
-      event.preventDefault();
-      sessionStorage.setItem(TOKEN, at("token").value.trim());
-      at("token").value = "";
-      dialog.close();
-      loggingIn = null;
-      resolve();
-    };
-    dialog.showModal();
-  });
-  return loggingIn;
-}
 
 async function* events(reply) {
   const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -131,7 +81,7 @@ function say(parts) {
 
 // A conversation
 
-async function ask(question) {
+async function ask(question, key = random()) {
   at("welcome").hidden = true;
   at("fresh").hidden = false;
   const turn = make("article", "turn"), answer = make("div", "answer arriving");
@@ -142,22 +92,23 @@ async function ask(question) {
   turn.scrollIntoView({ block: "start" });
   const began = performance.now();
   busy(new AbortController());
-  let text = "", extra = null;
+  let text = "", extra = null, id = null;
   try {
     const body = { messages: [...turns.slice(-MOST_TURNS), { role: "user", content: question }], stream: true };
-    const headers = { "Content-Type": "application/json" };
-    const options = { method: "POST", headers, body: JSON.stringify(body), signal: asking.signal };
-    for await (const event of events(await call("/v1/chat/completions", options))) {
+    const headers = { "X-Conversation-Id": conversation, "Idempotency-Key": key };
+    const reply = await post("/v1/chat/completions", body, { headers, signal: asking.signal });
+    id = reply.headers.get("x-request-id");
+    for await (const event of events(reply)) {
       text += event.choices[0]?.delta?.content ?? "";
       extra = event.modelyard ?? extra;
       draw(answer, text, []);
       follow();
     }
     turns.push({ role: "user", content: question }, { role: "assistant", content: text });
-    settle(turn, answer, text, extra ?? { citations: [] }, performance.now() - began);
+    settle(turn, answer, text, extra ?? { citations: [] }, performance.now() - began, id);
   } catch (error) {
     if (error.name === "AbortError") answer.append(make("p", "foot", "Stopped."));
-    else fail(turn, answer, question, error instanceof Refused ? error.message : "The server cannot be reached.");
+    else fail(turn, answer, question, key, error);
   } finally {
     answer.classList.remove("arriving");
     answer.removeAttribute("aria-busy");
@@ -166,27 +117,130 @@ async function ask(question) {
   }
 }
 
-function settle(turn, answer, text, extra, took) {
+function settle(turn, answer, text, extra, took, id) {
   draw(answer, text, extra.citations ?? [], extra.release);
   answer.classList.toggle("refused", Boolean(extra.refused));
-  const foot = make("p", "foot");
+  const foot = make("div", "foot");
   if (extra.release) foot.append(make("span", "", `release ${extra.release.slice(0, 12)}`));
   foot.append(make("span", "", took < 950 ? `${Math.round(took)} ms` : `${(took / 1000).toFixed(1)} s`));
   turn.append(foot);
+  if (id) opinion(turn, foot, id);
   if (extra.release && extra.release !== serving.release) refresh();
 }
 
-function fail(turn, answer, question, why) {
-  const trouble = make("p", "trouble", why), again = make("button", "", "Try again");
+// A line that says what went wrong. What passes by itself is said calmly, and offered again when its time has come.
+function fail(turn, answer, question, key, error) {
+  const passing = error instanceof Refused && [429, 503, 504].includes(error.status);
+  const why = error instanceof Refused ? error.message : "The server cannot be reached.";
+  const line = make("p", passing ? "trouble wait" : "trouble", why), again = make("button", "again", "Try again");
   again.type = "button";
   again.addEventListener("click", () => {
-    if (asking) return;
+    if (asking || again.getAttribute("aria-disabled") === "true") return;
     turn.remove();
-    ask(question);
+    ask(question, key);
   });
-  trouble.append(again);
-  if (answer.textContent === "") answer.replaceWith(trouble);
-  else turn.append(trouble);
+  line.append(" ", again);
+  if (answer.textContent === "") answer.replaceWith(line);
+  else turn.append(line);
+  if (passing) countDown(again, error.wait || 1);
+}
+
+function countDown(again, seconds) {
+  again.setAttribute("aria-disabled", seconds > 0);
+  again.textContent = seconds > 0 ? `Try again in ${seconds < 120 ? `${seconds} s` : `${Math.ceil(seconds / 60)} min`}` : "Try again";
+  if (seconds > 0) setTimeout(() => countDown(again, seconds - 1), 1000);
+}
+
+// What somebody thinks of an answer
+
+const THUMBS = [
+  ["up", "Good answer", "M6 9v8H3V9zm0 0 3.6-6.4c1.3 0 2.2 1 1.9 2.4L11 8h4.6c1 0 1.7.9 1.5 1.9l-1.2 5.6c-.2.9-.9 1.5-1.8 1.5H6"],
+  ["down", "Bad answer", "M14 11V3h3v8zm0 0-3.6 6.4c-1.3 0-2.2-1-1.9-2.4L9 12H4.4c-1 0-1.7-.9-1.5-1.9l1.2-5.6C4.3 3.6 5 3 5.9 3H14"],
+];
+
+function opinion(turn, foot, id) {
+  const said = make("span", "said");
+  said.setAttribute("role", "status");
+  const thumbs = THUMBS.map(([value, label, path]) => {
+    const button = make("button", `thumb ${value}`);
+    button.type = "button";
+    button.setAttribute("aria-label", label);
+    button.setAttribute("aria-pressed", "false");
+    button.append(drawing(path));
+    button.addEventListener("click", async () => {
+      if (!(await tell(id, "thumb", value, said))) return;
+      for (const one of thumbs) one.setAttribute("aria-pressed", String(one === button));
+    });
+    return button;
+  });
+  const comment = make("button", "plain comment", "Comment");
+  comment.type = "button";
+  comment.setAttribute("aria-expanded", "false");
+  comment.addEventListener("click", () => write(turn, comment, id, said));
+  const group = make("span", "opinion");
+  group.setAttribute("role", "group");
+  group.setAttribute("aria-label", "Your opinion of this answer");
+  group.append(...thumbs, comment);
+  foot.append(group, said);
+}
+
+function drawing(path) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 20 20");
+  svg.setAttribute("aria-hidden", "true");
+  const line = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  line.setAttribute("d", path);
+  svg.append(line);
+  return svg;
+}
+
+async function tell(id, kind, value, said) {
+  try {
+    await post("/feedback", { request_id: id, kind, value });
+    said.className = "said";
+    said.textContent = "Noted, thank you.";
+    return true;
+  } catch (error) {
+    said.className = "said wrong";
+    said.textContent = `Not noted: ${error instanceof Refused ? error.message : "the server cannot be reached."}`;
+    return false;
+  }
+}
+
+function write(turn, opened, id, said) {
+  const before = turn.querySelector(".remark");
+  if (before) {
+    before.remove();
+    opened.setAttribute("aria-expanded", "false");
+    return;
+  }
+  const form = make("form", "remark"), field = make("textarea"), send = make("button", "small", "Send");
+  field.rows = 2;
+  field.maxLength = 10_000;
+  field.setAttribute("aria-label", "Comment on this answer");
+  field.placeholder = "What is right or wrong about it?";
+  send.type = "submit";
+  form.append(field, send);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const words = field.value.trim();
+    if (!words || !(await tell(id, "comment", words, said))) return;
+    form.remove();
+    opened.setAttribute("aria-expanded", "false");
+    opened.focus();
+  });
+  field.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+    if (event.key === "Escape") {
+      event.stopPropagation();
+      form.remove();
+      opened.setAttribute("aria-expanded", "false");
+      opened.focus();
+    }
+  });
+  opened.setAttribute("aria-expanded", "true");
+  turn.append(form);
+  field.focus();
 }
 
 // A line of the text is a statement; the chips behind it are the places it stands on.
@@ -247,13 +301,10 @@ async function openPage(citation, release, button) {
   at("page").hidden = false;
   frame.classList.add("beside");
   at("page-title").focus({ preventScroll: true });
-  const query = new URLSearchParams({ quote: citation.quote ?? "", ...(release ? { release } : {}) });
+  for (const part of [at("top"), talk, at("compose")]) part.inert = narrow.matches;
   try {
-    const reply = await call(`/pages/${encodeURIComponent(citation.document)}/${citation.page}.png?${query}`);
-    const url = URL.createObjectURL(await reply.blob());
-    if (opener !== button) return URL.revokeObjectURL(url);
-    if (pictureUrl) URL.revokeObjectURL(pictureUrl);
-    pictureUrl = url;
+    const url = await picture(citation, release);
+    if (opener !== button) return;
     const image = make("img");
     image.alt = `Page ${citation.page} of ${citation.document}, with the quoted words marked`;
     image.src = url;
@@ -264,10 +315,27 @@ async function openPage(citation, release, button) {
   }
 }
 
+// Asked for in a body: what is quoted stays out of addresses, and of logs of them.
+async function picture(citation, release) {
+  const wanted = { document: citation.document, page: citation.page, quote: citation.quote ?? "", ...(release ? { release } : {}) };
+  const key = JSON.stringify(wanted);
+  if (!pictures.has(key)) {
+    const blob = await (await post("/pages/picture", wanted)).blob();
+    pictures.set(key, URL.createObjectURL(blob));
+    if (pictures.size > MOST_PICTURES) {
+      const [oldest, url] = pictures.entries().next().value;
+      pictures.delete(oldest);
+      URL.revokeObjectURL(url);
+    }
+  }
+  return pictures.get(key);
+}
+
 function closePage() {
   if (at("page").hidden) return;
   at("page").hidden = true;
   frame.classList.remove("beside");
+  for (const part of [at("top"), talk, at("compose")]) part.inert = false;
   opener?.setAttribute("aria-expanded", "false");
   opener?.focus();
   opener = null;
@@ -301,6 +369,11 @@ function submit() {
 
 box.addEventListener("input", grow);
 box.addEventListener("keydown", (event) => {
+  if (event.key === "ArrowUp" && box.value === "" && turns.length) {
+    event.preventDefault();
+    box.value = turns[turns.length - 2].content; // the last question, to be put otherwise
+    grow();
+  }
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
   submit();
@@ -311,27 +384,60 @@ at("compose").addEventListener("submit", (event) => {
 });
 at("stop").addEventListener("click", () => asking?.abort());
 at("page-close").addEventListener("click", closePage);
-at("fresh").addEventListener("click", () => {
+function begin() {
   asking?.abort();
   closePage();
+  conversation = random();
   turns.length = 0;
   log.replaceChildren();
   at("welcome").hidden = false;
   at("fresh").hidden = true;
   box.focus();
-});
+}
+
+at("fresh").addEventListener("click", begin);
+
+// Keys. Single ones only outside of fields, and only while they are wanted.
+
+const last = (selector) => log.querySelector(`.turn:last-child ${selector}`);
+const KEYS_DO = {
+  "/": () => box.focus(),
+  n: begin,
+  u: () => last(".thumb.up")?.click(),
+  d: () => last(".thumb.down")?.click(),
+  c: () => last("button.comment")?.click(),
+  o: () => last("button.chip")?.click(),
+  "?": () => at("help").showModal(),
+};
+
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !at("login").open) closePage();
+  if (at("login").open || at("help").open) return;
+  if (event.key === "Escape") {
+    if (!at("page").hidden) closePage();
+    else asking?.abort();
+    return;
+  }
+  const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
+  if (typing || event.ctrlKey || event.metaKey || event.altKey || !at("keys").checked) return;
+  const act = KEYS_DO[event.key];
+  if (!act) return;
+  event.preventDefault();
+  act();
 });
+
+at("keys").checked = localStorage.getItem(KEYS) !== "off";
+at("keys").addEventListener("change", () => localStorage.setItem(KEYS, at("keys").checked ? "on" : "off"));
+at("show-help").addEventListener("click", () => at("help").showModal());
 
 grow();
 if (matchMedia("(hover: hover)").matches) box.focus(); // on a phone it would open the keyboard
 await refresh();
 setInterval(() => document.hidden || refresh(), REFRESH_MS);
 
-// A question in the address is asked at once: a link may lead to an answer. With `open`, its first citation too.
-const wanted = new URLSearchParams(location.search);
+// A question behind the # of the address is asked at once: a link may lead to an answer, and no server sees it. With
+// `open`, its first citation is opened too.
+const wanted = new URLSearchParams(location.hash.slice(1));
 if (wanted.get("q")) {
   await ask(wanted.get("q"));
-  if (wanted.has("open")) log.querySelector("button.chip")?.click();
+  if (wanted.has("open")) last("button.chip")?.click();
 }
