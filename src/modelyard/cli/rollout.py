@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,7 @@ from modelyard import api
 from modelyard.cli.options import json_option, print_json, project_options, table
 from modelyard.errors import Unavailable
 from modelyard.ids import short
+from modelyard.lifecycle.canary import last_word
 from modelyard.ports.records import SHADOW, Rollout
 
 if TYPE_CHECKING:
@@ -57,13 +58,18 @@ def say_drilled(done: Drilled, as_json: bool) -> None:
 @project_options
 @json_option
 def rollouts(folder: Path, target: str, as_json: bool) -> None:
-    """Canaries: where each is, and what became of it; newest first."""
+    """Canaries: where each is and what it waits for, or what became of it; newest first."""
     with api.open(folder, target=target) as project:
-        found: list[Any] = project.rollouts()
+        found = project.rollouts()
+        words = {one.id: last_word(project.world.layout.trials / one.id) if one.live else None for one in found}
     if as_json:
-        print_json([asdict(one) for one in found])
+        print_json([{**asdict(one), "last": words[one.id]} for one in found])
         return
     table(
         [[one.started[:19], short(one.challenger), short(one.champion), one.state, standing(one)] for one in found],
         ["STARTED", "RELEASE", "AGAINST", "STATE", "STANDING"],
     )
+    for word in filter(None, words.values()):
+        click.echo(f"\nlooked at {word['at'][:19]}: {word['verdict']}")
+        for reason in word["reasons"]:
+            click.echo(f"  {reason}")

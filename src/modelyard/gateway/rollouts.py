@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from modelyard.clock import Clock, stamp
 from modelyard.errors import Busy, ModelyardError
 from modelyard.ids import short
-from modelyard.lifecycle.canary import GATEWAY, stepped
+from modelyard.lifecycle.canary import GATEWAY, stepped, write_word
 from modelyard.lifecycle.rollout import decide_rollout
 from modelyard.ports.ledger import Ledger
 from modelyard.ports.records import Decision, Pointers, Rollout
@@ -93,8 +93,14 @@ class Runner:
         """Take up what the ledger says is under way, before the first request. Raises what opening it raises."""
         self._ledger = await self._aside(self._open_ledger)
         self._rollouts = await self._aside(self._open_rollouts)
-        await self._follow(self._pointers())
-        await self._aside(self._sweep)
+        try:
+            await self._follow(self._pointers())
+        except ModelyardError as error:
+            # Answers go on without it, and the loop tries again.
+            self._broken = str(error)
+            log.error("the rollout of %s cannot be taken up: %s", self._endpoint, error)
+        else:
+            await self._aside(self._sweep)
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
@@ -140,6 +146,7 @@ class Runner:
                     await self._follow(now)
                 elif self._trial is not None and not self._trial.rollout.live and self._is_over(self._trial.rollout):
                     await self._take(None)
+                    await self._aside(self._sweep)
                 if self._is_due():
                     await self.look()
                 self._broken = ""
@@ -171,10 +178,13 @@ class Runner:
             found = await self._aside(self._suspend, found, pointers)
         if found is not None and found.live and pointers.generation < found.generation:
             return  # the rollout was read after the pointers: they follow in a moment
+        before = self._trial
         wanted = found if found is not None and (found.live or not self._is_over(found)) else None
         await self._take(wanted)
         self._seen = pointers
         self._router.follow(pointers, self._trial)
+        if before is not None and before is not self._trial:
+            await self._aside(self._sweep)
 
     def _newest(self) -> Rollout | None:
         assert self._rollouts is not None
@@ -238,8 +248,10 @@ class Runner:
         assert self._ledger is not None and self._rollouts is not None
         policy = {name: rollout.policy[name] for name in ("tests", "alpha", "min_units", "max_age", "at_max_age")}
         decision = decide_rollout(evidence, policy)
-        pointers = self._ledger.pointers(self._endpoint)
-        found = stepped(rollout, pointers, decision, stamp(self._clock.now()))
+        at = stamp(self._clock.now())
+        with contextlib.suppress(OSError):  # a full disk: the word is for people, the decision stands
+            write_word(self._folder / rollout.id, decision, at)
+        found = stepped(rollout, self._ledger.pointers(self._endpoint), decision, at)
         if found is None:
             return decision, None
         after, to = found

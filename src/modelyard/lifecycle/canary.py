@@ -3,10 +3,12 @@ person. Which step comes next is `lifecycle.rollout`'s to say; what a step is, i
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from modelyard.clock import stamp
@@ -18,6 +20,7 @@ from modelyard.lifecycle.world import World
 from modelyard.ports.records import SHADOW, Decision, Pointers, Rollout
 from modelyard.project.model import Rollout as Policy
 
+_WORD = "last.json"
 GATEWAY = "gateway"
 """Who makes the steps of a rollout."""
 
@@ -52,6 +55,24 @@ def policy_of(config: Policy) -> dict[str, Any]:
         test["base"] = 0.0 if test["side"] == "any" else round(1 - test["quantile"], 6)
     more = ("steps", "alpha", "min_units", "settle", "max_age", "at_max_age", "look_every", "linger")
     return {"tests": tests, **{name: getattr(config, name) for name in more}}
+
+
+def write_word(folder: Path, decision: Decision, at: str) -> None:
+    """Leave in the folder of a rollout's log what was decided last, for people: most decisions are to wait, and are not
+    kept. Raises OSError."""
+    value = {"at": at, "verdict": decision.verdict, "reasons": list(decision.reasons)}
+    new = folder / f".{_WORD}"
+    new.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+    new.replace(folder / _WORD)
+
+
+def last_word(folder: Path) -> Mapping[str, Any] | None:
+    """{at, verdict, reasons} of the newest decision; None where there is none yet, or it is over."""
+    try:
+        found: dict[str, Any] = json.loads((folder / _WORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
 
 
 def split(rollout: Rollout) -> tuple[tuple[str, int], ...]:
