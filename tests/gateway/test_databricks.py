@@ -19,6 +19,8 @@ from modelyard.lifecycle.canary import policy_of
 from modelyard.lifecycle.tokens import create as create_token
 from modelyard.ports.records import Decision, Pointers, Rollout
 from modelyard.project.model import Rollout as Policy
+from modelyard.serving.log import replay
+from modelyard.serving.rows import ACCEPTED, Accepted, decode, kind_and_key
 
 API = "/api/2.0/serving-endpoints"
 HELLO = {"messages": [{"role": "user", "content": "hello"}]}
@@ -53,6 +55,15 @@ class Office:
         return str(len(self.versions))
 
 
+    def altered(self, prefix: str) -> str:
+        """The version of a release that somebody changed on disk."""
+        version = self.release(prefix)
+        member = self.town.layout.releases / self.versions[-1] / "prefix.txt"
+        member.chmod(0o644)
+        member.write_text("something else: ")
+        return version
+
+
 @pytest.fixture
 def office(town: Town) -> Office:
     made = Office(town)
@@ -71,6 +82,17 @@ def settled(gateway: Gateway, name: str) -> dict[str, Any]:
 
     done: dict[str, Any] = eventually(look, f"{name} to be settled", gateway.process)
     return done
+
+
+def accepted(town: Town) -> list[Accepted]:
+    """What its gateway, which has ended, let in."""
+    found = []
+    for raw in replay(town.layout.record):
+        kind, key = kind_and_key(memoryview(raw))
+        if kind == ACCEPTED:
+            fields, _, body = decode(memoryview(raw))
+            found.append(Accepted(key.hex(), *fields, body))
+    return found
 
 
 def query(gateway: Gateway, name: str, **more: Any) -> httpx.Response:
@@ -117,7 +139,7 @@ def test_shares_are_kept_to_and_an_entity_can_be_asked_for(office: Office) -> No
 
 
 def test_one_update_at_a_time_and_what_does_not_start_changes_nothing(office: Office) -> None:
-    slow, dead = office.release("takes 1.5"), office.release("does not load")
+    slow, dead = office.release("takes 0.8"), office.altered("four: ")
     with office.town.gateway() as gateway:
         gateway.until_ready()
         gateway.http.post(API, json={"name": "desk", "config": config("1")})
@@ -129,17 +151,17 @@ def test_one_update_at_a_time_and_what_does_not_start_changes_nothing(office: Of
         assert (again.status_code, again.json()["error_code"]) == (409, "RESOURCE_CONFLICT")
         assert said(query(gateway, "desk")) == "one: hello"
         assert shares(settled(gateway, "desk")) == {f"town-{slow}": 100}
-        assert said(query(gateway, "desk")) == "takes 1.5hello"
+        assert said(query(gateway, "desk")) == "takes 0.8hello"
 
         gateway.http.put(f"{API}/desk/config", json=config(slow, dead, shares={slow: 50, dead: 50}))
         failed = settled(gateway, "desk")
         assert failed["state"] == {"ready": "READY", "config_update": "UPDATE_FAILED"}
         states = {e["name"]: e["state"] for e in failed["pending_config"]["served_entities"]}
         assert states[f"town-{dead}"]["deployment"] == "DEPLOYMENT_FAILED"
-        assert "no such weights" in states[f"town-{dead}"]["deployment_state_message"]
-        assert shares(failed) == {f"town-{slow}": 100} and said(query(gateway, "desk")) == "takes 1.5hello"
+        assert "not what its digest says" in states[f"town-{dead}"]["deployment_state_message"]
+        assert shares(failed) == {f"town-{slow}": 100} and said(query(gateway, "desk")) == "takes 0.8hello"
         logs = gateway.http.get(f"{API}/desk/served-models/town-{dead}/logs").json()["logs"]
-        assert "no such weights" in logs
+        assert "not what its digest says" in logs
         assert gateway.http.put(f"{API}/desk/config", json=config("2")).status_code == 200
         assert settled(gateway, "desk")["state"]["config_update"] == "NOT_UPDATING"
         assert said(query(gateway, "desk")) == "two: hello"
@@ -169,6 +191,14 @@ def test_what_is_refused_is_one_line_with_its_code(office: Office) -> None:
             ("GET", f"{API}/nobody/openapi", None, 404, "RESOURCE_DOES_NOT_EXIST"),
             ("DELETE", f"{API}/nobody", None, 404, "RESOURCE_DOES_NOT_EXIST"),
             ("DELETE", f"{API}/town", None, 403, "PERMISSION_DENIED"),
+            ("PUT", f"{API}/town/rate-limits", {"rate_limits": [{"calls": 1}]}, 400, "INVALID_PARAMETER_VALUE"),
+            (
+                "PUT",
+                f"{API}/town/ai-gateway",
+                {"guardrails": {"input": {"safety": True}}},
+                400,
+                "INVALID_PARAMETER_VALUE",
+            ),
             ("PATCH", f"{API}/town/tags", {"add_tags": [{"value": "x"}]}, 400, "INVALID_PARAMETER_VALUE"),
             ("POST", "/serving-endpoints/nobody/invocations", HELLO, 404, "RESOURCE_DOES_NOT_EXIST"),
             ("POST", "/serving-endpoints/chat/completions", HELLO, 400, "INVALID_PARAMETER_VALUE"),
@@ -179,7 +209,10 @@ def test_what_is_refused_is_one_line_with_its_code(office: Office) -> None:
             reply = gateway.http.request(method, path, json=body)
             assert (reply.status_code, reply.json()["error_code"]) == (status, code), (method, path, reply.text)
             assert "\n" not in reply.json()["message"]
-        assert [e["name"] for e in gateway.http.get(API).json()["endpoints"]] == ["town"]
+        usage = {"usage_tracking_config": {"enabled": True}}
+        assert gateway.http.put(f"{API}/town/ai-gateway", json=usage).json() == usage
+        (town,) = gateway.http.get(API).json()["endpoints"]
+        assert (town["name"], town["ai_gateway"]) == ("town", usage)
         # One of which the gate could not tell enough is let in by a person, and said to be unproven.
         assert gateway.http.post(API, json={"name": "a", "config": config(weak)}).status_code == 200
         assert shares(settled(gateway, "a")) == {f"town-{weak}": 100}
@@ -234,6 +267,51 @@ def test_a_change_by_hand_is_a_move_with_a_name_and_ends_the_rollout(office: Off
     assert move.decision is not None and town.ledger.decision(move.decision).kind == "admit"
 
 
+TABLES = """
+import json
+from standin import StandIn
+from modelyard.ports.workload import Invoked
+
+
+class Seen:
+    def invoke(self, body, content_type, call):
+        rows = json.loads(body)
+        return Invoked(json.dumps({"predictions": sorted(rows)}).encode(), "application/json", 1)
+
+    def close(self):
+        pass
+
+
+class Tables(StandIn):
+    accepts = frozenset({"dataframe_split"})
+
+    def load(self, ctx, folder):
+        return Seen()
+"""
+
+
+def test_a_scoring_body_goes_through_without_what_databricks_has_beside_it(office: Office) -> None:
+    town = office.town
+    (town.root / "tables.py").write_text(TABLES)
+    town.point(town.release("", workload="tables:Tables"))
+    table = {"dataframe_split": {"columns": ["a"], "data": [[1.5]]}}
+    with town.gateway() as gateway:
+        gateway.until_ready()
+
+        def score(**more: Any) -> httpx.Response:
+            return gateway.http.post("/serving-endpoints/town/invocations", json={**table, **more})
+
+        assert score().json() == {"predictions": ["dataframe_split"]}
+        reply = score(client_request_id="mine", usage_context={"project": "x"}, params={"k": 1})
+        assert reply.json() == {"predictions": ["dataframe_split", "params"]}
+        extra = score(extra_params={"top_k": "3"})
+        assert (extra.status_code, extra.json()["message"]) == (400, "extra_params: only a chat takes them")
+        document = gateway.http.get(f"{API}/town/openapi").json()
+        assert "oneOf" in str(document["paths"]["/serving-endpoints/town/invocations"])
+    (row,) = [row for row in accepted(town) if row.client_id == "mine"]
+    assert (row.endpoint, row.dialect) == ("town", "databricks") and b"usage_context" in (row.request or b"")
+
+
 @pytest.fixture
 def elsewhere(office: Office) -> Iterator[Desk]:
     """Another process that writes endpoints."""
@@ -263,7 +341,7 @@ def test_endpoints_come_and_go_by_whoever_writes_them(office: Office, elsewhere:
 
 
 def test_a_gateway_that_is_killed_leaves_an_update_that_the_next_one_ends(office: Office) -> None:
-    slow = office.release("takes 2")
+    slow = office.release("takes 1")
     with office.town.gateway() as gateway:
         gateway.until_ready()
         gateway.http.post(API, json={"name": "desk", "config": config("1")})
@@ -275,4 +353,4 @@ def test_a_gateway_that_is_killed_leaves_an_update_that_the_next_one_ends(office
     with office.town.gateway() as gateway:
         gateway.until_ready()
         assert shares(settled(gateway, "desk")) == {f"town-{slow}": 90, "town-1": 10}
-        assert {said(query(gateway, "desk", user=str(i))) for i in range(60)} == {"takes 2hello", "one: hello"}
+        assert {said(query(gateway, "desk", user=str(i))) for i in range(60)} == {"takes 1hello", "one: hello"}

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from modelyard.clock import Clock
-from modelyard.errors import Judged, ModelyardError, RefusedByPolicy
+from modelyard.errors import Judged, ModelyardError, RefusedByPolicy, RequestError
 from modelyard.gateway.auth import Caller, Forbidden
 from modelyard.gateway.body import read_json
 from modelyard.gateway.control_desk import Desk, View
@@ -152,6 +152,20 @@ async def tag(request: Request) -> Response:
 
 
 @_controlled
+async def gateway_settings(request: Request) -> Response:
+    """PUT {name}/ai-gateway: what is done here anyway is kept and given back, anything else refused."""
+    here = control(request)
+    _, body = await read_json(request)
+    return _json(await here.estate.aside(here.desk.ai_gateway, request.path_params["name"], body))
+
+
+@_controlled
+async def rate_limits(request: Request) -> Response:
+    """PUT {name}/rate-limits"""
+    raise RequestError("rate_limits: limits are those of tokens (`modelyard token create`)")
+
+
+@_controlled
 async def delete(request: Request) -> Response:
     """DELETE {name}: what is under way there is answered still."""
     here = control(request)
@@ -212,6 +226,8 @@ def routes() -> list[Route]:
         Route(one, delete, methods=["DELETE"]),
         Route(f"{one}/config", configure, methods=["PUT"]),
         Route(f"{one}/tags", tag, methods=["PATCH"]),
+        Route(f"{one}/ai-gateway", gateway_settings, methods=["PUT"]),
+        Route(f"{one}/rate-limits", rate_limits, methods=["PUT"]),
         Route(f"{one}/openapi", openapi, methods=["GET"]),
         Route(f"{one}/metrics", measures, methods=["GET"]),
         Route(f"{one}/served-models/{{entity}}/logs", logs, methods=["GET"]),

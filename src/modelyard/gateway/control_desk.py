@@ -20,6 +20,7 @@ from modelyard.lifecycle.endpoints import (
     AlreadyThere,
     Entity,
     Updating,
+    ai_gateway,
     cooled,
     endpoint_extras,
     endpoint_name,
@@ -28,6 +29,7 @@ from modelyard.lifecycle.endpoints import (
     resolved,
     served_now,
     tags,
+    unknown_in,
     warming,
     why,
 )
@@ -129,11 +131,18 @@ class Desk:
         add, drop = tags(body.get("add_tags") or [], "add_tags"), body.get("delete_tags") or []
         if not isinstance(drop, list) or not all(isinstance(key, str) for key in drop):
             raise RequestError("delete_tags: a list of keys is expected")
-        if unknown := sorted(set(body) - {"name", "add_tags", "delete_tags"}):
-            raise RequestError(f"unknown {unknown[0][:40]}: add_tags and delete_tags are expected")
+        if unknown := unknown_in(body, ("name", "add_tags", "delete_tags")):
+            raise RequestError(f"unknown {unknown}: add_tags and delete_tags are expected")
         row = self._row(name)
         kept = {key: value for key, value in row.tags if key not in drop}
         return self._change(row, tags=tuple({**kept, **dict(add)}.items()))
+
+    def ai_gateway(self, name: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Its settings of that name, which are only given back. Raises RequestError, NotFound."""
+        row = self._row(name)
+        kept = ai_gateway({key: value for key, value in body.items() if key != "name"})
+        self._change(row, extras={**row.extras, "ai_gateway": kept})
+        return kept
 
     def delete(self, name: str, who: str) -> None:
         """Raises NotFound, RefusedByPolicy for the project's own."""

@@ -92,8 +92,8 @@ def endpoint_extras(body: Mapping[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for name in _KEPT_OF_ENDPOINT:
         if (value := body.get(name)) is not None:
-            if not isinstance(value, str) or len(value) > 4096:
-                raise RequestError(f"{name}: a text is expected")
+            if not _is_text(value, 4096):
+                raise RequestError(f"{name}: a text of one line is expected")
             kept[name] = value
     if body.get("ai_gateway") is not None:
         kept["ai_gateway"] = ai_gateway(body["ai_gateway"])
@@ -115,11 +115,10 @@ def tags(value: Any, where: str = "tags") -> tuple[tuple[str, str], ...]:
         raise RequestError(f"{where}: a list of objects with key and value is expected")
     found: dict[str, str] = {}
     for tag in value:
-        key = tag.get("key") if isinstance(tag, Mapping) else None
-        said = (tag.get("value") or "") if isinstance(tag, Mapping) else None
-        if not isinstance(key, str) or not 1 <= len(key) <= 128 or not isinstance(said, str) or len(said) > 256:
+        key, said = (tag.get("key"), tag.get("value") or "") if isinstance(tag, Mapping) else (None, None)
+        if not key or not _is_text(key, 128) or not _is_text(said, 256):
             raise RequestError(f"{where}: a key of 1 to 128 characters and a value of 256 at most are expected")
-        found[key] = said
+        found[str(key)] = str(said)
     return tuple(found.items())
 
 
@@ -211,17 +210,17 @@ def _entity(row: Any, where: str, legacy: bool, model: str) -> Entity:
     if str(row.get("workload_type") or "CPU").upper() != "CPU":
         raise RequestError(f"{where}.workload_type: only CPU is served")
     named, version = row.get(of), row.get(at)
-    if not isinstance(named, str) or not named:
+    if not isinstance(named, str) or not _ENTITY_NAME.match(named):
         raise RequestError(f"{where}.{of}: the name of the registered model is expected ({model})")
     if isinstance(version, int) and not isinstance(version, bool):
         version = str(version)
-    if not isinstance(version, str) or not version or len(version) > 64:
+    if not isinstance(version, str) or not re.match(r"[0-9a-f]{1,64}\Z", version):
         raise RequestError(f"{where}.{at}: a version of {model} is expected, or the id of a release")
     name = row.get("name") or f"{named.rpartition('.')[2]}-{version}"
     if not isinstance(name, str) or not _ENTITY_NAME.match(name):
         raise RequestError(f"{where}.name: letters, digits, dots, dashes and underscores are expected")
     for key, kind in _KEPT.items():
-        if row.get(key) is not None and type(row[key]) is not kind:
+        if row.get(key) is not None and (type(row[key]) is not kind or (kind is str and not _is_text(row[key], 40))):
             raise RequestError(f"{where}.{key}: {'true or false' if kind is bool else kind.__name__} is expected")
     return Entity(name, named, version, 0, {key: row[key] for key in _KEPT if row.get(key) is not None})
 
@@ -254,9 +253,19 @@ def _shares(value: Any, names: Sequence[str]) -> dict[str, int]:
 
 
 def _known(value: Mapping[str, Any], names: set[str], where: str) -> None:
-    unknown = sorted(str(name)[:40] for name in value if name not in names)
-    if unknown:
-        raise RequestError(f"{where}: unknown {', '.join(unknown[:3])}")
+    if unknown := unknown_in(value, names):
+        raise RequestError(f"{where}: unknown {unknown}")
+
+
+def unknown_in(value: Mapping[str, Any], names: Iterable[str]) -> str:
+    """The keys of `value` that are none of `names`, in short, as far as they look like names of fields."""
+    found = sorted(key for key in value if key not in set(names))
+    return ", ".join(key if key.isidentifier() and len(key) <= 60 else "field" for key in found[:3])
+
+
+def _is_text(value: Any, most: int) -> bool:
+    """Text that can be written down: half of a surrogate pair cannot."""
+    return isinstance(value, str) and len(value) <= most and value.isprintable()
 
 
 def _none_of(value: Mapping[str, Any], refused: Mapping[str, str], where: str) -> None:
