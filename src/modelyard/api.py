@@ -26,7 +26,7 @@ from modelyard.lifecycle.hold import hold
 from modelyard.lifecycle.unchanged import Options, Outcome, look, unchanged
 from modelyard.ports.progress import Progress
 from modelyard.ports.records import Decision, Move, Release, Rollout
-from modelyard.serving.route import alive, ask_gateway, search_gateway
+from modelyard.serving.route import alive, ask_gateway, rollout_at_gateway, search_gateway
 from modelyard.wiring import open_endpoints, open_ledger, open_rollouts, open_tokens, open_world
 
 if TYPE_CHECKING:
@@ -213,6 +213,12 @@ class Project:
         """Every rollout of the endpoint, newest first."""
         with closing(self.world.rollouts()) as rollouts:
             return list(rollouts.all(self.name))
+
+    def under_way(self) -> dict[str, Any] | None:
+        """The rollout that the gateway which serves this target has in mind, with what it waits for: reasons, and the
+        figures of each test. None where there is none, or no gateway."""
+        gateway = alive(self.world.layout)
+        return rollout_at_gateway(gateway) if gateway is not None else None
 
     def rollback(self, to: str | None = None, why: str = "") -> pointer.Moved:
         """Back to the previous champion, or to one that was champion before; where a challenger is on its way, back to

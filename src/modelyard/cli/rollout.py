@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from modelyard import api
 from modelyard.cli.options import json_option, print_json, project_options, table
-from modelyard.errors import Unavailable
+from modelyard.errors import ModelyardError, Unavailable
 from modelyard.ids import short
 from modelyard.lifecycle.canary import last_word
 from modelyard.ports.records import SHADOW, Rollout
@@ -62,14 +62,76 @@ def rollouts(folder: Path, target: str, as_json: bool) -> None:
     with api.open(folder, target=target) as project:
         found = project.rollouts()
         words = {one.id: last_word(project.world.layout.trials / one.id) if one.live else None for one in found}
+        now = _at_gateway(project) if any(one.live for one in found) else None
+    tests = {now["id"]: now["tests"]} if now is not None else {}
     if as_json:
-        print_json([{**asdict(one), "last": words[one.id]} for one in found])
+        print_json([{**asdict(one), "last": words[one.id], "tests": tests.get(one.id, [])} for one in found])
         return
     table(
         [[one.started[:19], short(one.challenger), short(one.champion), one.state, standing(one)] for one in found],
         ["STARTED", "RELEASE", "AGAINST", "STATE", "STANDING"],
     )
-    for word in filter(None, words.values()):
-        click.echo(f"\nlooked at {word['at'][:19]}: {word['verdict']}")
-        for reason in word["reasons"]:
-            click.echo(f"  {reason}")
+    for one in found:
+        word = words[one.id]
+        if word is not None:
+            click.echo(f"\nlooked at {word['at'][:19]}: {word['verdict']}")
+            for reason in word["reasons"]:
+                click.echo(f"  {reason}")
+        if now is not None and now["id"] == one.id and tests[one.id]:
+            _say_tests(now)
+
+
+def _at_gateway(project: api.Project) -> dict[str, Any] | None:
+    """What the gateway has in mind; where it does not say, the rest is told all the same."""
+    try:
+        now = project.under_way()
+    except ModelyardError as error:
+        click.echo(f"warning: the gateway does not tell how the tests stand: {error}", err=True)
+        return None
+    return now if now is not None and now["next"] is not None else None
+
+
+_WORDS = {
+    "shown": "within the margin",
+    "unsure": "more units needed",
+    "waiting": "no figure of both yet",
+    "against": "against it",
+}
+
+
+def _say_tests(now: dict[str, Any]) -> None:
+    """The figures of each test, and what the next step would come to."""
+    rows = [
+        [
+            test["test"],
+            _failed(test, "champion"),
+            _failed(test, "challenger"),
+            f"{_points(test['value'])} ({_points(test['low'])} to {_points(test['high'])})",
+            _points(test["at_next"]),
+            _points(test["margin"]),
+            _WORDS[test["state"]],
+        ]
+        for test in now["tests"]
+        if test["state"] != "aside"
+    ]
+    if rows:
+        level = f"{100 * (1 - now['alpha']):g} %"
+        click.echo()
+        head = ["CHAMPION", "CHALLENGER", f"DIFFERENCE ({level})", f"AT {now['next']} %", "MARGIN", ""]
+        table(rows, ["TEST", *head])
+    aside = [test["test"] for test in now["tests"] if test["state"] == "aside"]
+    if aside:
+        click.echo(f"not measured here: {', '.join(aside)}")
+
+
+def _failed(test: dict[str, Any], arm: str) -> str:
+    """Units that failed, of those that settled: of an arm, and of those that both answered."""
+    units, failed = test[arm]
+    pairs, champion, challenger = test["shadow"]
+    out = [f"{failed:,} of {units:,}"] if units else []
+    out += [f"{challenger if arm == 'challenger' else champion:,} alone of {pairs:,} in the shadow"] if pairs else []
+    return ", ".join(out) or "-"
+
+
+def _points(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f}"

@@ -279,7 +279,7 @@ def details(seen: Mapping[str, Any], rows: Recalled | None) -> Html:
         facts += [(name, f"{value:g}") for name, value in finished.signals.items()]
         if finished.aborted or finished.truncated:
             facts.append(("Ended", "aborted" if finished.aborted else "cut"))
-    facts.append(("Trace", tag("code", f'tags."modelyard.request" = "{seen["id"]}"')))
+    facts.append(("Trace, where sampled", tag("code", f'tags."modelyard.request" = "{seen["id"]}"')))
     listed = [join(tag("dt", name), tag("dd", value)) for name, value in facts]
     return tag(
         "section",

@@ -41,7 +41,8 @@ def _standing(rollout: Mapping[str, Any]) -> str:
 def _steps(rollout: Mapping[str, Any]) -> Html:
     now = -1 if rollout["shadow"] else rollout["share"]
     items = []
-    for step, name in [(-1, "shadow"), *((step, f"{step} %") for step in rollout["steps"])]:
+    shadow = [(-1, "shadow")] if rollout["shadow"] else []  # whether there was one is not told afterwards
+    for step, name in [*shadow, *((step, f"{step} %") for step in rollout["steps"])]:
         done = rollout["state"] == "promoted" or step < now
         kind = "now" if step == now and not done else "done" if done else None
         items.append(tag("li", name, class_=kind, aria_current="step" if kind == "now" else None))

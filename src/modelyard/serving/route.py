@@ -109,11 +109,22 @@ def probe_gateway(info: GatewayInfo, release: str, request: Mapping[str, Any], t
     return float(_post(info, "/ops/drill", {"release": release, "request": request}, timeout)["milliseconds"])
 
 
+def rollout_at_gateway(info: GatewayInfo, timeout: float = 10.0) -> dict[str, Any] | None:
+    """The rollout that is in the gateway's mind, with what it waits for; None where there is none. Raises as
+    `ask_gateway` does."""
+    found: dict[str, Any] | None = _call(info, "/ops/api/rollout", None, timeout)["rollout"]
+    return found
+
+
 def _post(info: GatewayInfo, path: str, body: Mapping[str, Any], timeout: float) -> Any:
     try:
         data = json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise UserError("the request holds text that is not valid Unicode (half of a surrogate pair)") from None
+    return _call(info, path, data, timeout)
+
+
+def _call(info: GatewayInfo, path: str, data: bytes | None, timeout: float) -> Any:
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {info.secret}"}
     request = urllib.request.Request(info.url + path, data, headers)
     # No proxy: the gateway is on this machine, whatever the environment says of others.

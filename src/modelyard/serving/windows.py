@@ -77,11 +77,11 @@ class Windows:
         tally.add(status, milliseconds)
 
     def read(self, now: float, points: int, seconds: int) -> list[Mapping[str, Tally]]:
-        """The last `points` spans of `seconds` each, oldest first, by release; the last one is under way. `seconds` is
-        a multiple of SLOT_SECONDS."""
+        """The last `points` spans of `seconds` each, oldest first, by release, up to the last slot that is over.
+        `seconds` is a multiple of SLOT_SECONDS."""
         each = max(1, seconds // SLOT_SECONDS)
-        last = int(now // SLOT_SECONDS) // each
-        return [self._merged(range(n * each, (n + 1) * each)) for n in range(last - points + 1, last + 1)]
+        first = int(now // SLOT_SECONDS) - points * each
+        return [self._merged(range(first + n * each, first + (n + 1) * each)) for n in range(points)]
 
     def _merged(self, slots: Iterable[int]) -> Mapping[str, Tally]:
         found: dict[str, Tally] = {}

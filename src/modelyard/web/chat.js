@@ -6,6 +6,7 @@ const MOST_TURNS = 20;
 const MOST_PICTURES = 12;
 const REFRESH_MS = 10_000;
 const KEYS = "modelyard-keys";
+const PASSING = new Set(["busy", "unavailable", "deadline_exceeded", "record_full"]); // codes of what passes by itself
 
 const frame = at("frame"), talk = at("talk"), log = at("log"), box = at("question");
 const narrow = matchMedia("(max-width: 59.99rem)"); // there a page covers the conversation
@@ -31,7 +32,7 @@ async function* events(reply) {
       const data = part.slice(6);
       if (data === "[DONE]") return;
       const event = JSON.parse(data);
-      if (event.error) throw new Refused(event.error.message);
+      if (event.error) throw new Refused(event.error.message, PASSING.has(event.error.code) ? 503 : 0);
       yield event;
     }
   }
