@@ -33,7 +33,11 @@ def _library() -> ctypes.CDLL:
     for name in ("lib_lightgbm.so", "lib_lightgbm.dylib"):
         path = Path(found.origin).parent / "lib" / name
         if path.is_file():
-            library = ctypes.cdll.LoadLibrary(str(path))
+            try:
+                library = ctypes.cdll.LoadLibrary(str(path))
+            except OSError as error:
+                # It needs a library of the system: libgomp on Linux, libomp on macOS.
+                raise ModelFailed(f"LightGBM's library does not load: {str(error).splitlines()[0]}") from None
             library.LGBM_GetLastError.restype = ctypes.c_char_p
             return library
     raise ModuleNotFoundError("the package lightgbm has no library", name="lightgbm")

@@ -34,7 +34,11 @@ def _library() -> ctypes.CDLL:
     for name in ("libxgboost.so", "libxgboost.dylib"):
         path = Path(found.origin).parent / "lib" / name
         if path.is_file():
-            library = ctypes.cdll.LoadLibrary(str(path))
+            try:
+                library = ctypes.cdll.LoadLibrary(str(path))
+            except OSError as error:
+                # It needs a library of the system: libgomp on Linux, libomp on macOS.
+                raise ModelFailed(f"XGBoost's library does not load: {str(error).splitlines()[0]}") from None
             library.XGBGetLastError.restype = ctypes.c_char_p
             return library
     raise ModuleNotFoundError("the package xgboost has no library", name="xgboost")
