@@ -108,6 +108,20 @@ def test_a_killed_worker_loses_and_doubles_nothing(town: Town) -> None:
     assert Rows(town).statuses() == {200: 2}
 
 
+def test_the_release_that_answered_is_on_record_also_where_nobody_could_know_it_yet(town: Town) -> None:
+    first, then = town.release("takes 60"), town.release("then: ")
+    town.point(first)
+    with town.gateway() as gateway, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(gateway.ask, "hello " * 300)
+        eventually(lambda: busy(gateway), "it to be accepted")
+        town.point(then)
+        answered = waiting.result().headers
+    rows = Rows(town)
+    began, ended = rows.accepted[answered["x-request-id"]], rows.finished[answered["x-request-id"]]
+    assert began.release == first and answered["modelyard-release"] == (ended.release or first)
+    assert ended.release == then
+
+
 def test_a_killed_gateway_leaves_nothing_open(town: Town) -> None:
     release = town.release("you said: ")
     town.point(release)

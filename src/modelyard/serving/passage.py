@@ -48,7 +48,7 @@ class Passage:
         self.id = request_id()
         self.endpoint, self.arrival = endpoint, arrival
         self.given = Assignment()
-        self.release = ""
+        self.release = self._chosen = ""
         self.usage: Counter[str] = Counter()
         self.signals: dict[str, float] = {}
         self._spend = spend
@@ -65,7 +65,9 @@ class Passage:
             self.given = Assignment(arrival.release, NAMED)
         else:
             self.given = await here.router.assign(arrival.unit, arrival.begun)
-        self.release = self.given.release or here.fleet.standing().release or ""
+        # While no worker of the champion is up, that is whose answer is waited for.
+        standing = here.fleet.standing()
+        self.release = self._chosen = self.given.release or standing.release or standing.champion or ""
         self._open = True
         await here.record.accepted(
             Accepted(
@@ -117,6 +119,8 @@ class Passage:
         seconds = here.clock.monotonic() - self._began
         if self.usage:
             self._spend(self.usage)
+        # It may be another than was chosen: the pointer moves while a request waits.
+        self.release = next((each.release for each in reversed(self._exchanges) if each.release), self.release)
         unit, values = self.arrival.unit, outcome(error, seconds * 1000, self.signals)
         if self.arrival.release is None:
             here.router.observe(unit, values, self.release or None)
@@ -137,6 +141,7 @@ class Passage:
                 signals=self.signals,
                 aborted=status == 499,
                 truncated=cut,
+                release=self.release if self.release != self._chosen else None,
                 response=body,
             )
         )
