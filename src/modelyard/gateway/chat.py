@@ -22,12 +22,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from modelyard.errors import Cancelled, ModelyardError, NotFound, RequestError
 from modelyard.gateway.body import read_json
 from modelyard.gateway.replies import citing, log, openai_error, released, replying
-from modelyard.gateway.service import enter, gone, service
+from modelyard.gateway.service import enter, for_model, gone, served, service
 from modelyard.ids import short
+from modelyard.serving.endpoint import Endpoint
 from modelyard.serving.exchange import Exchange
 from modelyard.serving.passage import Passage
 from modelyard.serving.wire import Frame
 
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _TOKEN = re.compile(r"\s*(?:\w+|[^\w\s])\s*")
 
 
@@ -45,6 +47,7 @@ class Asked:
 async def completions(request: Request) -> ASGIApp:
     """POST /v1/chat/completions"""
     raw, body = await read_json(request)
+    for_model(request, body.get("model"))
     return await complete(request, "openai", raw, body)
 
 
@@ -75,11 +78,14 @@ async def complete(
 
 @replying(openai_error)
 async def models(request: Request) -> Response:
-    """GET /v1/models: the endpoint, and which release stands behind it."""
-    here = service(request)
+    """GET /v1/models: the endpoints, the project's own first, and which release stands behind each."""
+    return JSONResponse({"object": "list", "data": [_model(here) for here in served(request)]})
+
+
+def _model(here: Endpoint) -> dict[str, Any]:
     standing, worker = here.fleet.standing(), here.fleet.ready()
     about = worker.about if worker is not None else {}
-    model = {
+    return {
         "id": here.name,
         "object": "model",
         "created": 0,
@@ -92,7 +98,6 @@ async def models(request: Request) -> Response:
             "picture": about.get("picture", False),
         },
     }
-    return JSONResponse({"object": "list", "data": [model]})
 
 
 def parse(body: dict[str, Any], endpoint: str) -> Asked:
@@ -100,21 +105,21 @@ def parse(body: dict[str, Any], endpoint: str) -> Asked:
     model = body.get("model")
     if model is not None and model != endpoint:
         raise _at("model", NotFound(f"there is no such model here; this endpoint is {endpoint!r}"))
-    if body.get("n") not in (None, 1):
+    if body.get("n") is not None and (type(body["n"]) is not int or body["n"] != 1):
         raise _at("n", RequestError("n: one answer is given to a request"))
-    if body.get("logprobs"):
+    if body.get("logprobs") is not None and body["logprobs"] is not False:
         raise _at("logprobs", RequestError("logprobs: there are none"))
     kind = body.get("response_format")
     if kind is not None and (not isinstance(kind, dict) or kind.get("type") != "text"):
         raise _at("response_format", RequestError("response_format: only text is given"))
     if body.get("tool_choice") not in (None, "none", "auto"):
         raise _at("tool_choice", RequestError("tool_choice: no tool is ever called here"))
-    stream, options = body.get("stream") or False, body.get("stream_options") or {}
-    if not isinstance(stream, bool):
+    stream, options = body.get("stream"), body.get("stream_options")
+    if not isinstance(stream, bool | None):
         raise _at("stream", RequestError("stream: true or false is expected"))
-    if not isinstance(options, dict):
-        raise _at("stream_options", RequestError("stream_options: an object is expected"))
-    return Asked(_messages(body), stream, bool(options.get("include_usage")), _most(body))
+    if not isinstance(options, dict | None) or not isinstance((options or {}).get("include_usage"), bool | None):
+        raise _at("stream_options", RequestError("stream_options: an object with include_usage is expected"))
+    return Asked(_messages(body), bool(stream), bool((options or {}).get("include_usage")), _most(body))
 
 
 def _messages(body: dict[str, Any]) -> list[dict[str, str]]:
@@ -129,7 +134,9 @@ def _message(message: Any, at: int) -> dict[str, str]:
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise _at(where, RequestError(f"{where}: an object with role and content is expected"))
     role, content = message["role"], message.get("content")
-    if isinstance(content, list):
+    if role not in ROLES:
+        raise _at(where, RequestError(f"{where}: role must be one of {', '.join(ROLES)}"))
+    if isinstance(content, list) and content:
         parts = [p.get("text") if isinstance(p, dict) and p.get("type") == "text" else None for p in content]
         if not all(isinstance(part, str) for part in parts):
             raise _at(where, RequestError(f"{where}: content may have parts of type text only"))
@@ -142,12 +149,14 @@ def _message(message: Any, at: int) -> dict[str, str]:
 
 
 def _most(body: dict[str, Any]) -> int | None:
+    found = {}
     for name in ("max_completion_tokens", "max_tokens"):
         if (most := body.get(name)) is not None:
-            if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+            whole = type(most) is int or (isinstance(most, float) and most.is_integer())
+            if not whole or most < 1:
                 raise _at(name, RequestError(f"{name}: a whole number of at least 1 is expected"))
-            return most
-    return None
+            found[name] = int(most)
+    return found.get("max_completion_tokens", found.get("max_tokens"))
 
 
 def _at(param: str, error: ModelyardError) -> ModelyardError:

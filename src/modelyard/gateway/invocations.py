@@ -104,7 +104,7 @@ def requests(body: dict[str, Any], accepts: frozenset[str]) -> tuple[list[dict[s
         return [request], True
     if len(tables) > 1 or set(body) - {tables[0], "params"}:
         raise RequestError(f"the body needs exactly one of {', '.join(TABULAR)}, and nothing else")
-    if body.get("params"):
+    if body.get("params") not in (None, {}):
         raise RequestError("params: a release takes none")
     rows = _rows(tables[0], body[tables[0]])
     if not 1 <= len(rows) <= MOST_ROWS:
@@ -125,6 +125,8 @@ def _rows(name: str, value: Any) -> list[dict[str, Any]]:
 
 
 def _split(value: Any) -> list[dict[str, Any]]:
+    if isinstance(value, dict) and value.keys() - {"columns", "data", "index"}:
+        raise RequestError("dataframe_split: columns, data and (optionally) index are expected, and nothing else")
     columns = value.get("columns") if isinstance(value, dict) else None
     data = value.get("data") if isinstance(value, dict) else None
     if not isinstance(columns, list) or not all(isinstance(column, str) for column in columns):

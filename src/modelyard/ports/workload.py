@@ -335,13 +335,14 @@ class Variable:
 
 @dataclass(frozen=True)
 class Schema:
-    """What a model says of its scoring bodies: what runs it, its inputs (columns of a table, or tensors), and its
-    outputs where it names them."""
+    """What a model says of its scoring bodies: what runs it, its inputs (columns of a table, or tensors), its outputs
+    where it names them, and whether any number among its inputs may be missing, as far as that is known."""
 
     runtime: str
     inputs: tuple[Variable, ...]
     outputs: tuple[Variable, ...] = ()
     tensors: bool = False
+    missing: bool = False
 
 
 @runtime_checkable

@@ -14,6 +14,9 @@ from modelyard.ports.workload import Call, Case, Context, Delta, Event, Exam, Me
 from modelyard.workloads.base import BaseWorkload, mean
 
 
+ROLES = ("system", "user", "assistant", "tool", "function")
+
+
 class Echo:
     """Answers with the prefix and the last message of the user, word by word."""
 
@@ -60,9 +63,13 @@ class EchoWorkload(BaseWorkload):
         return Row(case.id, {"exact_match": hit}, None, case.slices, case.cluster, case.origin, response.output)
 
 
+def _said(message: Any) -> bool:
+    return isinstance(message, dict) and message.get("role") in ROLES and isinstance(message.get("content"), str)
+
+
 def _question(request: Request) -> str:
     messages: Any = request.get("messages")
-    if not isinstance(messages, list) or not messages or not isinstance(messages[-1], dict):
+    if not isinstance(messages, list) or not messages or not all(map(_said, messages)):
         raise RequestError("messages: needs a list of {role, content}, the question last")
     content = messages[-1].get("content")
     if messages[-1].get("role") != "user" or not isinstance(content, str) or not content.strip():

@@ -15,6 +15,10 @@ from modelyard.workloads.model.bodies import FORMS, JSON, Body, guessed, parse, 
 from modelyard.workloads.model.replies import encode, plain, reply
 
 
+_TAKE_MISSING = frozenset({"lightgbm", "xgboost"})
+"""Runtimes all of whose models take missing values; of others only the model itself knows."""
+
+
 class ModelPredictor:
     """Answers scoring bodies, and the same as parsed requests. Safe to call from several threads, as far as the model
     is."""
@@ -56,7 +60,8 @@ class ModelPredictor:
             return None
         given: tuple[Column | Tensor, ...] = signature.columns or signature.tensors
         inputs, outputs = tuple(map(_variable, given)), tuple(map(_variable, signature.outputs))
-        return Schema(self._model.runtime, inputs, outputs, tensors=bool(signature.tensors))
+        runtime = self._model.runtime
+        return Schema(runtime, inputs, outputs, bool(signature.tensors), runtime in _TAKE_MISSING)
 
     def close(self) -> None:
         """Give the model back."""
