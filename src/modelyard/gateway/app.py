@@ -84,6 +84,7 @@ def build(
     app.router.redirect_slashes = False
     app.state.service, app.state.meter, app.state.bodies = endpoint, endpoint.meter, bodies
     app.state.callers = callers
+    app.state.estate = control.estate if control is not None else None
     app.state.control, app.state.console = control, console or Console(lambda: (Watched(endpoint),))
     measure(endpoint, lambda: control.estate if control is not None else (endpoint,))
     return app

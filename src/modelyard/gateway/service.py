@@ -14,6 +14,7 @@ from modelyard.gateway.auth import Caller
 from modelyard.gateway.replies import PASSAGE
 from modelyard.serving.assignment import unit_of
 from modelyard.serving.endpoint import Endpoint
+from modelyard.serving.estate import Estate
 from modelyard.serving.exchange import Exchange
 from modelyard.serving.passage import Arrival, Passage
 from modelyard.serving.wire import Frame
@@ -32,6 +33,19 @@ def at(request: Request, endpoint: Endpoint) -> Endpoint:
     """From now on the request is for this endpoint."""
     request.scope[_CHOSEN] = endpoint
     return endpoint
+
+
+def served(request: Request) -> list[Endpoint]:
+    """All endpoints of the gateway, the project's own first."""
+    estate: Estate | None = request.app.state.estate
+    return list(estate) if estate is not None else [service(request)]
+
+
+def for_model(request: Request, model: Any) -> Endpoint:
+    """From now on the request is for the endpoint of that name, where there is one; else for the project's own."""
+    estate: Estate | None = request.app.state.estate
+    found = estate.find(model) if estate is not None and isinstance(model, str) else None
+    return at(request, found) if found is not None else service(request)
 
 
 async def enter(
