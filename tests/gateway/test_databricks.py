@@ -327,6 +327,11 @@ def test_endpoints_come_and_go_by_whoever_writes_them(office: Office, elsewhere:
         elsewhere.create({"name": "desk", "config": config("2")}, "somebody")
         eventually(lambda: query(gateway, "desk").status_code == 200, "it to be served", gateway.process)
         assert said(query(gateway, "desk")) == "two: hello"
+        openai = gateway.http.post("/v1/chat/completions", json={**HELLO, "model": "desk"})
+        assert (said(openai), openai.json()["model"]) == ("two: hello", "desk")
+        assert [model["id"] for model in gateway.http.get("/v1/models").json()["data"]] == ["town", "desk"]
+        metrics = gateway.http.get("/metrics").text
+        assert 'modelyard_ready{endpoint="desk"} 1.0' in metrics and 'modelyard_ready{endpoint="town"} 1.0' in metrics
         workers = len(gateway.workers())
         slow = httpx.Client(base_url=gateway.url, timeout=30, trust_env=False)
         body = {"messages": [{"role": "user", "content": "slow 40"}], "stream": True}
