@@ -16,9 +16,10 @@ from typing import Any
 
 CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
 _FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-extensions --disable-dev-shm-usage --remote-debugging-pipe"
-).split()
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-extensions"),
+    *("--disable-dev-shm-usage", "--remote-debugging-pipe"),
+)
 _KEYS = {"Enter": 13, "Escape": 27, "Tab": 9, "ArrowUp": 38}
 
 
@@ -116,7 +117,8 @@ class Page:
         return done["result"].get("value")
 
     def until(self, expression: str) -> Any:
-        """The same, once it comes to something, an element or a value. The limit is only there so that a failing test ends."""
+        """The same, once it comes to something, an element or a value. The limit is there so that a failing test
+        ends."""
         until = time.monotonic() + 30
         while time.monotonic() < until:
             if found := self.js(f"((v) => (v instanceof Node ? true : v))({expression})"):
@@ -141,7 +143,9 @@ class Page:
         """With the mouse, in the middle of the element."""
         place = f"document.querySelector({json.dumps(selector)})"
         self.js(f"{place}.scrollIntoView({{block: 'center'}})")
-        box = self.js(f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({place}.getBoundingClientRect())")
+        box = self.js(
+            f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({place}.getBoundingClientRect())"
+        )
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
 
