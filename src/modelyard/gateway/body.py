@@ -67,6 +67,13 @@ async def read_value(request: Request, sort: Kind = "chat") -> tuple[bytes, Any]
     return raw, value
 
 
+def whole(value: Any) -> int | None:
+    """A whole number of JSON, 3 or 3.0; None where it is none."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
+
+
 def deeper(raw: bytes, most: int) -> bool:
     """Whether lists and objects of a valid JSON text lie more than `most` deep in one another.
 

@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from modelyard.errors import Cancelled, ModelyardError, NotFound, RequestError
-from modelyard.gateway.body import read_json
+from modelyard.gateway.body import read_json, whole
 from modelyard.gateway.replies import citing, log, openai_error, released, replying
 from modelyard.gateway.service import enter, for_model, gone, served, service
 from modelyard.ids import short
@@ -151,11 +151,11 @@ def _message(message: Any, at: int) -> dict[str, str]:
 def _most(body: dict[str, Any]) -> int | None:
     found = {}
     for name in ("max_completion_tokens", "max_tokens"):
-        if (most := body.get(name)) is not None:
-            whole = type(most) is int or (isinstance(most, float) and most.is_integer())
-            if not whole or most < 1:
+        if body.get(name) is not None:
+            most = whole(body[name])
+            if most is None or most < 1:
                 raise _at(name, RequestError(f"{name}: a whole number of at least 1 is expected"))
-            found[name] = int(most)
+            found[name] = most
     return found.get("max_completion_tokens", found.get("max_tokens"))
 
 

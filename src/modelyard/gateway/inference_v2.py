@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from modelyard.errors import NotFound, RequestError, UnsupportedType
 from modelyard.gateway.body import read_json
 from modelyard.gateway.replies import inference_error, replying
-from modelyard.gateway.service import at, enter, gone, service
+from modelyard.gateway.service import at, enter, gone, served, service
 from modelyard.gateway.tensors import asked, given, metadata, scored
 from modelyard.serving.endpoint import Endpoint
 
@@ -98,12 +98,11 @@ async def infer(request: Request) -> Response:
 
 def _named(request: Request) -> tuple[Endpoint, str | None]:
     """The endpoint and the release that the path names. Raises NotFound."""
-    name, control = request.path_params["model"], request.app.state.control
-    own = service(request)
-    found_here = control.estate.find(name) if control is not None else own if own.name == name else None
-    if found_here is None:
-        raise NotFound(f"there is no such model here; this endpoint is {own.name!r}")
-    here = at(request, found_here)
+    name = request.path_params["model"]
+    own = next((one for one in served(request) if one.name == name), None)
+    if own is None:
+        raise NotFound("there is no such model here; GET /v1/models names those that are")
+    here = at(request, own)
     wanted: str | None = request.path_params.get("version")
     if wanted is None:
         return here, None

@@ -30,7 +30,7 @@ from modelyard.gateway.openapi_parts import (
     takes,
 )
 from modelyard.gateway.ops import MOST_HITS
-from modelyard.gateway.pages import FILES
+from modelyard.gateway.pages import FILES, MOST_QUOTE
 from modelyard.gateway.replies import openai_error, replying
 from modelyard.gateway.service import service
 from modelyard.serving.meter import Meter
@@ -68,7 +68,7 @@ def document(facts: Facts) -> Json:
     if facts.search:
         paths["/search"] = {"post": _search()}
     if facts.picture:
-        paths["/pages/{document}/{page}.png"] = {"get": _picture()}
+        paths |= _picture()
     paths |= inference(facts)
     errors = {
         "openai_error": thing({"error": thing({"message": TEXT, "type": TEXT, "param": MAYBE, "code": TEXT})}),
@@ -263,11 +263,25 @@ def _search() -> Json:
 
 
 def _picture() -> Json:
+    maybe_release = {"type": "string", "pattern": "^([0-9a-f]{64})?$"}
     parameters = [
         parameter("document", "path", {"type": "string", "minLength": 1}),
         parameter("page", "path", {"type": "integer", "minimum": 0}),
-        parameter("quote", "query", {"type": "string", "maxLength": 20_000}, "What is marked on it"),
-        parameter("release", "query", RELEASE),
+        parameter("quote", "query", TEXT, "What is marked on it"),
+        parameter("release", "query", maybe_release),
     ]
     png = reply("PNG", {"type": "string", "contentMediaType": "image/png"}, "image/png")
-    return operation("picture", "The picture of a page", {200: png}, ASKED, parameters=parameters)
+    named = {"document": {"type": "string", "minLength": 1}, "page": NUMBER}
+    quoted = {"quote": {"type": "string", "maxLength": MOST_QUOTE}, "release": {**maybe_release, "type": MAYBE["type"]}}
+    body = takes(thing(named, quoted, closed=False))
+    summary = "The picture of a page"
+    return {
+        "/pages/{document}/{page}.png": {
+            "get": operation("picture", summary, {200: png}, ASKED, parameters=parameters)
+        },
+        "/pages/picture": {
+            "post": operation(
+                "picture_of", f"{summary}, asked for without an address", {200: png}, ASKED, requestBody=body
+            )
+        },
+    }

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from modelyard.errors import RequestError
-from modelyard.gateway.body import read_json
+from modelyard.gateway.body import read_json, whole
 from modelyard.gateway.replies import openai_error, released, replying
 from modelyard.gateway.service import service, unrecorded
 
@@ -64,10 +64,10 @@ def _version(package: str) -> str:
 async def search(request: Request) -> Response:
     """POST /search {query, k}: what retrieval alone finds, {"results": [...], "release"}."""
     _, body = await read_json(request)
-    query, k = body.get("query"), body.get("k", 10)
+    query, k = body.get("query"), whole(body.get("k", 10))
     if not isinstance(query, str) or not query.strip():
         raise RequestError("query: a text that is not empty is expected")
-    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= MOST_HITS:
+    if k is None or not 1 <= k <= MOST_HITS:
         raise RequestError(f"k: a whole number from 1 to {MOST_HITS} is expected")
     with unrecorded(request, {"do": "search", "query": query, "k": k}) as exchange:
         return released({"results": await exchange.result(), "release": exchange.release}, exchange.release)

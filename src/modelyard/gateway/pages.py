@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from modelyard.errors import NotFound, RequestError
-from modelyard.gateway.body import read_json
+from modelyard.gateway.body import read_json, whole
 from modelyard.gateway.replies import openai_error, replying
 from modelyard.gateway.service import unrecorded
 
@@ -94,11 +94,11 @@ async def picture(request: Request) -> Response:
 async def picture_of(request: Request) -> Response:
     """POST /pages/picture {"document", "page", "quote"?, "release"?}: the same, with nothing of it in an address."""
     _, body = await read_json(request)
-    document, page = body.get("document"), body.get("page")
+    document, page = body.get("document"), whole(body.get("page"))
     quote, release = body.get("quote", ""), body.get("release")
     if not isinstance(document, str) or not document:
         raise RequestError("document: a name is expected")
-    if not isinstance(page, int) or isinstance(page, bool) or page < 0:
+    if page is None or page < 0:
         raise RequestError("page: a whole number is expected")
     if not isinstance(quote, str) or not isinstance(release, str | None):
         raise RequestError("quote and release are texts")
