@@ -49,7 +49,7 @@ VENDORS = {
     "workloads": {"numpy", "pyarrow", "scipy"},
     "workloads/chatbot": {"PIL", "pypdfium2", "pypdfium2_raw", "selectolax"},
     "project": {"pydantic", "yaml"},
-    "gateway": {"starlette", "uvicorn"},
+    "gateway": {"starlette", "uvicorn", "uvloop"},
     "serving/rows.py": {"orjson"},
     "serving/wire.py": {"orjson"},
     "serving/meter.py": {"prometheus_client"},

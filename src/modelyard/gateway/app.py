@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from modelyard.errors import NotFound, RequestError
 from modelyard.gateway import chat, control_data, inference_v2, invocations, ops, ops_api, pages
@@ -21,6 +23,7 @@ from modelyard.gateway.drill import drill
 from modelyard.gateway.feedback import feedback
 from modelyard.gateway.metrics import Metered, measure, metrics
 from modelyard.gateway.openapi import openapi
+from modelyard.gateway.replies import Endpoint as Handler
 from modelyard.gateway.replies import internal, refusal, shape_of
 from modelyard.gateway.scoring import predict
 from modelyard.serving.endpoint import Endpoint
@@ -78,6 +81,7 @@ def build(
         middleware=[
             Middleware(Auth, callers, endpoint.meter, metrics_for),
             Middleware(Metered, endpoint.meter, endpoint.name),
+            Middleware(Straight, {"/v1/chat/completions": chat.completions, "/invocations": invocations.invocations}),
         ],
         exception_handlers={HTTPException: _http, Exception: _bug},
     )
@@ -88,6 +92,20 @@ def build(
     app.state.control, app.state.console = control, console or Console(lambda: (Watched(endpoint),))
     measure(endpoint, lambda: control.estate if control is not None else (endpoint,))
     return app
+
+
+class Straight:
+    """Middleware: what is asked most does not go through the table of routes. These answer their own errors."""
+
+    def __init__(self, app: ASGIApp, posts: Mapping[str, Handler]) -> None:
+        self._app, self._posts = app, posts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or (found := self._posts.get(scope["path"])) is None:
+            await self._app(scope, receive, send)
+            return
+        reply = await found(Request(scope, receive, send))
+        await reply(scope, receive, send)
 
 
 def _http(request: Request, error: Exception) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -137,6 +138,7 @@ class Forbidden(RefusedByPolicy):
     code = "forbidden"
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether `host`, a name or an address, is this machine and only that."""
     if host.lower().rstrip(".") == "localhost":

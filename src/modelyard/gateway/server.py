@@ -14,12 +14,13 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
 import uvicorn
+import uvloop
 
 from modelyard.clock import SystemClock
 from modelyard.errors import Busy, RefusedByPolicy, Unavailable, UserError
@@ -157,10 +158,16 @@ def serve(config: ServeConfig) -> int:
                 )
             sock.listen(512)
             with _signals_ignored_afterwards():
-                asyncio.run(_main(config, sock, info, keyring))
+                _run(_main(config, sock, info, keyring))
         finally:
             keyring.close()
     return 0
+
+
+def _run(work: Coroutine[None, None, None]) -> None:
+    # A sixth less CPU for a scoring request: what is written in one go leaves in one go (benchmarks/tabular.py).
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -224,6 +231,7 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, key
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=math.ceil(config.limits.drain + _LAST_WORDS_SECONDS),
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             h11_max_incomplete_event_size=64 << 10,

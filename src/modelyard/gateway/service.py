@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from modelyard.serving.endpoint import Endpoint
 from modelyard.serving.estate import Estate
 from modelyard.serving.exchange import Exchange
 from modelyard.serving.passage import Arrival, Passage
+from modelyard.serving.rows import request_id
 from modelyard.serving.wire import Frame
 
 CONVERSATION = "x-conversation-id"
@@ -131,7 +131,7 @@ def idempotency_key(request: Request) -> str:
     """The caller's, or one of our own. Raises RequestError."""
     key = request.headers.get("idempotency-key")
     if key is None:
-        return uuid.uuid4().hex
+        return request_id()
     if not key.strip() or len(key) > _KEY_LENGTH or not key.isascii() or not key.isprintable():
         raise RequestError(f"Idempotency-Key: 1 to {_KEY_LENGTH} printable ASCII characters are expected")
     return key

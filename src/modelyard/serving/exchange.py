@@ -4,9 +4,8 @@ by another of the same release, or waited for: the request runs again under the 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any
 
 from modelyard.errors import Cancelled, DeadlineExceeded, RequestError, Unavailable
@@ -19,6 +18,8 @@ _GRACE_SECONDS = 1.0
 """A worker keeps the deadline itself; when it does not, the gateway stops waiting that much later."""
 SUSPECT_DEATHS = 2
 """Workers that may die under a request and others; from then on it has one to itself."""
+LOOK_SECONDS = 0.02
+"""How long an answer takes at least before it is looked whether its caller is still there: to look costs a task."""
 MOST_DEATHS = 4
 """Workers that may die under one request: one that kills them must not go on until its deadline."""
 _MOVED = Exception()
@@ -47,7 +48,9 @@ class Exchange:
         self._number = 0
         self._begun = self._done = False
         self._timer: asyncio.TimerHandle | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._gone: Awaitable[Any] | None = None
+        self._looking: asyncio.TimerHandle | None = None
+        self._watch: asyncio.Future[Any] | None = None
 
     def __enter__(self) -> Exchange:
         return self
@@ -63,19 +66,29 @@ class Exchange:
             self._pool.withdraw(self)
         if self._timer is not None:
             self._timer.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+        if isinstance(self._gone, Coroutine):
+            self._gone.close()  # nobody looked
         if self._watch is not None:
             self._watch.cancel()
         self._leave()
 
     def until(self, gone: Awaitable[Any]) -> None:
-        """Give up as soon as `gone` is there: the caller went away."""
+        """Give up as soon as `gone` is there: the caller went away. Most answers are there before anybody looks."""
+        self._gone = gone
+        self._looking = self._loop.call_later(LOOK_SECONDS, self._look)
 
-        async def watch() -> None:
-            with contextlib.suppress(Exception):
-                await gone
+    def _look(self) -> None:
+        gone, self._gone = self._gone, None
+        assert gone is not None
+        self._watch = asyncio.ensure_future(gone)
+        self._watch.add_done_callback(self._left)
+
+    def _left(self, watch: asyncio.Future[Any]) -> None:
+        if not watch.cancelled():
+            watch.exception()  # looked at: how it ended does not matter
             self.cancel()
-
-        self._watch = self._loop.create_task(watch())
 
     def cancel(self) -> None:
         """Give up: whoever waits for an answer gets Cancelled."""

@@ -24,7 +24,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Bounds of the latency histogram's buckets."""
 
-disable_created_metrics()  # a series more for each, which says when its first request came
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, which says when its first request came
 
 Kind = Literal["counter", "histogram", "live counter", "live gauge"]
 
