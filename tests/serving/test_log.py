@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
@@ -455,6 +456,40 @@ def test_closing_writes_what_waits_and_a_closed_log_refuses(tmp_path: Path, dura
 
     asyncio.run(story())
     assert list(replay(tmp_path)) == [b"%d" % i for i in range(10)]
+
+
+def test_a_log_that_another_thread_closes_answers_everybody(tmp_path: Path, durability: Durability) -> None:
+    async def story(folder: Path) -> None:
+        log = Log.open(folder, durability=durability)
+        written: list[bytes] = []
+
+        async def client(name: int) -> None:
+            number = 0
+            with pytest.raises(RecordFull, match="closed"):
+                while True:
+                    await log.append(row := b"%d %d" % (name, number))
+                    written.append(row)
+                    await asyncio.sleep(0)
+                    number += 1
+
+        clients = [asyncio.create_task(client(name)) for name in range(4)]
+        await asyncio.sleep(0.005)
+        await asyncio.gather(asyncio.to_thread(log.close), *clients)
+        assert sorted(replay(folder)) == sorted(written)
+
+    for i in range(20):
+        asyncio.run(asyncio.wait_for(story(tmp_path / str(i)), 20))
+
+
+def test_a_closed_log_writes_into_nobody_elses_file(tmp_path: Path) -> None:
+    log = Log.open(tmp_path / "log")
+    log.close()
+    with contextlib.ExitStack() as stack:
+        # Files get the smallest numbers that are free: one of these has the number that the log's had.
+        others = [stack.enter_context((tmp_path / f"{i}").open("w")) for i in range(8)]
+        with pytest.raises(RecordFull, match="closed"):
+            log.write([b"row"])
+        assert not any(Path(other.name).stat().st_size for other in others)
 
 
 def test_nobody_else_can_read_it(tmp_path: Path) -> None:

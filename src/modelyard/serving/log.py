@@ -88,7 +88,7 @@ class Log:
         self._clock = clock
         self._backlog = 0
         self._looked = -LOOK_SECONDS
-        self._ended = False
+        self._ended = self._shut = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._mutex = threading.Lock()  # of the batch
         self._writing = threading.Lock()  # of the file
@@ -169,7 +169,8 @@ class Log:
             self._put_now(row, tag)
             return _DONE
         future: asyncio.Future[None] = loop.create_future()
-        self._enqueue(row, future, tag)
+        if not self._enqueue(row, future, tag):
+            raise RecordFull("the log is closed")
         return future
 
     def post(self, row: bytes, tag: bytes) -> None:
@@ -179,8 +180,8 @@ class Log:
         elif self.durability == "process":
             with contextlib.suppress(RecordFull):
                 self._put_now(row, tag)
-        else:
-            self._enqueue(row, None, tag)
+        elif not self._enqueue(row, None, tag):
+            self.lost(tag)
 
     def write(self, rows: list[bytes]) -> None:
         """Append now, in this thread, all or none. Raises RecordFull."""
@@ -189,13 +190,11 @@ class Log:
 
     async def turn(self) -> None:
         """Close the segment that is written to, if anything is in it: its reader may have it. Raises nothing."""
-        if self._ended:
-            return
         self._loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = self._loop.create_future()
-        self._ask_turn(future)
-        with contextlib.suppress(RecordFull):
-            await future
+        if self._ask_turn(future):
+            with contextlib.suppress(RecordFull):
+                await future
 
     def close(self) -> None:
         """Write what waits, close the segment, give the folder back. Doing it again is no error."""
@@ -206,6 +205,7 @@ class Log:
         self._bell.put(None)
         self._thread.join(timeout=30)
         with self._writing:
+            self._shut = True
             self._file.close()
         os.close(self._lock)
 
@@ -231,21 +231,25 @@ class Log:
         self.look()
         return self.size
 
-    def _enqueue(self, row: bytes, future: asyncio.Future[None] | None, tag: bytes | None) -> None:
+    def _enqueue(self, row: bytes, future: asyncio.Future[None] | None, tag: bytes | None) -> bool:
+        """Whether it will be written, or refused, at all: a log may be closed by another thread at any moment."""
         loop = self._loop
         with self._mutex:
+            if self._ended:
+                return False
             batch = self._batch
             batch.rows.append(row)
             batch.waiters.append((future, tag))
             self._backlog += len(row)
             if self._busy or (self._flushing is not None and self._flushing is loop):
-                return
+                return True
             here = self._quick >= STEADY and loop is not None
             self._busy, self._flushing = not here, loop if here else None
         if here and loop is not None:
             loop.call_soon(self._flush)  # with what else arrives in this turn of the loop
         else:
             self._bell.put(None)
+        return True
 
     def _flush(self) -> None:
         with self._mutex:
@@ -254,13 +258,16 @@ class Log:
         if batch.waiters:
             self._commit(batch, here=True)
 
-    def _ask_turn(self, future: asyncio.Future[None] | None) -> None:
+    def _ask_turn(self, future: asyncio.Future[None] | None) -> bool:
         with self._mutex:
+            if self._ended:
+                return False
             self._batch.turn = True
             self._batch.waiters.append((future, None))
             ring, self._busy = not self._busy, True
         if ring:
             self._bell.put(None)
+        return True
 
     def _put_now(self, row: bytes, tag: bytes | None) -> None:
         try:
@@ -282,12 +289,12 @@ class Log:
                 with self._mutex:
                     batch = self._batch
                     if not batch.waiters:
+                        if self._ended:  # under the mutex: nothing is taken in any more
+                            return
                         self._busy = False
                         break
                     self._batch = _Batch()
                 self._commit(batch)
-            if self._ended:
-                return
 
     def _commit(self, batch: _Batch, raising: bool = False, here: bool = False) -> None:
         """`raising`: in the caller's thread. `here`: in the loop's."""
@@ -295,6 +302,8 @@ class Log:
         self._committing = started = self._clock.monotonic()
         try:
             with self._writing:
+                if self._shut:  # its file's number may be another file's by now
+                    raise ValueError("it is closed")
                 if batch.rows:
                     self._file.write(batch.rows)
                     self.commits += 1
