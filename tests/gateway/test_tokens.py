@@ -93,7 +93,7 @@ def test_a_token_has_its_groups(doors: Doors) -> None:
 
 def test_only_operators_operate(doors: Doors) -> None:
     query, operate = doors.token(), doors.token(scope="operate")
-    for path in ("/metrics", "/ops", "/api/2.0/serving-endpoints"):
+    for path in ("/metrics", "/ops/panel", "/api/2.0/serving-endpoints"):
         assert doors.get(path, "nobody's").status_code == 401
         refused = doors.get(path, query)
         assert refused.status_code == 403 and "scope operate" in refused.text and query not in refused.text
