@@ -23,7 +23,7 @@ from modelyard.serving.process import Command, Limits, worker_command
 from modelyard.serving.supervise import Fleet
 
 ODD = """
-import os, signal, time
+import contextlib, gc, os, signal, socket, time
 from pathlib import Path
 from modelyard.ports.workload import Delta, Invoked, Response
 from modelyard.workloads.echo import Echo, EchoWorkload
@@ -47,6 +47,16 @@ class Odd(Echo):
                 if call.cancelled():
                     (NOTES / "cancelled").touch()
                     call.check()
+        if word == "exit":
+            raise SystemExit(3)
+        if word == "odd":
+            yield Response("odd", {}, {"prompt_tokens": None, "completion_tokens": 7})
+            return
+        if word == "hangup" and not (NOTES / "hung up").exists():
+            (NOTES / "hung up").touch()
+            for found in [o for o in gc.get_objects() if type(o) is socket.socket and o.family == socket.AF_UNIX]:
+                with contextlib.suppress(OSError):
+                    found.shutdown(socket.SHUT_RDWR)
         if word == "stream":
             for i in range(int(rest)):
                 yield Delta(f"{i} ")
@@ -56,10 +66,16 @@ class Odd(Echo):
         yield Response(self._prefix + question, {"key": call.key, "pid": os.getpid()})
 
     def invoke(self, body, content_type, call):
-        return Invoked(body[::-1], content_type, len(body), {"first": float(body[0]) if body else 0.5})
+        signals = {"first": float(body[0]) if body else 0.5}
+        if body == b"odd":
+            signals |= {"none": None, "word": "high", "nan": float("nan")}
+        return Invoked(body[::-1], content_type, len(body), signals)
 
 
 class OddWorkload(EchoWorkload):
+    def signals(self, request, response):
+        return {"none": None, "one": 1} if response.text == "odd" else {}
+
     def load(self, ctx, artifact_dir):
         prefix = (artifact_dir / "prefix.txt").read_text()
         if prefix == "does not start":
@@ -308,6 +324,37 @@ def test_a_worker_that_hangs_is_ended_and_its_requests_run_elsewhere(yard: Yard)
             # One that only takes its time is left alone.
             (pid,) = await up(fleet, one)
             assert (await ask(fleet, "wait 0.8"))["output"]["pid"] == pid
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_nobody_can_reach_is_ended(yard: Yard) -> None:
+    one = yard.release("one: ")
+    yard.point(one)
+
+    async def main() -> None:
+        async with yard.fleet(ping=0.1) as fleet:
+            (pid,) = await up(fleet, one)
+            assert (await ask(fleet, "hangup now"))["output"]["pid"] != pid
+            assert fleet.counts["retries"] == fleet.counts["restarts"] == 1
+
+    asyncio.run(main())
+
+
+def test_whatever_a_release_raises_or_says_of_an_answer_ends_one_request_at_most(yard: Yard) -> None:
+    one = yard.release("one: ")
+    yard.point(one)
+
+    async def main() -> None:
+        async with yard.fleet(threads=2) as fleet:
+            for _ in range(3):  # more than there are threads
+                with pytest.raises(ModelyardError, match="failed on this request"):
+                    await ask(fleet, "exit now", timeout=10)
+            odd = await ask(fleet, "odd")
+            assert odd["usage"] == {"completion_tokens": 7} and odd["signals"] == {"one": 1.0}
+            job = {"do": "invoke", "content_type": "text/plain", "payload": b"odd", "key": "k"}
+            with Exchange(fleet, job, 30) as exchange:
+                assert (await exchange.result())["signals"] == {"first": 111.0}
 
     asyncio.run(main())
 

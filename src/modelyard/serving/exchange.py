@@ -106,6 +106,9 @@ class Exchange:
         left = self._until - self._loop.time()
         try:
             self._number = worker.send({**self._job, "timeout": left}, self, self._payload)
+        except Unavailable:
+            self.moved()  # it went away this very moment
+            return
         except (ValueError, TypeError) as error:
             what = "text that is not valid Unicode" if isinstance(error, UnicodeError) else str(error)
             self.hear(RequestError(f"the request cannot be passed on: {what}"))

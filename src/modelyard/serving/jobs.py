@@ -7,12 +7,14 @@ they were read saves a tenth of the hop's CPU (benchmarks/hop.py), and was not w
 from __future__ import annotations
 
 import base64
+import contextlib
 import math
 import socket
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import asdict
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -158,7 +160,7 @@ class Server:
             _fail(connection, number, AdapterError(str(error)))
         except ModelyardError as error:
             _fail(connection, number, error)
-        except Exception:  # noqa: BLE001 - the release's own code: whatever it raises ends this request and no more
+        except BaseException:  # noqa: BLE001 - the release's own code: even an exit ends this request and no more
             sys.stderr.write(f"request {call.key} failed in release {short(self._opened.id)}\n{traceback.format_exc()}")
             sys.stderr.flush()
             _fail(connection, number, ModelyardError("the release failed on this request; the server's log says why"))
@@ -175,7 +177,7 @@ class Server:
             case "predict":
                 for event in stream(self._opened, frame["request"], call):
                     if isinstance(event, Response):
-                        answer = {"text": event.text, "output": dict(event.output), "usage": dict(event.usage)}
+                        answer = {"text": event.text, "output": dict(event.output), "usage": _whole(event.usage)}
                         answer["signals"] = self._signals(frame["request"], event)
                         _reply(connection, {"id": number, "response": answer})
                     elif frame["stream"]:
@@ -185,7 +187,7 @@ class Server:
                 if not isinstance(predictor, CanInvoke):
                     raise NotFound(f"release {short(self._opened.id)} takes no bodies as they are")
                 done = predictor.invoke(frame.get("payload", b""), frame["content_type"], call)
-                reply = {"content_type": done.content_type, "rows": done.rows, "signals": dict(done.signals)}
+                reply = {"content_type": done.content_type, "rows": done.rows, "signals": _finite(done.signals)}
                 _reply(connection, {"id": number, "response": reply}, done.body)
             case "search":
                 call.check()
@@ -204,8 +206,7 @@ class Server:
 
     def _signals(self, request: Request, response: Response) -> dict[str, float]:
         try:
-            found = self._opened.workload.signals(request, response)
-            return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+            return _finite(self._opened.workload.signals(request, response))
         except Exception:  # noqa: BLE001 - of the release's own code: an answer is not lost for what is said of it
             sys.stderr.write(f"signals failed in release {short(self._opened.id)}\n{traceback.format_exc()}")
             return {}
@@ -230,5 +231,20 @@ def _reply(connection: Connection, frame: Frame, payload: bytes = b"") -> None:
 
 
 def _fail(connection: Connection, number: int, error: ModelyardError) -> None:
-    message = str(error).encode(errors="replace").decode()
-    connection.send({"id": number, "error": error_to_json(type(error)(message))})
+    told = error_to_json(error)
+    told["message"] = told["message"].encode(errors="replace").decode()
+    connection.send({"id": number, "error": told})
+
+
+def _finite(found: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers among what a release says of an answer. What else it says is left out, and the answer stands."""
+    out = {}
+    for name, value in found.items():
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            if math.isfinite(number := float(value)):
+                out[str(name)] = number
+    return out
+
+
+def _whole(found: Mapping[str, Any]) -> dict[str, int]:
+    return {name: int(value) for name, value in _finite(found).items()}

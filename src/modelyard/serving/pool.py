@@ -30,6 +30,8 @@ CRASHES = 5
 """The same where the last one did start: more than one request can kill (serving/exchange.py)."""
 SLOWEST_SECONDS = 30.0
 """The longest pause before a worker is started again."""
+_LAST_SECONDS = 1.0
+"""How long a process may go on whose connection is gone: nobody can reach it any more."""
 
 log = logging.getLogger("modelyard.gateway")
 
@@ -245,12 +247,16 @@ class _Seat:
         try:
             while True:
                 await asyncio.wait({ended}, timeout=limits.ping)
+                if not ended.done() and not worker.connected:
+                    await asyncio.wait({ended}, timeout=_LAST_SECONDS)  # one that ends is cut off first
                 if ended.done():
                     return ended.result()
-                if not await worker.answers(limits.ping, limits.hung):
+                lost = not worker.connected
+                if lost or not await worker.answers(limits.ping, limits.hung):
                     await worker.kill()
                     with contextlib.suppress(asyncio.CancelledError):
                         await ended
-                    return f"its worker did not answer for {limits.hung:g} s and was ended"
+                    why = "broke off" if lost else f"did not answer for {limits.hung:g} s"
+                    return f"its worker {why} and was ended"
         finally:
             ended.cancel()

@@ -119,12 +119,18 @@ class Worker(asyncio.Protocol):
         return self._process.pid
 
     @property
-    def alive(self) -> bool:
-        """Whether it takes requests."""
-        return self._connected and not self._leaving
+    def said(self) -> str:
+        """The end of what it wrote to its output."""
+        return self._tail.decode(errors="replace")
 
     @property
-    def _connected(self) -> bool:
+    def alive(self) -> bool:
+        """Whether it takes requests."""
+        return self.connected and not self._leaving
+
+    @property
+    def connected(self) -> bool:
+        """Whether anything that is said gets there."""
         return self._transport is not None and not self._transport.is_closing()
 
     @property
@@ -144,7 +150,7 @@ class Worker(asyncio.Protocol):
 
     def forget(self, number: int) -> None:
         """Cancel a request whose answer nobody waits for any more; one that is done is left alone."""
-        if self._listeners.pop(number, None) is not None and self._connected:
+        if self._listeners.pop(number, None) is not None and self.connected:
             self._write(encode({"id": number, "do": "cancel"}))
             self.freed()
 

@@ -264,7 +264,8 @@ class Fleet:
     async def _retire(self, pool: Pool) -> None:
         # First, so that whoever promotes this release again waits for the worker that is started then.
         await self._tell(lambda ledger: ledger.report_gone(self.endpoint, pool.release, self._gateway))
-        await pool.idle.wait()  # nothing new comes
+        while pool.under_way:  # what was meant for it may come while this wakes up
+            await pool.idle.wait()
         await pool.stop()
         self._leaving.remove(pool)
 
@@ -323,8 +324,8 @@ class Fleet:
         assert self._ledger is not None
         try:
             await self._aside(say, self._ledger)
-        except ModelyardError as error:
-            log.error("the ledger cannot be written: %s", error)
+        except Exception as error:  # whatever it is: workers go on
+            log.error("the ledger cannot be written: %s", error, exc_info=not isinstance(error, ModelyardError))
 
     async def _aside(self, call: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
