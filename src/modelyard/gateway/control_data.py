@@ -21,7 +21,7 @@ from modelyard.gateway.chat import complete
 from modelyard.gateway.control import Control, control
 from modelyard.gateway.invocations import TABULAR, handed_through, one_by_one
 from modelyard.gateway.replies import mlflow_error, replying
-from modelyard.gateway.service import at, enter
+from modelyard.gateway.service import at, enter, service
 
 DIALECT = "databricks"
 _BESIDE = ("client_request_id", "usage_context", "databricks_options")
@@ -59,7 +59,7 @@ class _Naming:
 
     async def _name(self, release: str) -> str:
         try:
-            return await self._here.entity_name(self._request.scope["modelyard.endpoint"].name, release)
+            return await self._here.entity_name(service(self._request), release)
         except ModelyardError:
             return release  # it was deleted meanwhile, or the ledger cannot be read: the answer is good all the same
 
@@ -71,6 +71,7 @@ async def _invoked(request: Request) -> ASGIApp:
     endpoint = at(request, here.estate.endpoint(name))
     release = await here.estate.aside(here.desk.release_of, name, entity) if entity is not None else None
     bodies: Bodies = request.app.state.bodies
+    await endpoint.introduced()
     if endpoint.invokes:
         raw = await read_bytes(request, bodies.scoring)
         kind = request.headers.get("content-type", "")

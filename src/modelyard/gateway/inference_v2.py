@@ -75,7 +75,8 @@ async def infer(request: Request) -> Response:
     here, release = _named(request)
     if request.headers.get("inference-header-content-length") is not None:
         raise UnsupportedType("binary tensors are not read: send data as JSON")
-    if here.fleet.ready() is not None and not here.invokes:
+    await here.introduced()
+    if not here.invokes:
         raise RequestError(
             f"{here.name} takes no tensors: it takes {', '.join(sorted(here.accepts()))} at /invocations"
         )

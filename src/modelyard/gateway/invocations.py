@@ -52,7 +52,9 @@ WITHOUT_EFFECT = frozenset(
 @replying(mlflow_error)
 async def invocations(request: Request) -> Response:
     """POST /invocations"""
-    if service(request).invokes:
+    here = service(request)
+    await here.introduced()
+    if here.invokes:
         bodies: Bodies = request.app.state.bodies
         raw = await read_bytes(request, bodies.scoring)
         passage = await enter(request, "mlflow", raw)

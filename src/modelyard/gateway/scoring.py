@@ -24,7 +24,9 @@ async def predict(request: Request) -> Response:
     """POST /predict. The reply is that of /invocations to the same in one of its forms."""
     raw, value = await read_value(request, "scoring")
     form = form_of(value)
-    if not service(request).invokes:
+    here = service(request)
+    await here.introduced()
+    if not here.invokes:
         return await one_by_one(request, "predict", raw, value if form is None else {form[0]: form[1]})
     passage = await enter(request, "predict", raw, value if isinstance(value, dict) else None)
     return await handed_through(request, passage, raw if form is None else wrapped(raw, *form), _JSON)

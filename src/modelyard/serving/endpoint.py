@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from modelyard.clock import Clock
 from modelyard.errors import Unavailable
 from modelyard.serving.assignment import Assignment, Values
+from modelyard.serving.exchange import Exchange
 from modelyard.serving.meter import Meter
 from modelyard.serving.recent import Recent
 from modelyard.serving.record import Record
@@ -74,6 +75,13 @@ class Endpoint:
         """The move of the endpoint that requests meet here by now."""
         followed, routed = self.fleet.pointers.generation, self.router.generation
         return followed if routed is None else min(followed, routed)
+
+    async def introduced(self) -> None:
+        """Until a worker is up: what a body has to be, only a release can say. Waiting is bounded as any request's is.
+        Raises Busy, Unavailable, DeadlineExceeded."""
+        while self.fleet.ready() is None:
+            with Exchange(self.fleet, {"do": "ping"}, self.timeout) as exchange:
+                await exchange.result()
 
     def accepts(self) -> frozenset[str]:
         """Keys of a request that the release understands which answers now."""

@@ -17,7 +17,6 @@ from modelyard.serving.recent import Seen
 from modelyard.serving.record import Accepted, Finished, request_id
 from modelyard.serving.wire import Frame
 
-
 NAMED = "named"
 """The arm of a request that names the release it is for."""
 
