@@ -54,7 +54,6 @@ class Office:
             self.town.ledger.add_decision(Decision("gate", verdict, ("so",), {"evidence": {"release": release}}))
         return str(len(self.versions))
 
-
     def altered(self, prefix: str) -> str:
         """The version of a release that somebody changed on disk."""
         version = self.release(prefix)
@@ -276,6 +275,7 @@ from modelyard.ports.workload import Invoked
 class Seen:
     def invoke(self, body, content_type, call):
         rows = json.loads(body)
+        print("a row was scored", flush=True)
         return Invoked(json.dumps({"predictions": sorted(rows)}).encode(), "application/json", 1)
 
     def close(self):
@@ -306,6 +306,9 @@ def test_a_scoring_body_goes_through_without_what_databricks_has_beside_it(offic
         assert reply.json() == {"predictions": ["dataframe_split", "params"]}
         extra = score(extra_params={"top_k": "3"})
         assert (extra.status_code, extra.json()["message"]) == (400, "extra_params: only a chat takes them")
+        (name,) = shares(gateway.http.get(f"{API}/town").json())
+        logs = f"{API}/town/served-models/{name}/logs"
+        eventually(lambda: "a row was scored" in gateway.http.get(logs).json()["logs"], "what the worker wrote")
         document = gateway.http.get(f"{API}/town/openapi").json()
         assert "oneOf" in str(document["paths"]["/serving-endpoints/town/invocations"])
     (row,) = [row for row in accepted(town) if row.client_id == "mine"]
@@ -316,9 +319,24 @@ def test_a_scoring_body_goes_through_without_what_databricks_has_beside_it(offic
 def elsewhere(office: Office) -> Iterator[Desk]:
     """Another process that writes endpoints."""
     path = office.town.layout.ledger
-    desk = Desk("town", "", lambda: type(office.town.ledger)(path), lambda: SqliteEndpoints(path), SystemClock())
+    desk = Desk("town", lambda: type(office.town.ledger)(path), lambda: SqliteEndpoints(path), SystemClock())
     yield desk
     desk.close()
+
+
+def test_a_stream_beside_ends_in_order_when_the_gateway_is_stopped(office: Office) -> None:
+    with office.town.gateway(limits={"drain": 0.3}) as gateway:
+        gateway.until_ready()
+        gateway.http.post(API, json={"name": "desk", "config": config("1")})
+        settled(gateway, "desk")
+        body = {"messages": [{"role": "user", "content": "slow 400"}], "stream": True}
+        with gateway.http.stream("POST", "/serving-endpoints/desk/invocations", json=body) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            gateway.process.terminate()
+            last = [line for line in lines if line][-1]
+        assert '"error"' in last and "being stopped" in last
+        assert gateway.process.wait(timeout=20) == 0
 
 
 def test_endpoints_come_and_go_by_whoever_writes_them(office: Office, elsewhere: Desk) -> None:
@@ -343,6 +361,11 @@ def test_endpoints_come_and_go_by_whoever_writes_them(office: Office, elsewhere:
             assert list(lines)[-2] == "data: [DONE]"  # what it began it ended
         eventually(lambda: len(gateway.workers()) == workers - 1, "its worker to be gone")
         assert said(query(gateway, "town")) == "one: hello"
+        for version in ("2", "1"):  # made again at once, under the same name
+            gateway.http.delete(f"{API}/desk")
+            assert gateway.http.post(API, json={"name": "desk", "config": config(version)}).status_code == 200
+            assert settled(gateway, "desk")["state"]["ready"] == "READY"
+            assert query(gateway, "desk").headers["served-model-name"] == f"town-{version}"
 
 
 def test_a_gateway_that_is_killed_leaves_an_update_that_the_next_one_ends(office: Office) -> None:

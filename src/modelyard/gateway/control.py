@@ -43,7 +43,8 @@ class Control:
         self._open_desk, self._desk = desk, cast(Desk, None)
         self._updates = Updates(self._bring_on, clock)
         self.estate = Estate(own, self._opened, begin, self._told)
-        self._names: dict[tuple[str, str], str] = {}
+        self._names: dict[tuple[str, str, int], str] = {}
+        self._called: dict[tuple[str, str], str] = {}
 
     async def start(self) -> None:
         """Serve what the ledger names. Raises what opening it raises."""
@@ -63,16 +64,21 @@ class Control:
         """Raises NotFound."""
         return await self.estate.aside(self._desk.view, name)
 
-    async def entity_name(self, endpoint: str, release: str) -> str:
-        """The name that a release has under an endpoint; its own where it serves there no more."""
-        known = self._names.get((endpoint, release))
-        if known is None:
-            view = await self.view(endpoint)
-            known = next((one.name for one in view.served if one.release == release), short(release))
-            if len(self._names) > 1000:
-                self._names.clear()
-            self._names[endpoint, release] = known
-        return known
+    async def entity_name(self, endpoint: Endpoint, release: str) -> str:
+        """The name that a release has under an endpoint."""
+        key = endpoint.name, release, endpoint.generation
+        if (known := self._names.get(key)) is not None:
+            return known
+        view = await self.view(endpoint.name)
+        names = {one.release: one.name for one in view.served}
+        # One that answered when shares had just moved is called as it was last.
+        name = names.get(release) or self._called.get(key[:2])
+        if name is None:
+            name = await self.estate.aside(self._desk.usual_name, release)
+        if len(self._names) > 1000:
+            self._names.clear()
+        self._names[key] = self._called[key[:2]] = name
+        return name
 
     def _opened(self) -> Desk:
         self._desk = self._open_desk()
@@ -83,7 +89,19 @@ class Control:
         self._updates.told(rows)
 
     async def _bring_on(self, name: str, since: float) -> bool:
-        return await self.estate.aside(self._desk.bring_on, name, since)
+        return await self.estate.aside(self._desk.bring_on, name, since, _up(self.estate.find(name)))
+
+
+def _up(served: Endpoint | None) -> dict[str, str]:
+    """Releases with workers, and those that get none with the reason; not those that are starting."""
+    found = {}
+    for release in served.fleet.pointers.named() if served is not None else ():
+        pool = served.fleet.pool(release) if served is not None else None
+        if pool is not None and pool.workers:
+            found[release] = ""
+        elif pool is not None and pool.out:
+            found[release] = pool.reason or "its workers end"
+    return found
 
 
 def control(request: Request) -> Control:
@@ -197,7 +215,8 @@ async def measures(request: Request) -> Response:
 
 @_controlled
 async def logs(request: Request) -> Response:
-    """GET {name}/served-models/{entity}/logs, or build-logs: {"logs": what is known of its workers}."""
+    """GET {name}/served-models/{entity}/logs, or build-logs: {"logs": how its workers are, and what
+    they wrote lately}."""
     here, name, entity = control(request), request.path_params["name"], request.path_params["entity"]
     view = await here.view(name)
     update = view.row.update
@@ -207,8 +226,13 @@ async def logs(request: Request) -> Response:
         release = await here.estate.aside(here.desk.release_of, name, entity)  # says that there is none
     else:
         release = one.release
-    state = deployment(release, here.estate.find(name), view.failed.reason if view.failed else "")
-    return _json({"logs": f"release {short(release)}: {state['deployment_state_message']}\n"})
+    served = here.estate.find(name)
+    state = deployment(release, served, view.failed.reason if view.failed else "")
+    pool = served.fleet.pool(release) if served is not None else None
+    said = [f"release {short(release)}: {state['deployment_state_message']}"]
+    for worker in pool.workers if pool is not None else ():
+        said += [f"worker {worker.pid}: {line}" for line in worker.said.splitlines()]
+    return _json({"logs": "\n".join(said) + "\n"})
 
 
 async def nothing(request: Request) -> Response:

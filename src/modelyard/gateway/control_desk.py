@@ -61,13 +61,12 @@ class View:
 
 
 class Desk:
-    """`own` is the project's own endpoint, which is also the name of its registered model. `gateway` is the id under
-    which workers are reported; `admit_unproven` and `target` are the policy of admission."""
+    """`own` is the project's own endpoint, and the name of its registered model; `admit_unproven` and `target` are the
+    policy of admission."""
 
     def __init__(
         self,
         own: str,
-        gateway: str,
         ledger: Callable[[], Ledger],
         endpoints: Callable[[], Endpoints],
         clock: Clock,
@@ -77,7 +76,7 @@ class Desk:
     ) -> None:
         """Raises what opening them raises."""
         self.own = own
-        self._gateway, self._clock = gateway, clock
+        self._clock = clock
         self._admit_unproven, self._target = admit_unproven, target
         self._ledger, self._endpoints = ledger(), endpoints()
 
@@ -152,6 +151,11 @@ class Desk:
         self._retried(lambda: self._point(name, Pointers(), who, BY_CONFIG + "the endpoint is deleted"))
         self._endpoints.remove(name)
 
+    def usual_name(self, release: str) -> str:
+        """What a release is called that nobody gave a name."""
+        found = self._ledger.release(release)
+        return f"{self.own}-{found.version or short(release)}"
+
     def release_of(self, name: str, entity: str) -> str:
         """The release that is served there under the name `entity`. Raises NotFound."""
         found = next((one.release for one in self.view(name).served if one.name == entity), None)
@@ -161,9 +165,10 @@ class Desk:
 
     # updates
 
-    def bring_on(self, name: str, since: float) -> bool:
+    def bring_on(self, name: str, since: float, up: Mapping[str, str]) -> bool:
         """One step of the endpoint's update; whether it is over. `since` is the monotonic time at which this gateway
-        took it up. Raises Busy, after which it is tried again."""
+        took it up; `up` are the releases that it has workers of, or why it gets none ("": it has). Raises Busy, after
+        which it is tried again."""
         row = self._endpoints.find(name)
         update = row.update if row is not None else None
         if row is None or update is None or update.state != "running":
@@ -182,10 +187,10 @@ class Desk:
             what = BY_CONFIG + ", ".join(short(release) for release in missing) + " is warmed"
             self._ledger.move(name, before.generation, warming(before, missing), update.who, what, decision)
             return False
-        if (reason := self._hindrance(name, wanted, since)) is not None:
+        if (reason := self._hindrance(wanted, since, up)) is not None:
             self._fail(row, update, before, reason)
             return True
-        if not all(self._ledger.is_warm(name, release, self._gateway) for release in wanted):
+        if not all(release in up for release in wanted):
             return False
         for release, state in update.states.items():
             # Before the move: a champion whose state is not written yet would be taken for something it is not.
@@ -195,9 +200,9 @@ class Desk:
         self._change(row, served=update.served, update=None)
         return True
 
-    def _hindrance(self, name: str, wanted: Sequence[str], since: float) -> str | None:
+    def _hindrance(self, wanted: Sequence[str], since: float, up: Mapping[str, str]) -> str | None:
         for release in wanted:
-            if (failure := self._ledger.failure(name, release, self._gateway)) is not None:
+            if failure := up.get(release):
                 return f"release {short(release)} does not start: {failure}"
         if self._clock.monotonic() - since > WARM_WITHIN:
             return f"its workers were not ready within {WARM_WITHIN:.0f} s"

@@ -39,6 +39,7 @@ def summary(view: View, served: Endpoint | None) -> dict[str, Any]:
         "last_updated_timestamp": _milliseconds(row.changed),
         "state": {"ready": _ready(served), "config_update": _updating(view, served)},
         "tags": [{"key": key, "value": value} for key, value in row.tags],
+        "description": "",
         **row.extras,
     }
     if view.served:

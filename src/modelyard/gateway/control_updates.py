@@ -20,10 +20,13 @@ class Updates:
 
     def __init__(self, bring_on: Callable[[str, float], Awaitable[bool]], clock: Clock) -> None:
         self._bring_on, self._clock = bring_on, clock
+        self._stopped = False
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     def told(self, rows: Sequence[EndpointRow]) -> None:
         """Take up what is under way."""
+        if self._stopped:
+            return
         running = {(row.name, row.update.started) for row in rows if row.update and row.update.state == "running"}
         for key in running - set(self._tasks):
             self._tasks[key] = asyncio.get_running_loop().create_task(self._run(key[0]))
@@ -33,6 +36,7 @@ class Updates:
 
     async def stop(self) -> None:
         """Leave them as far as they came."""
+        self._stopped = True
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)

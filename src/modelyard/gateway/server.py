@@ -266,8 +266,7 @@ def _control(
 
     def desk() -> Desk:
         admit, target = config.admit_unproven, config.layout.target
-        gateway = info.gateway_id
-        return Desk(config.endpoint, gateway, config.ledger, endpoints, clock, admit_unproven=admit, target=target)
+        return Desk(config.endpoint, config.ledger, endpoints, clock, admit_unproven=admit, target=target)
 
     def begin(name: str) -> ServedEndpoint:
         served = live.another(Fleet(name, info.gateway_id, config.ledger, command, config.limits))
