@@ -23,6 +23,7 @@ from modelyard.gateway.control_desk import Desk, View
 from modelyard.gateway.control_openapi import document
 from modelyard.gateway.control_shape import deployment, detailed, summary
 from modelyard.gateway.control_updates import Updates
+from modelyard.gateway.openapi_parts import Facts
 from modelyard.gateway.replies import mlflow_error, replying
 from modelyard.ids import short
 from modelyard.ports.endpoints import EndpointRow
@@ -197,7 +198,11 @@ async def openapi(request: Request) -> Response:
     """GET {name}/openapi: what the endpoint takes and gives."""
     here, name = control(request), request.path_params["name"]
     await here.view(name)
-    return _json(document(name, here.estate.find(name)))
+    served, required = here.estate.find(name), request.app.state.callers.required
+    facts = Facts(name, frozenset(), token=required)
+    if served is not None:
+        facts = Facts(name, served.accepts(), served.invokes, schema=served.schema(), token=required)
+    return _json(document(facts))
 
 
 @_controlled

@@ -98,10 +98,10 @@ def requests(body: dict[str, Any], accepts: frozenset[str]) -> tuple[list[dict[s
     tables = [name for name in TABULAR if name in body]
     if not tables:
         request = {k: v for k, v in body.items() if k not in WITHOUT_EFFECT}
-        if not request:
-            raise RequestError("the body needs messages, or one of " + ", ".join(TABULAR))
         if request.pop("stream", False):
             raise RequestError("stream: /invocations answers whole; /v1/chat/completions streams")
+        if not request:
+            raise RequestError("the body needs messages, or one of " + ", ".join(TABULAR))
         _known(request, accepts, "the body")
         return [request], True
     if len(tables) > 1 or set(body) - {tables[0], "params"}:
