@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import sys
 from pathlib import Path
@@ -48,6 +49,27 @@ def test_what_waits_is_folded_now_and_then_and_at_the_end(tmp_path: Path, record
         assert found(tmp_path / "tables") == {first, second} and not listed(record.log.folder, CLOSED)
 
     asyncio.run(story())
+    record.close()
+
+
+def test_a_folder_that_cannot_be_read_now_is_folded_later(
+    tmp_path: Path, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_handle(folder: Path, suffix: str) -> list[Path]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def story() -> None:
+        folding = Folding(record, record.log.folder, tmp_path / "tables", 0.05)
+        one = await ask(record)
+        with monkeypatch.context() as patch:
+            patch.setattr(folding_module, "listed", no_handle)
+            folding.start()
+            await asyncio.sleep(0.2)
+        while found(tmp_path / "tables") != {one}:
+            await asyncio.sleep(0.05)
+        await folding.stop()
+
+    asyncio.run(asyncio.wait_for(story(), 60))
     record.close()
 
 

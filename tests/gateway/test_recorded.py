@@ -98,6 +98,16 @@ def test_a_caller_who_goes_away_is_on_record(town: Town) -> None:
     assert rows.statuses() == {499: 2} and all(row.aborted for row in rows.finished.values())
 
 
+def test_the_deadline_is_that_of_all_rows_together(town: Town) -> None:
+    release = town.release("you said: ")
+    town.point(release)
+    with town.gateway(timeout=1.0) as gateway:
+        gateway.until_ready(release)
+        row = {"messages": [{"role": "user", "content": "stuck 0.3"}]}
+        assert gateway.http.post("/invocations", json={"dataframe_records": [row] * 64}).status_code == 504
+    assert Rows(town).statuses() == {504: 1}
+
+
 def test_a_killed_worker_loses_and_doubles_nothing(town: Town) -> None:
     release = town.release("you said: ")
     town.point(release)

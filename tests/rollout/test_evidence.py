@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.clock import FakeClock
-from modelyard.errors import ModelFailed, RecordFull, RequestError
+from modelyard.errors import Cancelled, ModelFailed, RecordFull, RequestError
 from modelyard.ports.records import SHADOW, Pointers
 from modelyard.serving.assignment import Assignment, outcome, unit_of
 from modelyard.serving.evidence import CHALLENGER, CHAMPION, KEPT, LEAST_KEPT, Evidence
@@ -118,6 +118,15 @@ def test_pairs_count_who_failed_alone() -> None:
     # What failed together first is not decided by who fails alone later.
     found.mirrored("c", {"errors": 0.0}, {"errors": 1.0}, 101)
     assert found.tests()["errors"]["seen"] == rows["seen"]
+
+
+def test_pairs_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelyard.serving.rollout.MOST_UNITS", 3)
+    trial = Trial(rollout(), tmp_path / "r1", FakeClock(BEGAN), durability="process")
+    for i in range(9):
+        trial.mirrored(f"u{i}", {"errors": 0.0}, {"errors": 1.0})
+    assert trial.evidence(0, None)["tests"]["errors"]["seen"][0]["units"] == trial.faults == 3
+    trial.close()
 
 
 def test_a_unit_is_lost_to_both() -> None:
@@ -332,6 +341,7 @@ def test_units_are_told_apart_by_caller_and_conversation() -> None:
 def test_a_models_failure_counts_and_a_callers_mistake_does_not() -> None:
     assert outcome(ModelFailed("crash"), 5.0, {}) == {"errors": 1.0}
     assert outcome(RequestError("wrong"), 5.0, {}) == {"errors": 0.0}
+    assert outcome(Cancelled("the caller went away"), 5.0, {}) == {"errors": 0.0, "latency": 5.0}
     assert outcome(None, 5.0, {"score": 0.5, "errors": 9.0}, 0.1) == {
         **{"errors": 0.0, "latency": 5.0},
         **{"score": 0.5, "cost": 0.1},

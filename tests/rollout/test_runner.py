@@ -22,7 +22,7 @@ from modelyard.lifecycle.canary import last_word
 from modelyard.lifecycle.explain import explain
 from modelyard.ports.records import SHADOW, Pointers, Rollout
 from modelyard.serving.assignment import Values
-from modelyard.serving.rollout import RolloutRouter
+from modelyard.serving.rollout import RolloutRouter, Trial
 
 FAST = {"steps": [10, 50, 100], "margins": {"errors": 0.05, "latency": 0.2}, "settle": 1.0, "min_units": 20}
 
@@ -248,6 +248,38 @@ def test_a_challenger_that_does_not_start_goes_back(tmp_path: Path) -> None:
             assert "crashed" in stage.rollouts.all("site")[0].reason
 
     play(tmp_path, quick(), story)
+
+
+def test_while_one_rollout_follows_another_nobody_is_split_by_another_rule(tmp_path: Path) -> None:
+    met: set[str | None] = set()
+
+    class Watched(RolloutRouter):
+        """What is new in every moment that it is told of."""
+
+        def follow(self, pointers: Pointers, trial: Trial | None) -> None:
+            super().follow(pointers, trial)
+            if trial is None:
+                met.update(self._by_hand(f"u{i}").release for i in range(100))
+
+    async def story(stage: Stage) -> None:
+        stage.router = Watched("site")
+        async with stage.runner() as runner:
+            first = stage.rollouts.live("site")
+            assert first is not None
+            stage.rollouts.step(replace(first, state="reverted"), Pointers(champion=OLD.id), "me", "for another", None)
+            at = stage.ledger.pointers("site").generation
+            after = replace(quick(1), id="r2", challenger=OTHER.id, generation=at)
+            to = Pointers(at, OLD.id, OTHER.id, traffic=((OLD.id, 50), (OTHER.id, 50)))
+            stage.rollouts.start(after, to, "go", None)
+            await _until(lambda: runner.trial is not None and runner.trial.rollout.id == "r2")
+            assert met == {None}
+
+    play(tmp_path, quick(1), story)
+
+
+async def _until(what: Callable[[], bool]) -> None:
+    while not what():
+        await asyncio.sleep(0.01)
 
 
 def test_logs_of_rollouts_that_are_over_are_cleared_away(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.clock import FakeClock
-from modelyard.errors import Busy, ModelFailed
+from modelyard.errors import Busy, ModelFailed, RequestError
 from modelyard.ports.records import Pointers
 from modelyard.serving.assignment import Values
 from modelyard.serving.rollout import RolloutRouter, Trial
@@ -75,6 +75,23 @@ def test_failures_of_the_challenger_are_counted_and_a_full_queue_is_none(tmp_pat
         seen = trial.evidence(0, None)["tests"]["errors"]["seen"]
         assert seen == [{"units": 1, "champion_only": 0, "challenger_only": 1}]
         assert trial.faults == 1
+        trial.close()
+
+    asyncio.run(story())
+
+
+def test_to_refuse_what_was_answered_live_is_a_failure(tmp_path: Path) -> None:
+    async def ask(release: str, job: Mapping[str, Any]) -> Mapping[str, Any]:
+        raise RequestError("a column is missing")
+
+    async def story() -> None:
+        trial, router = in_shadow(tmp_path)
+        router.shadow = shadow = Shadow(ask)
+        for unit, live in (("answered", {"text": "x"}), ("refused", None)):
+            router.mirror(unit, JOB, {"errors": 0.0}, live)
+        await settled(shadow)
+        seen = trial.evidence(0, None)["tests"]["errors"]["seen"]
+        assert seen == [{"units": 2, "champion_only": 0, "challenger_only": 1}] and trial.faults == 1
         trial.close()
 
     asyncio.run(story())

@@ -54,9 +54,15 @@ class Folding:
         """Put what was recorded so far into tables. Whatever fails is logged: nothing is lost by it."""
         began = asyncio.get_running_loop().time()
         await self._record.turn()
-        if set(listed(self._folder, CLOSED)) - self._left:
+        try:
+            closed = set(listed(self._folder, CLOSED))
+        except OSError as error:  # no handle is free, say: the next time there may be one
+            log.error("the record cannot be put into tables: %s", error.strerror)
+            return
+        if closed - self._left:
             try:
                 code, said = await self._process()
+                closed = set(listed(self._folder, CLOSED))
             except OSError as error:
                 code, said = 1, f"its process cannot be started: {error.strerror}"
             if said and said != self._broken:
@@ -65,7 +71,7 @@ class Folding:
             self._broken = said
             if code:
                 return
-            self._left = set(listed(self._folder, CLOSED))
+            self._left = closed
         self.folded_at = began
 
     async def _process(self) -> tuple[int | None, str]:

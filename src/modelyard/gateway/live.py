@@ -15,7 +15,7 @@ from modelyard.ports.ledger import Ledger
 from modelyard.ports.rollouts import Rollouts
 from modelyard.project.model import Recording
 from modelyard.serving.meter import Meter
-from modelyard.serving.record import Record, Redaction
+from modelyard.serving.record import MAX_OPEN_SECONDS, Record, Redaction
 from modelyard.serving.supervise import Fleet
 
 
@@ -39,7 +39,7 @@ class Live:
         """Raises Busy where another process has the record, StorageError, UserError for patterns that are none."""
         self._gateway, self._stores, self._recording = gateway, stores, recording
         self._timeout, self._clock, self._meter = timeout, clock, Meter()
-        self._record = record = _record(stores.record, recording)
+        self._record = record = _record(stores.record, recording, timeout)
         self._own = self._serve(fleet, stores.trials)
         self.endpoint, self.runner = self._own.endpoint, self._own.runner
         self.folding = Folding(record, stores.record, stores.tables, recording.fold_every, stores.traced)
@@ -84,7 +84,7 @@ class Live:
         )
 
 
-def _record(folder: Path, wanted: Recording) -> Record:
+def _record(folder: Path, wanted: Recording, timeout: float) -> Record:
     return Record.open(
         folder,
         durability=wanted.durability,
@@ -93,4 +93,5 @@ def _record(folder: Path, wanted: Recording) -> Record:
         redaction=Redaction(wanted.redaction, wanted.patterns),
         max_request=wanted.max_payload,
         max_response=wanted.max_payload,
+        max_open=max(MAX_OPEN_SECONDS, 2 * timeout),
     )

@@ -46,8 +46,8 @@ async def metrics(request: Request) -> Response:
 class Metered:
     """Middleware: every request to a model is counted once it is answered, and how long it took.
 
-    Which release and arm answered is what the route left in scope["modelyard.release"] and scope["modelyard.arm"], else
-    what the reply's header says, as champion. A client that went away is status 499.
+    Which release answered is what the reply's header says, else the one that the route chose: it left that in
+    scope["modelyard.release"], and its arm in scope["modelyard.arm"]. A client that went away is status 499.
     """
 
     def __init__(self, app: ASGIApp, meter: Meter, endpoint: str) -> None:
@@ -76,7 +76,7 @@ class Metered:
             chosen: Endpoint | None = scope.get("modelyard.endpoint")
             self._meter.answered(
                 chosen.name if chosen is not None else self._endpoint,
-                short(scope.get("modelyard.release") or release) or "none",
+                short(release or scope.get("modelyard.release", "")) or "none",
                 scope.get("modelyard.arm", "champion"),
                 dialect,
                 status if whole or status >= 400 else 499,

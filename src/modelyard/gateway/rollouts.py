@@ -210,7 +210,10 @@ class Runner:
             return
         if trial is not None:
             self._trial = None
-            self._router.follow(self._pointers(), None)
+            between = self._pointers()
+            if wanted is not None:  # the coin of a unit that is new in this moment must not fall by another rule
+                between = replace(between, traffic=())
+            self._router.follow(between, None)
             await self._aside(trial.close)
         if wanted is not None:
             self._trial = await self._aside(self._open, wanted)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from modelyard.clock import Clock
+from modelyard.errors import Cancelled, Unavailable
 from modelyard.gateway.rollouts import Runner
 from modelyard.ports.ledger import Ledger
 from modelyard.ports.rollouts import Rollouts
@@ -70,5 +71,10 @@ class ServedEndpoint:
 
     async def _ask(self, release: str, job: Mapping[str, Any]) -> Mapping[str, Any]:
         with Exchange(self._fleet, job, self.endpoint.timeout, release) as exchange:
-            found: Mapping[str, Any] = await exchange.result()
+            try:
+                found: Mapping[str, Any] = await exchange.result()
+            except Unavailable:
+                if self._fleet.ending:
+                    raise Cancelled("the server is being stopped") from None
+                raise
             return found

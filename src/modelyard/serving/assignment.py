@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from modelyard.errors import ModelyardError
+from modelyard.errors import Cancelled, ModelyardError
 
 Values = Mapping[str, float]
 """What a rollout looks at, by name."""
@@ -15,7 +15,8 @@ Values = Mapping[str, float]
 @dataclass(frozen=True)
 class Assignment:
     """The release of a unit. `arm` is "champion", "challenger", "previous", or "split" for a share given by hand to
-    none of them, "named" where the request names the release; `probability` is the one it was chosen with. A release of None is whichever answers now."""
+    none of them, "named" where the request names the release; `probability` is the one it was chosen with. A release
+    of None is whichever answers now."""
 
     release: str | None = None
     arm: str = "champion"
@@ -33,10 +34,11 @@ def unit_of(requester: str | None, conversation: str | None, first: bytes) -> st
 
 def outcome(error: ModelyardError | None, milliseconds: float, signals: Values, cost: float | None = None) -> Values:
     """What an answer was, as tests see it: `errors` is 1 where the release failed, and 0 where it answered or the
-    caller was wrong or went away; `latency` of what was answered; the workload's own signals; `cost`."""
+    caller was wrong or went away; `latency` of what was answered, or waited for until the caller went away: a release
+    that hangs is slow, also where nobody waits for its deadline; the workload's own signals; `cost`."""
     failed = error is not None and error.status >= 500
     values = {**signals, "errors": float(failed)}
-    if error is None:
+    if error is None or isinstance(error, Cancelled):
         values["latency"] = milliseconds
     if cost is not None:
         values["cost"] = cost

@@ -96,6 +96,11 @@ class Evidence:
     def __len__(self) -> int:
         return len(self._codes)
 
+    @property
+    def pairs(self) -> int:
+        """Units that both arms answered."""
+        return self._pairs_done + len(self._pairs)
+
     def known(self, unit: str) -> tuple[int, int] | None:
         """Stage and arm of a unit that was assigned."""
         code = self._codes.get(unit)
@@ -182,7 +187,7 @@ class Evidence:
         rows: list[dict[str, Any]] = []
         live = seen and name in self._any
         pairs = self._pairs_seen[name] if live else self._pairs_settled[name]
-        units = self._pairs_done + len(self._pairs) if live else pairs[0]
+        units = self.pairs if live else pairs[0]
         if units:
             rows.append({"units": units, "champion_only": pairs[1], "challenger_only": pairs[2]})
         for stage in sorted(self._met):

@@ -3,6 +3,7 @@ what became of it before the last byte of the reply. Dialects only translate; al
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,6 +17,8 @@ from modelyard.serving.exchange import Exchange
 from modelyard.serving.recent import Seen
 from modelyard.serving.record import Accepted, Finished, request_id
 from modelyard.serving.wire import Frame
+
+log = logging.getLogger("modelyard.gateway")
 
 NAMED = "named"
 """The arm of a request that names the release it is for."""
@@ -94,7 +97,8 @@ class Passage:
         # It may have been let go since it was chosen (a canary taken back): then whichever answers now does.
         stays = self.arrival.release is not None or (release is not None and fleet.pool(release) is not None)
         pinned = release if stays else None
-        exchange = Exchange(fleet, frame, self.endpoint.timeout, pinned)
+        spent = self.endpoint.clock.monotonic() - self._began
+        exchange = Exchange(fleet, frame, max(0.0, self.endpoint.timeout - spent), pinned)
         exchange.until(end)
         self._exchanges.append(exchange)
         self._job = frame
@@ -116,19 +120,13 @@ class Passage:
         self._open = False
         here = self.endpoint
         seconds = here.clock.monotonic() - self._began
-        if self.usage:
-            self._spend(self.usage)
         # It may be another than was chosen: the pointer moves while a request waits.
         self.release = next((each.release for each in reversed(self._exchanges) if each.release), self.release)
-        unit, values = self.arrival.unit, outcome(error, seconds * 1000, self.signals)
-        if self.arrival.release is None:
-            here.router.observe(unit, values, self.release or None)
-            if len(self._exchanges) == 1 and status != 499:  # of a request with several jobs nothing is compared
-                here.router.mirror(unit, self._job, values, self._response)
         failure = type(error).__name__ if error is not None else None
-        given, arrival = self.given, self.arrival
-        seen = (self.id, time.time(), arrival.dialect, self.release, given.arm, status, seconds * 1000, unit, failure)
-        here.recent.note(Seen(*seen))
+        try:
+            self._count(status, seconds * 1000, error)
+        except Exception:  # whatever it is, it must not keep the request off the record
+            log.exception("what became of request %s cannot be counted", self.id)
         await here.record.finished(
             Finished(
                 self.id,
@@ -144,3 +142,18 @@ class Passage:
                 response=body,
             )
         )
+
+    def _count(self, status: int, milliseconds: float, error: ModelyardError | None) -> None:
+        """Tell those who count in memory: the caller's budget, the rollout, the pages of operations."""
+        here, given, arrival = self.endpoint, self.given, self.arrival
+        unit, failure = arrival.unit, type(error).__name__ if error is not None else None
+        seen = (self.id, time.time(), arrival.dialect, self.release, given.arm, status, milliseconds, unit, failure)
+        here.recent.note(Seen(*seen))
+        if self.usage:
+            self._spend(self.usage)
+        # What we end ourselves, because the gateway stops, says nothing of a release.
+        if arrival.release is None and not (error is not None and here.fleet.ending):
+            values = outcome(error, milliseconds, self.signals)
+            here.router.observe(unit, values, self.release or None)
+            if len(self._exchanges) == 1 and status != 499:  # of a request with several jobs nothing is compared
+                here.router.mirror(unit, self._job, values, self._response)

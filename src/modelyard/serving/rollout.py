@@ -86,6 +86,8 @@ class Trial:
 
     def mirrored(self, unit: str, champion: Values, challenger: Values) -> None:
         """What both said to one request, the challenger in the shadow."""
+        if self._found.pairs >= MOST_UNITS:
+            return
         self.faults += challenger.get("errors", 0.0) > 0
         self._note(["m", unit, dict(champion), dict(challenger), self._time()])
 

@@ -71,6 +71,8 @@ class Shadow:
         self.counts["mirrored"] += 1
         spent = (asyncio.get_running_loop().time() - began) * 1000
         found = dict(outcome(failure, spent, theirs.get("signals", {}) if theirs else {}))
+        if failure is not None and response is not None:
+            found["errors"] = 1.0  # what was answered live is no mistake of the caller's
         self.counts["failed"] += bool(found["errors"])
         if theirs is not None and response is not None:
             found["agreement"] = agreement(_said(response), _said(theirs))

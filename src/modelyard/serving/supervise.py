@@ -138,6 +138,11 @@ class Fleet:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
+    def ending(self) -> bool:
+        """Whether requests are being ended, because the gateway stops."""
+        return self._end is not None
+
+    @property
     def pointers(self) -> Pointers:
         """Where the endpoint points, as last read."""
         return self._pointers
