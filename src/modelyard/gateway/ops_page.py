@@ -98,7 +98,7 @@ def _bar(releases: Sequence[Mapping[str, Any]]) -> Html:
 def _acts(one: Mapping[str, Any], guard: str) -> Html:
     back = one["back"]
     if back is None:
-        return tag("p", "There is no release to go back to.", class_="soft")
+        return tag("div", tag("p", "There is no release to go back to.", class_="soft"), class_="acts")
     to, now = short(back["release"]), short(back["from"])
     if back["canary"]:
         what = f"Take the canary {now} back: all traffic to {to}."
@@ -216,12 +216,12 @@ def _pointed(move: Mapping[str, Any]) -> Html:
     if split:
         return tag("span", ", ".join(split))
     warmed = f" ({short(move['challenger'])} is warmed)" if move["challenger"] else ""
-    return tag("span", f"all to {short(move['champion'])}{warmed}" if move["champion"] else "none")
+    return tag("span", f"all to {short(move['champion'])}{warmed}" if move["champion"] else f"none{warmed}")
 
 
 def _gateway(state: Mapping[str, Any]) -> Html:
     record = state["record"]
-    waiting = f", the oldest for {record['lag_seconds']:.0f} s" if record["lag_seconds"] else ""
+    waiting = f", the oldest for {record['lag_seconds']:.0f} s" if record["lag_seconds"] >= 1 else ""
     facts: list[tuple[str, object]] = [
         ("Record", f"{show_size(record['bytes'])} of {show_size(record['limit'])} wait to be put into tables{waiting}"),
         ("Rows", f"{record['accepted']:,} accepted, {record['finished']:,} finished, {record['open']:,} open"),

@@ -385,6 +385,10 @@ at("compose").addEventListener("submit", (event) => {
 });
 at("stop").addEventListener("click", () => asking?.abort());
 at("page-close").addEventListener("click", closePage);
+at("page-larger").addEventListener("click", () => {
+  const large = at("sheet").classList.toggle("large");
+  at("page-larger").setAttribute("aria-pressed", String(large));
+});
 function begin() {
   asking?.abort();
   closePage();
