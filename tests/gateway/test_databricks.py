@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -170,6 +174,39 @@ def test_one_update_at_a_time_and_what_does_not_start_changes_nothing(office: Of
         assert query(gateway, "dead").status_code == 503
         gateway.http.put(f"{API}/dead/config", json=config("1"))
         assert settled(gateway, "dead")["state"] == {"ready": "READY", "config_update": "NOT_UPDATING"}
+
+
+def test_no_request_fails_while_shares_move_and_workers_die(office: Office) -> None:
+    bad = office.altered("four: ")
+    seen: list[tuple[int, str | None]] = []
+    with office.town.gateway() as gateway:
+        gateway.until_ready()
+        gateway.http.post(API, json={"name": "desk", "config": config("1")})
+        settled(gateway, "desk")
+        stop = threading.Event()
+
+        def ask(client: int) -> None:
+            with httpx.Client(base_url=gateway.url, timeout=60, trust_env=False) as http:
+                while not stop.is_set():
+                    body = {**HELLO, "user": f"{client}-{len(seen)}"}
+                    reply = http.post("/serving-endpoints/desk/invocations", json=body)
+                    seen.append((reply.status_code, reply.headers.get("served-model-name")))
+
+        clients = [threading.Thread(target=ask, args=(number,)) for number in range(2)]
+        for client in clients:
+            client.start()
+        for wanted in ({"1": 50, "2": 50}, {"2": 100}, {"2": 60, bad: 40}, {"1": 10, "2": 90}):
+            gateway.http.put(f"{API}/desk/config", json=config(*wanted, shares=wanted))
+            with contextlib.suppress(ProcessLookupError):  # the one that does not start may be gone already
+                os.kill(gateway.workers()[-1], signal.SIGKILL)
+            state = settled(gateway, "desk")["state"]["config_update"]
+            assert state == ("UPDATE_FAILED" if bad in wanted else "NOT_UPDATING")
+        stop.set()
+        for client in clients:
+            client.join()
+    assert {status for status, _ in seen} == {200} and {name for _, name in seen} == {"town-1", "town-2"}
+    rows = [row for row in accepted(office.town) if row.endpoint == "desk"]
+    assert len(rows) == len(seen)  # and each is on record
 
 
 def test_what_is_refused_is_one_line_with_its_code(office: Office) -> None:
