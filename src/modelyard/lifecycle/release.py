@@ -14,6 +14,7 @@ from modelyard.lifecycle.admit import decide_admit
 from modelyard.lifecycle.world import World
 from modelyard.ports.ledger import Ledger
 from modelyard.ports.records import Decision, Pointers, Release
+from modelyard.serving.route import alive, cold_at_gateway
 
 BY_RUN = "run"
 """Why a run moves the pointer; a person gives another reason."""
@@ -111,13 +112,23 @@ def rollback(world: World, to: str | None, why: str) -> Moved:
     if release.id not in served:
         raise RefusedByPolicy(f"release {short(release.id)} was never champion of {world.endpoint}: promote it instead")
     present(world, release)
-    standing = before
+    standing, slow = before, _slow(world, release) if release.id == before.previous else ()
     if world.gateway() is not None and release.id != before.previous:
         standing = warmed(world, before, release, why, None)
     to_pointers = Pointers(champion=release.id, previous=before.champion)
     done = world.ledger.move(world.endpoint, standing.generation, to_pointers, world.who, why, None)
-    wider = _wider(world, before.champion, release.id)
-    return Moved(release, before.champion, done.generation, release.state == "unproven", wider)
+    warnings = (*slow, *_wider(world, before.champion, release.id))
+    return Moved(release, before.champion, done.generation, release.state == "unproven", warnings)
+
+
+def _slow(world: World, release: Release) -> tuple[str, ...]:
+    """A warning where the gateway that serves has no worker of the release: how long one will take."""
+    gateway = alive(world.layout)
+    if gateway is None or world.ledger.is_warm(world.endpoint, release.id, gateway.gateway_id):
+        return ()
+    seconds = cold_at_gateway(gateway, release.id)
+    how_long = "" if seconds is None else f": about {seconds:.1f} s, as the last time"
+    return (f"release {short(release.id)} is cold; traffic follows as soon as its workers are up{how_long}",)
 
 
 def _wider(world: World, old: str | None, new: str) -> tuple[str, ...]:

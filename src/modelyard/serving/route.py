@@ -109,6 +109,28 @@ def probe_gateway(info: GatewayInfo, release: str, request: Mapping[str, Any], t
     return float(_post(info, "/ops/drill", {"release": release, "request": request}, timeout)["milliseconds"])
 
 
+def cold_at_gateway(info: GatewayInfo, release: str, timeout: float = 1.0) -> float | None:
+    """Seconds that the last start of a release took which the gateway stopped for want of memory; None for any other,
+    and where the gateway does not say."""
+    request = urllib.request.Request(info.url + "/ready", headers={"Authorization": f"Bearer {info.secret}"})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=timeout) as reply:
+            said = json.load(reply)
+    except urllib.error.HTTPError as error:
+        with error, contextlib.suppress(OSError, ValueError):
+            return _cold(json.load(error), release)  # it is not ready, and tells all the same
+        return None
+    except (OSError, ValueError):
+        return None
+    return _cold(said, release)
+
+
+def _cold(said: Any, release: str) -> float | None:
+    cold = said.get("cold") if isinstance(said, dict) else None
+    return cold["start_seconds"] if cold is not None and cold["release"] == release else None
+
+
 def rollout_at_gateway(info: GatewayInfo, timeout: float = 10.0) -> dict[str, Any] | None:
     """The rollout that is in the gateway's mind, with what it waits for; None where there is none. Raises as
     `ask_gateway` does."""

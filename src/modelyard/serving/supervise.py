@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +24,7 @@ from modelyard.ports.records import Pointers, Release
 from modelyard.serving.memory import resident
 from modelyard.serving.pool import Pool
 from modelyard.serving.process import Command, Limits, Worker
+from modelyard.serving.sockets import SocketFolder
 
 POLL_SECONDS = 0.05
 REFRESH_SECONDS = 2.0
@@ -102,12 +101,11 @@ class Fleet:
         self._stopping = self._stopped = False
         self._end: ModelyardError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._folder = Path("/nonexistent")
+        self._sockets: SocketFolder | None = None
 
     async def start(self) -> None:
         """Open the ledger and begin to follow it. Raises what opening it raises."""
-        # Not TMPDIR: the path of a socket must stay below some 100 bytes, and macOS has 60 of them in TMPDIR.
-        self._folder = Path(tempfile.mkdtemp(prefix="modelyard-", dir="/tmp"))
+        self._sockets = SocketFolder()
         self._ledger = await self._aside(self._open_ledger)
         await self._look(refresh=True)
         self._spawn(self._follow())
@@ -135,7 +133,8 @@ class Fleet:
         if self._ledger is not None:
             await self._aside(self._ledger.close)
         self._thread.shutdown()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._sockets is not None:
+            self._sockets.close()
 
     @property
     def ending(self) -> bool:
@@ -316,7 +315,8 @@ class Fleet:
 
     def socket(self, name: str) -> Path:
         """Where a worker listens."""
-        return self._folder / name
+        assert self._sockets is not None
+        return self._sockets.path / name
 
     async def report(self, release: str, failure: str | None) -> None:
         """Tell the ledger that a release is warm, or why it does not start."""
