@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from html import unescape
+from typing import Any
 
 import httpx
 import pytest
@@ -228,3 +229,32 @@ def test_a_picture_is_asked_for_without_anything_of_it_in_an_address(served: Gat
     ):
         assert served.http.post("/pages/picture", json=wrong).status_code == 400
     assert served.http.post("/pages/picture", json={**asked, "document": "nothing.pdf"}).status_code == 404
+
+
+def test_endpoints_beside_the_project_s_own_are_shown_and_rolled_back_too(town: Town) -> None:
+    old, new = judged(town, "old: "), judged(town, "new: ")
+    town.point(new)
+    with serving(town) as gateway:
+
+        def serve(method: str, path: str, release: str, **more: str) -> None:
+            config = {"served_entities": [{"entity_name": "town", "entity_version": release, "name": "it"}]}
+            body = {**more, "config": config} if more else config
+            reply = gateway.http.request(method, f"/api/2.0/serving-endpoints{path}", json=body)
+            assert reply.is_success, reply.text
+            there = "/api/2.0/serving-endpoints/village"
+            done = {"ready": "READY", "config_update": "NOT_UPDATING"}
+            eventually(lambda: gateway.http.get(there).json()["state"] == done, "it to be served")
+            assert second()["release"] == release
+
+        def second() -> Any:
+            shown = gateway.http.get("/ops/api/state").json()["endpoints"]
+            return next((one for one in shown if one["name"] == "village"), None)
+
+        serve("POST", "", old, name="village")
+        serve("PUT", "/village/config", new)
+        assert not second()["own"] and second()["back"] == {"release": old, "from": new, "canary": False}
+        done = gateway.http.post("/ops/api/rollback", json={"endpoint": "village", "why": "slow"})
+        assert done.status_code == 200, done.text
+        assert (done.json()["release"], done.json()["serving"]) == (old, True)
+        assert gateway.http.get("/ops/api/rollout?endpoint=village").json() == {"endpoint": "village", "rollout": None}
+    assert town.ledger.pointers("village").champion == old and town.ledger.pointers("town").champion == new
