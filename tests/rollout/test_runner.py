@@ -22,6 +22,7 @@ from modelyard.lifecycle.canary import last_word
 from modelyard.lifecycle.explain import explain
 from modelyard.ports.records import SHADOW, Pointers, Rollout
 from modelyard.serving.assignment import Values
+from modelyard.serving.log import Log
 from modelyard.serving.rollout import RolloutRouter, Trial
 
 FAST = {"steps": [10, 50, 100], "margins": {"errors": 0.05, "latency": 0.2}, "settle": 1.0, "min_units": 20}
@@ -237,6 +238,21 @@ def test_started_again_it_goes_on_where_it_was(tmp_path: Path) -> None:
             assert runner.trial.evidence(0, None) == counted
 
     play(tmp_path, quick(1), story)
+
+
+def test_a_log_that_nobody_understands_keeps_no_gateway_from_starting(tmp_path: Path) -> None:
+    written = Log.open(tmp_path / "rollouts" / "r1")
+    written.write([b'["a","u",0,1,1.0]', b'["o","u",{"errors":"many"},2.0]'])
+    written.close()
+
+    async def story(stage: Stage) -> None:
+        for _ in range(2):  # and holds nothing that the next one needs
+            stage.router = RolloutRouter("site")
+            async with stage.runner() as runner:
+                assert runner.trial is None and (await stage.router.assign("u")).release is None
+        Log.open(tmp_path / "rollouts" / "r1").close()
+
+    play(tmp_path, quick(), story)
 
 
 def test_a_challenger_that_does_not_start_goes_back(tmp_path: Path) -> None:

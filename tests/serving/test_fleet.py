@@ -49,6 +49,9 @@ class Odd(Echo):
                     call.check()
         if word == "exit":
             raise SystemExit(3)
+        if word == "die":
+            print(f"cannot answer {rest}", flush=True)
+            os._exit(7)
         if word == "odd":
             yield Response("odd", {}, {"prompt_tokens": None, "completion_tokens": 7})
             return
@@ -337,6 +340,21 @@ def test_a_worker_that_nobody_can_reach_is_ended(yard: Yard) -> None:
             (pid,) = await up(fleet, one)
             assert (await ask(fleet, "hangup now"))["output"]["pid"] != pid
             assert fleet.counts["retries"] == fleet.counts["restarts"] == 1
+
+    asyncio.run(main())
+
+
+def test_what_a_worker_wrote_of_a_request_is_told_to_nobody_else(yard: Yard, caplog: pytest.LogCaptureFixture) -> None:
+    one = yard.release("one: ")
+    yard.point(one)
+
+    async def main() -> None:
+        async with yard.fleet() as fleet:
+            with pytest.raises(Unavailable):
+                await ask(fleet, "die of my secret")
+        reasons = [record.getMessage() for record in caplog.records if record.name == "modelyard.gateway"]
+        assert any("ended with code 7" in reason for reason in reasons)
+        assert not any("secret" in reason for reason in reasons)
 
     asyncio.run(main())
 

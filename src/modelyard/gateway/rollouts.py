@@ -95,10 +95,11 @@ class Runner:
         self._rollouts = await self._aside(self._open_rollouts)
         try:
             await self._follow(self._pointers())
-        except ModelyardError as error:
+        except Exception as error:
             # Answers go on without it, and the loop tries again.
-            self._broken = str(error)
-            log.error("the rollout of %s cannot be taken up: %s", self._endpoint, error)
+            known = isinstance(error, ModelyardError)
+            self._broken = str(error) if known else "a defect"
+            log.error("the rollout of %s cannot be taken up: %s", self._endpoint, error, exc_info=not known)
         else:
             await self._aside(self._sweep)
         self._task = asyncio.get_running_loop().create_task(self._run())

@@ -68,8 +68,9 @@ class Passage:
         else:
             self.given = await here.router.assign(arrival.unit, arrival.begun)
         # While no worker of the champion is up, that is whose answer is waited for.
-        standing = here.fleet.standing()
-        self.release = self._chosen = self.given.release or standing.release or standing.champion or ""
+        worker = here.fleet.ready()
+        answers = worker.release if worker is not None else here.fleet.pointers.champion
+        self.release = self._chosen = self.given.release or answers or ""
         self._open = True
         await here.record.accepted(
             Accepted(

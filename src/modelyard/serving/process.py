@@ -173,7 +173,8 @@ class Worker(asyncio.Protocol):
         return pong.frame.done() or self._heard > before
 
     async def wait(self) -> str:
-        """Until the process ends; the last line it wrote, or how it ended."""
+        """Until the process ends; the last line it wrote, or how it ended. Once it answers, what it wrote may be of
+        somebody's request, and is for the log alone."""
         code = await self._process.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
@@ -181,7 +182,7 @@ class Worker(asyncio.Protocol):
         lines = self._tail.decode(errors="replace").strip().splitlines()
         if code < 0:
             return f"its worker was ended by signal {-code}"
-        return lines[-1].strip() if lines and code else f"its worker ended with code {code}"
+        return lines[-1].strip() if lines and code and not self.about else f"its worker ended with code {code}"
 
     async def stop(self) -> None:
         """Let it end in order."""

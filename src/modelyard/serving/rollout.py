@@ -53,8 +53,12 @@ class Trial:
         self._durable: dict[str, asyncio.Future[None]] = {}
         self._log = Log.open(folder, durability=durability, limit_bytes=LOG_BYTES, clock=clock)
         self._now = 0.0
-        for row in replay(folder):
-            self._apply(json.loads(row))
+        try:
+            for row in replay(folder):
+                self._apply(json.loads(row))
+        except BaseException:
+            self._log.close()
+            raise
 
     async def assign(self, unit: str, begun: bool = False) -> Assignment:
         """The release of a unit; of a new one it is durable when this returns. `begun`: the request shows that the
