@@ -26,6 +26,7 @@ from modelyard.gateway.control_updates import Updates
 from modelyard.gateway.openapi_parts import Facts
 from modelyard.gateway.replies import mlflow_error, replying
 from modelyard.ids import short
+from modelyard.lifecycle.canary import GATEWAY
 from modelyard.ports.endpoints import EndpointRow
 from modelyard.serving.endpoint import Endpoint
 from modelyard.serving.estate import Estate, Member
@@ -273,7 +274,7 @@ async def _described(here: Control, name: str) -> Response:
 
 def _who(request: Request) -> str:
     caller: Caller = request.scope["modelyard.caller"]
-    return caller.name or caller.id
+    return caller.id if caller.name in ("", GATEWAY) else caller.name  # nobody signs as the gateway
 
 
 def _of(family: str, named: set[str]) -> bool:

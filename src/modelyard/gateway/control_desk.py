@@ -107,11 +107,11 @@ class Desk:
     def create(self, body: Mapping[str, Any], who: str) -> None:
         """Raises RequestError, AlreadyThere, NotFound, RefusedByPolicy, GateFailed, GateAbstained."""
         name, extras = endpoint_name(body.get("name")), endpoint_extras(body)
-        labels = tags(body.get("tags") or [])
+        labels = tags(body.get("tags"))
         if name == self.own or self._endpoints.find(name) is not None:
             raise AlreadyThere(f"there is an endpoint {name!r} already")
         pointers, now = self._ledger.pointers(name), stamp(self._clock.now())
-        update = self._update(body.get("config"), (), pointers, who)
+        update = self._update(name, body.get("config"), (), pointers, who)
         try:
             self._endpoints.add(EndpointRow(name, uuid.uuid4().hex, who, now, now, labels, extras, update=update))
         except RefusedByPolicy as error:
@@ -122,12 +122,13 @@ class Desk:
         view = self.view(name)
         if view.updating:
             raise Updating(f"a configuration of {name} is on its way already: wait until config_update says so")
-        update = self._update(config, view.served, view.pointers, who)
+        update = self._update(name, config, view.served, view.pointers, who)
         self._change(view.row, update=update)
 
     def tag(self, name: str, body: Mapping[str, Any]) -> EndpointRow:
         """Raises RequestError, NotFound."""
-        add, drop = tags(body.get("add_tags") or [], "add_tags"), body.get("delete_tags") or []
+        add, drop = tags(body.get("add_tags"), "add_tags"), body.get("delete_tags")
+        drop = [] if drop is None else drop
         if not isinstance(drop, list) or not all(isinstance(key, str) for key in drop):
             raise RequestError("delete_tags: a list of keys is expected")
         if unknown := unknown_in(body, ("name", "add_tags", "delete_tags")):
@@ -227,12 +228,12 @@ class Desk:
         moves = (m for m in self._ledger.history(name) if m.pointers.generation > update.generation)
         return next((m for m in moves if m.who != GATEWAY and not m.why.startswith(BY_CONFIG)), None)
 
-    def _update(self, config: Any, current: Sequence[Served], pointers: Pointers, who: str) -> Update:
+    def _update(self, name: str, config: Any, current: Sequence[Served], pointers: Pointers, who: str) -> Update:
         asked = entities(config, self.own, current)
         releases = {entity.version: self._find(entity) for entity in asked}
         served = resolved(asked, releases)
         admissions, states = {}, {}
-        known = self._let_in(pointers)
+        known = self._let_in(name, pointers)
         for release in releases.values():
             if release.id not in known:
                 decision = admission(
@@ -244,10 +245,9 @@ class Desk:
         at = pointers.generation
         return Update(served, who, now, generation=at, first=first, admissions=admissions, states=states)
 
-    def _let_in(self, pointers: Pointers) -> set[str]:
-        """Releases that take traffic, or were champion of any endpoint: they were let in, and going back needs no
-        exam."""
-        moves: Sequence[Move] = self._ledger.history()
+    def _let_in(self, name: str, pointers: Pointers) -> set[str]:
+        """Releases that take traffic there, or were champion: they were let in, and going back needs no exam."""
+        moves: Sequence[Move] = self._ledger.history(name)
         return {release for release, _ in pointers.split} | {m.pointers.champion for m in moves if m.pointers.champion}
 
     def _find(self, entity: Entity) -> Release:
