@@ -258,3 +258,18 @@ def test_endpoints_beside_the_project_s_own_are_shown_and_rolled_back_too(town: 
         assert (done.json()["release"], done.json()["serving"]) == (old, True)
         assert gateway.http.get("/ops/api/rollout?endpoint=village").json() == {"endpoint": "village", "rollout": None}
     assert town.ledger.pointers("village").champion == old and town.ledger.pointers("town").champion == new
+
+
+def test_while_the_ledger_cannot_be_read_the_rest_is_shown(town: Town) -> None:
+    release = town.release("a: ")
+    town.point(release)
+    with town.gateway() as gateway:
+        gateway.until_ready(release)
+        gateway.ask("how much?")
+        town.layout.ledger.rename(town.layout.ledger.with_suffix(".aside"))
+        town.layout.ledger.mkdir()
+        page = gateway.http.get("/ops")
+        town.layout.ledger.rmdir()
+        town.layout.ledger.with_suffix(".aside").rename(town.layout.ledger)
+        assert page.status_code == 200
+        assert "the ledger cannot be read" in page.text and release[:12] in page.text and ">200<" in page.text

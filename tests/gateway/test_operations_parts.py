@@ -206,6 +206,7 @@ def test_every_word_of_others_is_escaped_on_the_page() -> None:
             "rollout": rollout,
         },
         "releases": [release],
+        "trouble": evil,
         "back": {"release": evil, "from": evil, "canary": False},
         "windows": {"seconds": 30, "series": [{"release": evil, "points": [dict.fromkeys(_POINT, 1)]}]},
         "requests": [{**seen, "milliseconds": 1.0, "unit": evil}],

@@ -7,20 +7,19 @@ endpoint moved. Nothing here knows HTTP.
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
-import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from modelyard import __version__
 from modelyard.clock import stamp
-from modelyard.errors import Busy, NotFound, Unavailable
+from modelyard.errors import Busy, ModelyardError, NotFound, Unavailable
+from modelyard.gateway.drilling import drilled
 from modelyard.gateway.metrics import record_lag
 from modelyard.gateway.rollouts import Runner
 from modelyard.lifecycle.release import Moved
@@ -37,7 +36,6 @@ MOVES = 12
 REQUESTS = 50
 POINTS, POINT_SECONDS = 60, 30
 """The charts: so many points of so many seconds."""
-DRILL_SECONDS = 180.0
 _DECISIONS = 256
 
 T = TypeVar("T")
@@ -63,7 +61,7 @@ class Powers:
     project: tuple[Path, str] | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Told:
     """What the ledger said at the time `at` (monotonic), when the endpoint was at `generation`."""
 
@@ -72,6 +70,8 @@ class _Told:
     moves: Sequence[Move]
     releases: Mapping[str, Release]
     reasons: Mapping[str, tuple[str, ...]]
+    trouble: str | None = None
+    """Why this is what it said before, and not now."""
 
 
 class Console:
@@ -98,7 +98,7 @@ class Console:
     # looking
 
     async def overview(self) -> dict[str, Any]:
-        """Everything that the page shows, as JSON has it. Raises StorageError where the ledger cannot be read."""
+        """Everything that the page shows, as JSON has it. Where the ledger cannot be read, `trouble` says why."""
         watched = self._shown()
         return {
             "at": stamp(watched[0].endpoint.clock.now()),
@@ -114,6 +114,7 @@ class Console:
         return {
             "name": here.name,
             **_serving(here),
+            "trouble": told.trouble,
             "releases": [_release(here, r, told) for r in pointers.named()],
             "back": _goes_back_to(watched),
             "rollout": (await self._rollout(watched)),
@@ -210,7 +211,7 @@ class Console:
         if self._acting.locked():
             raise Busy("a rollback or a drill is under way")
         async with self._acting:
-            return await _drilled(*self._powers.project)
+            return await drilled(*self._powers.project)
 
     # parts
 
@@ -232,7 +233,12 @@ class Console:
         pointers, now = here.fleet.pointers, here.clock.monotonic()
         told = self._told.get(here.name)
         if told is None or told.generation != pointers.generation or now - told.at > _REFRESH_SECONDS:
-            told = self._told[here.name] = await self._aside(self._read, here.name, pointers, now)
+            try:
+                told = await self._aside(self._read, here.name, pointers, now)
+            except ModelyardError as error:  # all else is worth seeing, and most of all then
+                before = told or _Told(now, pointers.generation, (), {}, {})
+                told = replace(before, at=now, generation=pointers.generation, trouble=str(error))
+            self._told[here.name] = told
         return told
 
     def _read(self, endpoint: str, pointers: Pointers, now: float) -> _Told:
@@ -360,31 +366,3 @@ def _point(tally: Tally | None) -> dict[str, Any]:
         "p50": tally.quantile(0.5),
         "p95": tally.quantile(0.95),
     }
-
-
-async def _drilled(project: Path, target: str) -> dict[str, Any]:
-    words = ["release", "rollback", "--drill", "--json", "-C", str(project), "-t", target]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "modelyard",
-        *words,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        async with asyncio.timeout(DRILL_SECONDS):
-            out, err = await process.communicate()
-    except TimeoutError:
-        raise Unavailable(f"the drill took longer than {DRILL_SECONDS:.0f} s") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-    try:
-        found: dict[str, Any] = json.loads(out)
-    except ValueError:
-        lines = err.decode(errors="replace").strip().splitlines()
-        raise Unavailable(lines[-1] if lines else f"the drill ended with {process.returncode}") from None
-    return found

@@ -34,6 +34,7 @@ def _endpoint(one: Mapping[str, Any], guard: str) -> Html:
         tag("h2", one["name"]),
         _badge("ready", "good") if one["ready"] else _badge("not ready", "bad"),
         tag("p", one["reason"], class_="why") if one["reason"] else "",
+        _badge(f"the ledger cannot be read: {one['trouble']}", "bad") if one["trouble"] else "",
     )
     return tag(
         "section",
