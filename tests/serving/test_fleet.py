@@ -359,6 +359,22 @@ def test_what_a_worker_wrote_of_a_request_is_told_to_nobody_else(yard: Yard, cap
     asyncio.run(main())
 
 
+def test_a_pong_is_no_answer_that_speaks_for_a_release(yard: Yard) -> None:
+    one = yard.release("one: ")
+    yard.point(one)
+
+    async def main() -> None:
+        async with yard.fleet() as fleet:
+            with Exchange(fleet, {"do": "ping"}, 30) as exchange:
+                await exchange.result()
+            worker = fleet.ready()
+            assert worker is not None and worker.answered == 0
+            await ask(fleet)
+            assert worker.answered == 1
+
+    asyncio.run(main())
+
+
 def test_whatever_a_release_raises_or_says_of_an_answer_ends_one_request_at_most(yard: Yard) -> None:
     one = yard.release("one: ")
     yard.point(one)

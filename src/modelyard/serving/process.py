@@ -217,7 +217,7 @@ class Worker(asyncio.Protocol):
                     continue
                 if "delta" not in frame:
                     del self._listeners[number]
-                    self.answered += not isinstance(listener, _Pong)
+                    self.answered += not isinstance(frame.get("result"), dict)  # a pong is no answer, whoever asked
                 if "refused" in frame:
                     self._leaving = True  # somebody else ended it: another one takes the request
                     listener.moved()
