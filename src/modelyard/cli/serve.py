@@ -28,5 +28,5 @@ def serve(folder: Path, target: str, host: str | None, port: int | None) -> int:
             host=host,
             port=port,
             on_listening=lambda url: click.echo(f"{project.name} ({target}) on {url}    Ctrl-C stops"),
-            on_ready=lambda url: click.echo(f"ready: chat page {url}/"),
+            on_ready=lambda url: click.echo(f"ready: chat page {url}/, operations {url}/ops"),
         )
