@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.clock import FakeClock
-from modelyard.errors import Cancelled, ModelFailed, RecordFull, RequestError
+from modelyard.errors import AnswerStopped, Cancelled, ModelFailed, RecordFull, RequestError, RequestStopped
 from modelyard.ports.records import SHADOW, Pointers
 from modelyard.serving.assignment import Assignment, outcome, unit_of
 from modelyard.serving.evidence import CHALLENGER, CHAMPION, KEPT, LEAST_KEPT, Evidence
@@ -340,6 +340,8 @@ def test_units_are_told_apart_by_caller_and_conversation() -> None:
 
 def test_a_models_failure_counts_and_a_callers_mistake_does_not() -> None:
     assert outcome(ModelFailed("crash"), 5.0, {}) == {"errors": 1.0}
+    assert outcome(AnswerStopped("the guard g stopped the answer"), 5.0, {}) == {"errors": 1.0}
+    assert outcome(RequestStopped("the guard g stopped the request"), 5.0, {}) == {"errors": 0.0}
     assert outcome(RequestError("wrong"), 5.0, {}) == {"errors": 0.0}
     assert outcome(Cancelled("the caller went away"), 5.0, {}) == {"errors": 0.0, "latency": 5.0}
     assert outcome(None, 5.0, {"score": 0.5, "errors": 9.0}, 0.1) == {
