@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from modelyard.errors import NotFound, RequestError
@@ -114,10 +114,11 @@ def _http(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return refusal(NotFound("there is nothing at this path"), shape)
     if error.status_code == 405:
-        reply = refusal(
-            _MethodNotAllowed(f"this path takes {(error.headers or {}).get('Allow', 'another method')}"), shape
-        )
-        reply.headers.update(error.headers or {})
+        # Several routes may be at one path, each for a method of its own.
+        here = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+        methods = ", ".join(sorted({method for route in here for method in route.methods or ()}))
+        reply = refusal(_MethodNotAllowed(f"this path takes {methods}"), shape)
+        reply.headers["allow"] = methods
         return reply
     return refusal(RequestError(error.detail), shape)
 

@@ -8,8 +8,20 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from modelyard.gateway.openapi_bodies import Json, asked_by_rows, bare, listed, messages, plain_chat, scoring, thing
+from modelyard.gateway.openapi_bodies import (
+    NOT_BLANK,
+    Json,
+    asked_by_rows,
+    bare,
+    listed,
+    messages,
+    plain_chat,
+    scoring,
+    thing,
+)
+from modelyard.gateway.openapi_databricks import control_plane, data_plane
 from modelyard.gateway.openapi_inference import inference, of_version
+from modelyard.gateway.openapi_ops import operations_page
 from modelyard.gateway.openapi_parts import (
     ASKED,
     CONVERSATION,
@@ -51,6 +63,8 @@ async def openapi(request: Request) -> Response:
         bool(about.get("picture")),
         about.get("schema"),
         request.app.state.callers.required,
+        request.app.state.control is not None,
+        tuple(dict.fromkeys(here.fleet.pointers.named())),
     )
     return JSONResponse(document(facts), headers={"cache-control": "no-store"})
 
@@ -62,6 +76,9 @@ def document(facts: Facts) -> Json:
     paths |= {"/feedback": {"post": _feedback()}, "/ops/drill": {"post": _drill(facts, chat)}}
     if chat:
         paths["/v1/chat/completions"] = {"post": _completions(facts)}
+    paths |= operations_page()
+    if facts.control:
+        paths |= data_plane(facts, _completions(facts) if chat else {}) | control_plane(facts)
     if facts.accepts:
         paths["/invocations"] = {"post": _invocations(facts, "invocations")}
         paths["/predict"] = {"post": _invocations(facts, "predict")}
@@ -223,7 +240,7 @@ def _invocations(facts: Facts, name: str) -> Json:
 
 def _feedback() -> Json:
     identity = {"type": "string", "pattern": "^(chatcmpl-)?[0-9a-f]{32}$"}
-    words = {"type": "string", "pattern": r"\S", "maxLength": 10_000}
+    words = {"type": "string", "pattern": NOT_BLANK, "maxLength": 10_000}
     label = {"anyOf": [words, {"type": ["number", "boolean"]}]}
     bodies: Json = {"thumb": {"enum": ["up", "down"]}, "comment": words, "label": label}
     assert bodies.keys() == set(KINDS)
@@ -243,7 +260,7 @@ def _drill(facts: Facts, chat: bool) -> Json:
 
 def _search() -> Json:
     body = thing(
-        {"query": {"type": "string", "pattern": r"\S"}},
+        {"query": {"type": "string", "pattern": NOT_BLANK}},
         {"k": {"type": "integer", "minimum": 1, "maximum": MOST_HITS}},
         closed=False,
     )

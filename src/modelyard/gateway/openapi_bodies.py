@@ -15,6 +15,8 @@ from modelyard.gateway.invocations import MOST_ROWS
 from modelyard.gateway.tensors import OF_KIND, ROUNDED, WHOLE
 
 Json = dict[str, Any]
+NOT_BLANK = r"[^\s\x1c-\x1f\x85]"
+"""A text that is not only blanks, as Python sees them."""
 _FLOATS = {"float": 3.4028234663852886e38, "double": 1.7976931348623157e308}
 _RANGES = {"integer": 2**31, "long": 2**63}
 _REAL = r"^[+-]?[0-9]{1,15}(\.[0-9]{0,15})?$"
@@ -157,7 +159,7 @@ _TEXT: Json = {"type": "string"}
 
 def messages() -> Json:
     """Messages of a chat."""
-    text = {"type": "string", "pattern": r"\S"}
+    text = {"type": "string", "pattern": NOT_BLANK}
     part = thing({"type": {"const": "text"}, "text": text}, closed=False)
     user = thing({"role": {"const": "user"}, "content": {"anyOf": [text, listed(part)]}}, closed=False)
     system = thing({"role": {"enum": ["system", "developer"]}, "content": _TEXT}, closed=False)
@@ -176,7 +178,7 @@ def _exactly(*items: Json) -> Json:
 
 def plain_chat() -> Json:
     """A request of a chat as releases take it: what is said is text."""
-    said = thing({"role": {"const": "user"}, "content": {"type": "string", "pattern": r"\S"}}, closed=False)
+    said = thing({"role": {"const": "user"}, "content": {"type": "string", "pattern": NOT_BLANK}}, closed=False)
     return thing({"messages": listed(said)})
 
 

@@ -53,7 +53,10 @@ def _of_model(facts: Facts, place: str, begins: str) -> Json:
         {"name": TEXT, "versions": listed(TEXT, 0), "platform": TEXT, "inputs": listed(tensor, 0)}
         | {"outputs": listed(tensor, 0)}
     )
-    named, is_ready = [parameter("model", "path", TEXT)], thing({"name": TEXT, "ready": {"type": "boolean"}})
+    named, is_ready = (
+        [{**parameter("model", "path", TEXT), "example": facts.endpoint}],
+        thing({"name": TEXT, "ready": {"type": "boolean"}}),
+    )
     if begins:
         named.append(parameter("version", "path", TEXT, "The id of a release that is kept warm, or its beginning"))
     links = {"version": of_version("$response.body#/name", "$response.body#/versions/0")} if facts.invokes else {}

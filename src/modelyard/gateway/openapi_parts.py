@@ -15,6 +15,7 @@ WHY = {
     401: "A token is needed, and this is none that is good",
     403: "The token may not do this, or a page of another site asked",
     404: "What the request names is not there",
+    409: "It is there already, changes at this moment, or the policy does not allow it",
     413: "The body, or the question, is too long",
     415: "The body is of a content type that is not read",
     429: "The token's limit, or its budget, is used up",
@@ -37,7 +38,7 @@ MAYBE: Json = {"type": ["string", "null"]}
 @dataclass(frozen=True)
 class Facts:
     """What the document depends on. `schema` is a `ports.workload.Schema` as JSON, None where the release gives none;
-    `token`: whether one is asked for."""
+    `token`: whether one is asked for; `control`: whether there is a control plane; `releases`: those kept up."""
 
     endpoint: str
     accepts: frozenset[str]
@@ -46,6 +47,8 @@ class Facts:
     picture: bool = False
     schema: Mapping[str, Any] | None = None
     token: bool = False
+    control: bool = False
+    releases: tuple[str, ...] = ()
 
 
 def operation(

@@ -110,12 +110,15 @@ def ai_gateway(value: Any) -> dict[str, Any]:
 
 
 def tags(value: Any, where: str = "tags") -> tuple[tuple[str, str], ...]:
-    """[{key, value}]. Raises RequestError."""
+    """[{key, value}]; None is none. Raises RequestError."""
+    if value is None:
+        return ()
     if not isinstance(value, list):
         raise RequestError(f"{where}: a list of objects with key and value is expected")
     found: dict[str, str] = {}
     for tag in value:
-        key, said = (tag.get("key"), tag.get("value") or "") if isinstance(tag, Mapping) else (None, None)
+        key, said = (tag.get("key"), tag.get("value")) if isinstance(tag, Mapping) else (None, None)
+        said = "" if said is None else said
         if not key or not _is_text(key, 128) or not _is_text(said, 256):
             raise RequestError(f"{where}: a key of 1 to 128 characters and a value of 256 at most are expected")
         found[str(key)] = str(said)
@@ -130,7 +133,7 @@ def entities(config: Any, model: str, current: Sequence[Served]) -> tuple[Entity
     _known(config, {"name", "served_entities", "served_models", "traffic_config", "auto_capture_config"}, "config")
     if _switch(config.get("auto_capture_config"), default=True) not in (None, {"enabled": False}):
         raise RequestError(f"auto_capture_config: {_GATEWAY_REFUSED['inference_table_config']}: leave it out")
-    given = [name for name in ("served_entities", "served_models") if config.get(name)]
+    given = [name for name in ("served_entities", "served_models") if config.get(name) not in (None, [])]
     if len(given) > 1:
         raise RequestError("served_entities and served_models say the same: give one of them")
     if not given and not current:
