@@ -72,6 +72,8 @@ def test_a_question_is_answered_with_a_citation_that_opens_its_page(served: Gate
     assert page.js("document.querySelector('#sheet img').alt").startswith("Page 2 of a folder/travel \u2603.pdf")
     assert page.text("#page-quote") == ["145 euros"]
     assert page.js("document.querySelector('#sheet img').src").startswith("blob:")
+    asked = page.js("performance.getEntriesByType('resource').map((one) => decodeURIComponent(one.name)).join(' ')")
+    assert "/pages/picture" in asked and not any(word in asked for word in ("much", "145", "travel"))
     release = served.http.get("/ready").json()["release"]
     assert f"release {release[:12]}" in page.text(".foot")[0]
 

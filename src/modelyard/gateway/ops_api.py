@@ -19,7 +19,7 @@ from modelyard.errors import ModelyardError, RequestError
 from modelyard.gateway.auth import Caller, Forbidden
 from modelyard.gateway.body import read_bytes, read_json
 from modelyard.gateway.console import Console
-from modelyard.gateway.markup import Html
+from modelyard.gateway.markup import Html, tag
 from modelyard.gateway.ops_page import details, panel
 from modelyard.gateway.pages import SAFE, web_file
 from modelyard.gateway.replies import openai_error, replying
@@ -51,7 +51,8 @@ async def page(request: Request) -> Response:
     caller = cast(Caller, request.scope["modelyard.caller"])
     if request.scope["modelyard.trusted"] and (caller.id == "anonymous" or caller.scope == "operate"):
         return await _page(request)
-    return HTMLResponse(_filled(Html("")), headers=_HEADERS)
+    why = "A token is asked for here, and without scripts a browser cannot send one."
+    return HTMLResponse(_filled(tag("noscript", tag("p", why))), headers=_HEADERS)
 
 
 @replying(openai_error)

@@ -110,6 +110,6 @@ panel.addEventListener("click", async (event) => {
 });
 
 if (!document.getElementById("details-of")) {
-  if (!panel.childElementCount) await refresh();
+  if (!panel.querySelector("section")) await refresh();
   setInterval(() => document.hidden || at("login").open || refresh(), REFRESH_MS);
 }
