@@ -33,9 +33,10 @@ def unit_of(requester: str | None, conversation: str | None, first: bytes) -> st
 
 
 def outcome(error: ModelyardError | None, milliseconds: float, signals: Values, cost: float | None = None) -> Values:
-    """What an answer was, as tests see it: `errors` is 1 where the release failed, or a guard had to stop what it
-    said, and 0 where it answered or the caller was wrong or went away; `latency` of what was answered, or waited for until the caller went away: a release
-    that hangs is slow, also where nobody waits for its deadline; the workload's own signals; `cost`."""
+    """What an answer was, as tests see it. `errors` is 1 where the release failed, or a guard had to stop what it said,
+    and 0 where it answered or the caller was wrong or went away. `latency` is that of what was answered, or what a
+    caller waited who went away: a release that hangs is slow, also where nobody waits for its deadline. And the
+    workload's own signals, and `cost`."""
     failed = error is not None and (error.status >= 500 or isinstance(error, AnswerStopped))
     values = {**signals, "errors": float(failed)}
     if error is None or isinstance(error, Cancelled):
