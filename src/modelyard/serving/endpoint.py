@@ -89,8 +89,8 @@ class Endpoint:
         return frozenset(worker.about["accepts"]) if worker is not None else frozenset()
 
     def schema(self, release: str | None = None) -> Mapping[str, Any] | None:
-        """What `release`, or the one that answers now, says of its bodies: a `ports.workload.Schema` as JSON, None where
-        it says nothing. Raises Unavailable where none of its workers is up and none ever was."""
+        """What `release`, or the one that answers now, says of its bodies: a `ports.workload.Schema` as JSON, None
+        where it says nothing. Raises Unavailable where none of its workers is up and none ever was."""
         pool = self.fleet.pool(release) if release else None
         worker = pool.ready() if pool is not None else self.fleet.ready()
         if worker is not None:
