@@ -3,6 +3,8 @@
 # make test     lint, types, layers, tests
 # make bench    the figures of the README, one JSON line each
 # make bench-retrieval   quality, cost beside other libraries, scale, snapshots of retrieval   (benchmarks/peers/install.sh first)
+# make bench-serving     figures of serving beside other servers, and 3,000 requests through every fault   (benchmarks/peers/serving.sh first)
+# make faults   10,000 requests of each kind through deploy, canary, rollback and kills; disks, models, ledgers that fail   (REQUESTS=10000)
 # make fuzz     damage made at random, against the reading of documents   (SECONDS=60 SEED=0)
 # make clients  other versions of the clients that the gateway is tested with, for `make test` to find
 # make lock     resolve the dependencies anew into requirements.lock
@@ -13,9 +15,10 @@ BIN := $(VENV)/bin
 DOCS ?=
 SECONDS ?= 60
 SEED ?= 0
+REQUESTS ?= 10000
 REALDATA ?= ../shared/data
 
-.PHONY: all demo test lint browser realdata fuzz bench bench-retrieval clients lock clean
+.PHONY: all demo test lint browser realdata fuzz bench bench-retrieval bench-serving faults clients lock clean
 
 all: $(VENV)/.ready
 
@@ -50,6 +53,13 @@ bench: all
 
 bench-retrieval: all
 	$(BIN)/python benchmarks/retrieval_all.py "$(REALDATA)/filings"
+
+bench-serving: all
+	$(BIN)/python benchmarks/serving.py
+
+faults: all
+	$(BIN)/python -m pytest tests/faults/test_faults.py tests/serving/test_soak.py
+	$(BIN)/python benchmarks/steady.py --requests $(REQUESTS)
 
 fuzz: all
 	$(BIN)/python -m tests.chatbot.fuzz --seconds $(SECONDS) --seed $(SEED)
