@@ -13,17 +13,22 @@ import pytest
 from models import put
 from town import Gateway, Town
 
+from modelyard.gateway.control import routes as control
+from modelyard.gateway.control_data import routes as data
 from modelyard.gateway.openapi import document
 from modelyard.gateway.openapi_parts import Facts
+from modelyard.gateway.ops_api import ROUTES
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's and pandas' own
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
-EXAMPLES = 8
+EXAMPLES = 4
 SEED = 7
+MOVES = ("create", "create_too", "rollback", "ops_drill")
+"""What starts workers, or sends traffic elsewhere: it answers by what there is, and not by what was asked alone."""
 
 
-def schemathesis(folder: Path, gateway: Gateway, *options: str) -> str:
-    """Its report. Fails where it found something."""
+def schemathesis(folder: Path, gateway: Gateway, *options: str, links: int = 0) -> None:
+    """Fails where it finds something, or could follow fewer than `links` kinds of links."""
     pytest.importorskip("schemathesis")
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SCHEMATHESIS_")}
     (folder / "schemathesis").mkdir()
@@ -39,11 +44,8 @@ def schemathesis(folder: Path, gateway: Gateway, *options: str) -> str:
         check=False,
     )
     report = done.stdout + done.stderr
-    assert done.returncode == 0, report
-    linked = re.search(r"API Links: +(\d+) covered", report)
-    assert "No issues found" in report
-    assert "--include" in " ".join(options) or (linked is not None and int(linked[1]) > 4), report
-    return report
+    followed = re.search(r"API Links: +(\d+) covered", report)
+    assert done.returncode == 0 and int(followed[1] if followed else 0) >= links, report
 
 
 def test_nothing_is_found_of_a_chat(town: Town) -> None:
@@ -51,7 +53,8 @@ def test_nothing_is_found_of_a_chat(town: Town) -> None:
     town.point(release)
     with town.gateway() as gateway:
         gateway.until_ready(release)
-        schemathesis(town.root, gateway)
+        without = [part for name in MOVES for part in ("--exclude-operation-id", name)]
+        schemathesis(town.root, gateway, *without, links=5)
 
 
 def test_nothing_is_found_of_a_model_behind_a_token(town: Town) -> None:
@@ -60,7 +63,8 @@ def test_nothing_is_found_of_a_model_behind_a_token(town: Town) -> None:
     town.point(release)
     with town.gateway(token="a-token-of-the-test") as gateway:
         gateway.until_ready(release)
-        schemathesis(town.root, gateway, "-H", "Authorization: Bearer a-token-of-the-test")
+        only = ("--include-path-regex", "^/(invocations|predict|v1|v2|ready|feedback|metrics|version|serving)")
+        schemathesis(town.root, gateway, "-H", "Authorization: Bearer a-token-of-the-test", *only, links=3)
 
 
 def test_nothing_is_found_of_search_and_pictures(served: Gateway, tmp_path: Path) -> None:
@@ -77,7 +81,7 @@ COLUMNS = {
     ],
     "outputs": [{"name": "", "kind": "float64", "shape": [-1], "required": True}],
 }
-CHAT = Facts("e", frozenset({"messages"}), search=True, picture=True)
+CHAT = Facts("e", frozenset({"messages"}), search=True, picture=True, control=True, releases=("0" * 64,))
 TABLE = Facts("e", frozenset({"dataframe_split"}), invokes=True, schema=COLUMNS, token=True)
 
 
@@ -87,13 +91,15 @@ def operations(found: dict[str, Any]) -> dict[tuple[str, str], Any]:
 
 def test_every_route_is_in_it(served: Gateway) -> None:
     routes = served.http.get("/openapi.json").json()
-    assert (
-        operations(routes).keys() == operations(document(Facts("town", CHAT.accepts, search=True, picture=True))).keys()
-    )
+    assert operations(routes).keys() == operations(document(CHAT)).keys()
     documented = operations(document(CHAT)).keys() | operations(document(TABLE)).keys()
-    source = "\n".join(path.read_text() for path in Path(document.__code__.co_filename).parent.glob("app.py"))
-    plain = [re.sub(r":\w+\}", "}", path) for path in re.findall(r'Route\("([^"]+)"', source)]
-    assert len(plain) > 15 and set(plain) <= {path for _, path in documented}
+    source = (Path(document.__code__.co_filename).parent / "app.py").read_text()
+    plain = {re.sub(r":\w+\}", "}", path) for path in re.findall(r'Route\("([^"]+)"', source)}
+    assert len(plain) > 15 and plain <= {path for _, path in documented}
+    others = {(method, route.path) for route in (*ROUTES, *control(), *data()) for method in route.methods or ()}
+    missing = {one for one in others if one[0] != "HEAD"} - documented
+    # A form of the page that carries a secret of the gateway, and what is refused to everybody.
+    assert missing == {("POST", "/ops/do"), ("PUT", "/api/2.0/serving-endpoints/{name}/rate-limits")}
 
 
 def test_the_columns_of_the_model_are_in_it() -> None:
