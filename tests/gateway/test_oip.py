@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import put
 from tests.model.shop import NUMBERS
-from town import Gateway, Town
+from town import Gateway, Town, eventually
 
 from modelyard.errors import RequestError
 from modelyard.gateway import tensors
@@ -256,9 +256,7 @@ def test_a_version_is_a_release_that_is_kept_warm(tmp_path_factory: pytest.TempP
     town.point(one, previous=two)
     with town.gateway() as gateway:
         gateway.until_ready(one)
-        about: Any = {}
-        while about.get("versions") != [one, two]:
-            about = gateway.http.get("/v2/models/town").json()
+        eventually(lambda: gateway.http.get("/v2/models/town").json()["versions"] == [one, two], "both to be warm")
         wanted = {"inputs": FITS, "outputs": [{"name": "total"}]}
         reply = gateway.http.post(f"/v2/models/town/versions/{two[:12]}/infer", json=wanted)
         assert reply.json()["model_version"] == reply.headers["modelyard-release"] == two
