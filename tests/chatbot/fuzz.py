@@ -125,7 +125,7 @@ def words(source: random.Random) -> Words:
 
 def laid_out(pages: list[Words]) -> None:
     """Words become text without losing any: every box has its letters."""
-    lines = [align(footnotes.last(lines_of(page), 842.0)) for page in pages]
+    lines = [align(footnotes.last(lines_of(page))) for page in pages]
     assert [sum(len(line.words) for line in page) for page in lines] == [len(page.text) for page in pages]
     repeated = furniture.repeated((page, 842.0) for page in lines)
     kept = [furniture.without(page, 842.0, repeated) for page in lines]

@@ -104,3 +104,11 @@ def test_what_looks_like_a_form_and_is_a_table_keeps_its_cells() -> None:
     [text] = [row["text"] for row in reading.read({"a.pdf": pdf([page])})]
     assert "Press contacts:\tInvestor contacts:\nTesia Brandt\tJessica Berg" in text
     assert "Sales:\t1,200\t1,100" in text
+
+
+def test_columns_between_tables_that_leave_the_same_gutter() -> None:
+    review = Path(__file__).parents[2] / "examples/handbook/documents/annual-review-2024.pdf"
+    text = reading.read({review.name: review.read_bytes()})[2]["text"]
+    assert "sold out in Germany from April to July" in text
+    assert "fire door closed on a cable. The first utility in Norway joined in May." in text
+    assert "Groningen\t318\t331\t342\t41" in text and "Total\t156,310\t167,560\t179,785\t7.3" in text

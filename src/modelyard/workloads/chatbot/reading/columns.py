@@ -8,7 +8,7 @@ together: all that stands in a row of a table is over before the next row begins
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -201,29 +201,56 @@ def _may_be_prose(text: Text, sides: tuple[Ints, Ints]) -> bool:
 def _columns(text: Text, purse: _Purse, rows: list[Ints], words: tuple[Ints, Ints], deeper: int) -> _Parting | None:
     """Those of the rows that are two columns, as the numbers of the first and the one behind the last."""
     left, right = (_side(text, purse, _rows(text, side), deeper - 1) for side in words)
-    if not (left.running or right.running):
-        return None
     pieces = _pieces(left, right)
+    if not (left.running or right.running):
+        return _alone(text, purse, rows, words, deeper, pieces)
     chosen = [at for at, piece in enumerate(pieces) if _is_prose(piece, left, right)]
     if not chosen or _is_table(pieces, chosen, left, right):
         return None
     first, last = _with_headings(pieces, chosen[0], chosen[-1])
     top, bottom = pieces[first].top, pieces[last].bottom
-    frame = text.frame
-    middles = [float((frame[row, 1] + frame[row, 3]).mean()) / 2 for row in rows]
-    inside = [at for at, middle in enumerate(middles) if top <= middle <= bottom]
-    if not inside:
-        return None
-    start, end = inside[0], inside[-1] + 1
-    kept = np.concatenate(rows[start:end])
-    sides = words[0][np.isin(words[0], kept)], words[1][np.isin(words[1], kept)]
+    start, end, sides = _within(text, rows, words, top, bottom)
     if not (len(sides[0]) and len(sides[1])):
         return None
+    frame, kept = text.frame, np.concatenate(sides)
     gap = float(frame[sides[1], 0].min() - frame[sides[0], 2].max())
     if gap < CLEAR * float(np.median(frame[kept, 3] - frame[kept, 1])):
         return None
     plain = (left.running and not left.parted) or (right.running and not right.parted)
     return _Parting(start, end, sides, (plain, len(kept), gap))
+
+
+def _within(
+    text: Text, rows: list[Ints], words: tuple[Ints, Ints], top: float, bottom: float
+) -> tuple[int, int, tuple[Ints, Ints]]:
+    """The rows from `top` to `bottom`, as the first and the one behind the last, and the words of both sides there."""
+    middles = [float((text.frame[row, 1] + text.frame[row, 3]).mean()) / 2 for row in rows]
+    inside = [at for at, middle in enumerate(middles) if top <= middle <= bottom]
+    start, end = (inside[0], inside[-1] + 1) if inside else (0, 0)
+    kept = np.concatenate([*rows[start:end], np.empty(0, np.int64)])
+    return start, end, (words[0][np.isin(words[0], kept)], words[1][np.isin(words[1], kept)])
+
+
+def _alone(
+    text: Text, purse: _Purse, rows: list[Ints], words: tuple[Ints, Ints], deeper: int, pieces: Sequence[_Piece]
+) -> _Parting | None:
+    """The same of long paragraphs beside each other between tables that leave the same gutter: what stands right over
+    and under them, on one side only, parts them from those."""
+    long = [
+        at for at, piece in enumerate(pieces) if min(max((c.lines for c in s), default=0) for s in piece.sides) >= RUN
+    ]
+    if not long:
+        return None
+    first, last = long[0], long[-1]
+    around = [pieces[at] for at in (first - 1, last + 1) if 0 <= at < len(pieces)]
+    if any(piece.shared for piece in around):
+        return None
+    top, bottom = pieces[first].top, pieces[last].bottom
+    start, end, sides = _within(text, rows, words, top, bottom)
+    if not 0 < end - start < len(rows):
+        return None
+    found = _columns(text, purse, rows[start:end], sides, deeper)
+    return replace(found, start=found.start + start, end=found.end + start) if found is not None else None
 
 
 def _side(text: Text, purse: _Purse, rows: list[Ints], deeper: int) -> _Side:
