@@ -107,3 +107,65 @@ def test_there_and_that_keep_to_what_was_named(chatbot: Chatbot) -> None:
         chatbot, "When is breakfast served in Porto?", "07:45 to 09:15.", "And what does the daily dish cost there?"
     )
     assert stands_in("3.90", output["answer"]), output
+
+
+LIBRARY = (
+    Sheet(
+        "lending.md",
+        "Table 1. Lending\nItem\tLoan period (days)\tLate fee per day (euros)\nE-book\t21\t0.10\nBook\t28\t0.20\n"
+        "Film\t7\t1.00\n\nThe pond is 40 metres long. Each seat has a lamp; lost keys cost 15 euros. The hall was "
+        "painted in March 2023 for 9,000 euros.",
+        title="Lending rules",
+        section="Lending rules",
+    ),
+    Sheet(
+        "rooms.md",
+        "Table 2. Rooms for hire\nRoom\tPer day (euros)\nAttic\t140\nWorkshop\t95\n\nStory time is on Wednesdays. "
+        "The choir meets every six weeks. Release 6.4 is kept up until 30 June 2025.",
+        title="Rooms",
+        section="Rooms",
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Chatbot:
+    return bot(tmp_path_factory.mktemp("library"), [*LIBRARY, *GUIDE])
+
+
+@pytest.mark.parametrize(
+    ("question", "gold"),
+    [
+        ("How long is the loan period of a book?", "28"),  # the row named in full, not "E-book"
+        ("What does the attic cost per day?", "140"),
+        ("How long is the pond?", "40 metres"),
+        ("Until when is release 6.4 kept up?", "30 June 2025"),
+    ],
+)
+def test_the_thing_named_is_the_one_told_of(library: Chatbot, question: str, gold: str) -> None:
+    output = ask(library, question)
+    assert stands_in(gold, output["answer"]), output
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What does the attic cost per week?",  # a price a day is none a week
+        "How deep is the pond?",
+        "How many seats are there in the hall?",  # keys at 15 euros are no seats
+        "Who painted the hall?",
+        "How long does story time last?",  # six weeks are of another sentence
+        "Until when is release 6.3 kept up?",
+    ],
+)
+def test_a_value_of_something_else_is_no_answer(library: Chatbot, question: str) -> None:
+    output = ask(library, question)
+    assert output["refused"], output
+
+
+def test_prose_in_two_columns_keeps_to_the_words_of_an_answer(tmp_path: Path) -> None:
+    prose = ", ".join(f"clause {word} says that the heron sleeps on its {word} leg" for word in "abcdefghijkl")
+    text = f"Table 1. Birds\nBird\tHabits\nHeron\t{prose}\nOtter\tIt swims."
+    chatbot = bot(tmp_path, [Sheet("birds.md", text, title="Birds", section="Birds"), *GUIDE], threshold="0.01")
+    output = ask(chatbot, "What are the habits of the heron?")
+    assert not output["refused"] and len(output["answer"].split()) <= 60

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.calc.text import analyse
-from modelyard.workloads.chatbot.kinds import MEASURED, speaks_of_money
+from modelyard.workloads.chatbot.kinds import MEASURED
 from modelyard.workloads.chatbot.lexicon import PLACES, bag
 from modelyard.workloads.chatbot.match import strength
 from modelyard.workloads.chatbot.page import PageView
 from modelyard.workloads.chatbot.places import STANDS_FOR, stands_for
 from modelyard.workloads.chatbot.question import Question, Term, fits
 from modelyard.workloads.chatbot.table import Row, Table, is_empty, is_value, value_of
+from modelyard.workloads.chatbot.values import speaks_of_money
 
 _YEAR = re.compile(r"(?<![\d.,])(?:19|20)\d\d(?![\d,]|\.\d)")
 _TOTAL = re.compile(r"(?:grand |sub)?total|sum\b|all\b", re.I)
@@ -29,6 +30,7 @@ _ROLE = re.compile(
     r"department|sign|decid|role)",
     re.I,
 )
+_PER = re.compile(r"\bper [a-z]+", re.I)
 _SPAN = re.compile(r"\b(?:ms|s|sec|min|h|(?:second|minute|hour|day|week|month|year)s?)\b", re.I)
 
 
@@ -189,7 +191,10 @@ def fit_of_cell(question: Question, table: Table, name: str, own: str, cell: str
         return fits(question, cell) or 0.8 * (
             re.search(r"\d", cell) is None and _ROLE.search(own.split(":")[0]) is not None
         )
-    if question.kind == "duration" and is_value(cell) and _SPAN.search(f"{name} {own} {table.scale} {table.caption}"):
+    if question.kind == "duration" and is_value(cell):
+        around = _PER.sub(" ", f"{own} {table.scale}")
+        return 0.0 if speaks_of_money(around) else 1.0 if _SPAN.search(f"{name} {around}") else fits(question, own)
+    if question.kind == "place" and not re.search(r"\d", cell):
         return 1.0
     if question.kind in ("percent", "duration", "frequency"):
         return fits(question, f"{name} {own} {table.scale} {table.caption}" if is_value(cell) else own)

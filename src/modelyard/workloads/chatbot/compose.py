@@ -58,12 +58,21 @@ def compose(
         if twin is not None:
             out[twin] = replace(out[twin], also=(*out[twin].also, statement.citation))
             continue
+        # The same, cut elsewhere in a copy; or what only says the question again.
+        if any(statement.text in s.text or s.text in statement.text or _adds_nothing(question, candidate) for s in out):
+            continue
         count = len(statement.text.split())
         if len(out) == MOST_STATEMENTS or (out and words + count > most):
             continue
         out.append(statement)
         words += count
     return out
+
+
+def _adds_nothing(question: Question, candidate: Candidate) -> bool:
+    """Whether a statement, a title perhaps, has a word at most that the question does not, and no number."""
+    fresh = bag(candidate.own).stems - {t.stem for t in question.terms}
+    return candidate.kind == "sentence" and len(fresh) < 2 and not any(c.isdigit() for c in candidate.own)
 
 
 def _same(a: str, b: str) -> bool:
@@ -138,10 +147,22 @@ def _cell(question: Question, candidate: Candidate, found: Sequence[Candidate], 
     text = tell(table, row, columns)
     if len(text.split()) > most:
         text = tell(table, row, [candidate.column])
+    if len(text.split()) > most:
+        text = _shortened(question, table, row, candidate.column, most)
     view = candidate.view
     citation = Citation(view.passage_at(row.start), view.text[row.start : row.end], row.start, row.end)
     labels = " ".join((*table.columns, table.caption, table.scale, row.group))
     return Statement(text, citation, labels, candidate.score)
+
+
+def _shortened(question: Question, table: Table, row: Row, column: int, most: int) -> str:
+    """At most `most` words of a cell that holds more, as prose in two columns does where it reads like a table: the
+    clauses that speak most of the question, with the row's name where there is room for it."""
+    cell = squeeze(row.cells[column])
+    start, end = _clipped(question, cell, 0, len(cell), most)
+    text = cell[start:end]
+    named = f"{row.cells[0]} \u2013 {text}"
+    return named if column and len(named.split()) <= most else text
 
 
 def tell(table: Table, row: Row, columns: Sequence[int]) -> str:

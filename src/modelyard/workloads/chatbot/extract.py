@@ -25,9 +25,9 @@ from modelyard.workloads.chatbot.cells import (
     row_name,
     section_words,
 )
-from modelyard.workloads.chatbot.kinds import STRICT
-from modelyard.workloads.chatbot.lexicon import bag, root, squeeze
-from modelyard.workloads.chatbot.match import Alike, number, strength
+from modelyard.workloads.chatbot.lexicon import squeeze
+from modelyard.workloads.chatbot.marks import held, missing, named_rows, names_one, share, subject, told
+from modelyard.workloads.chatbot.match import Alike, strength
 from modelyard.workloads.chatbot.page import PageView, Sentence
 from modelyard.workloads.chatbot.question import Question, Term, fits
 from modelyard.workloads.chatbot.table import Row, Table, is_empty, is_value
@@ -135,11 +135,10 @@ class Extractor:
                 covered[term.stem] = 0.0
         leans = _LEANS.match(text) is not None or sentence.item
         gist = ". ".join(p for p in (view.title, section, lead[-200:] if leans else "", text) if p)
-        told = _told(question, text)
+        echo = told(question, text)
         marks = {
-            "fit": fits(question, text) if told < 0.99 else 0.0,
-            "told": told,
-            "apart": _apart(question, text),
+            "fit": fits(question, text) if echo < 0.99 else 0.0,
+            "told": echo,
             "pair": float(start < sentence.start),
         }
         return Candidate(view, start, sentence.end, text, zones, "sentence", gist, marks, covered=covered)
@@ -148,7 +147,9 @@ class Extractor:
         met = meet(question.terms, view, table, self._glossary)
         weights = np.array([t.weight for t in question.terms])
         heavy = weights >= 0.15
-        naming = heavy & np.array([t.kind not in ("year", "quarter") for t in question.terms], bool)
+        named = np.array([t.text[:1].isupper() for t in question.terms], bool)
+        naming = (heavy | named) & np.array([t.kind not in ("year", "quarter") for t in question.terms], bool)
+        asked_rows = named_rows(question, table)
         context = (
             (plain_caption(table), 0.95),
             (section_words(table.section), 0.9),
@@ -166,15 +167,24 @@ class Extractor:
             fit = [fit_of_cell(question, table, name, own, cell) for own, cell in zip(said, row.cells, strict=True)]
             for j, cell in enumerate(row.cells):
                 # What is not there, and what the question itself says, answers nothing.
-                if is_empty(cell) or (not question.polar and _told(question, cell) >= 0.99):
+                if is_empty(cell) or (not question.polar and told(question, cell) >= 0.99):
                     continue
                 best, clash = met.of(at, j, question)
                 covered = {t.stem: float(b) for t, b in zip(question.terms, best, strict=True)}
                 extreme = met.extreme(table, at, j, question)
                 only = question.kind not in UNTYPED and fit[j] == 1 == sum(f == 1 for f in fit[1:])
                 marks = {
+                    "outdone": float(bool(asked_rows) and at not in asked_rows),
                     "fit": fit[j],
-                    "told": _told(question, cell),
+                    "told": told(question, cell),
+                    "rival": max(
+                        (
+                            x * min(1.0, t.weight)
+                            for x, t in zip(clash, question.terms, strict=True)
+                            if names_one(question, t)
+                        ),
+                        default=0.0,
+                    ),
                     "clash": float((weights * clash).sum() / max(weights.sum(), 1e-9)),
                     "unasked": float(met.row(at, j, naming) < 0.5 and extreme < 1),
                     "unnamed": float(
@@ -208,22 +218,14 @@ class Extractor:
                 soft = max((alike.get((term.stem, text), 0.0) * w for text, w in c.zones), default=0.0)
                 covered[term.stem] = max(covered[term.stem], soft)
             marks = dict(c.marks)
-            marks["coverage"] = _share(question, covered)
-            marks.update(_subject(question, c.covered, covered))
+            marks["coverage"] = share(question, covered)
             marks["similar"] = near[c]
             rest = max((v for o, v in near.items() if not _same_place(c, o)), default=0.0)
             marks["lead"] = max(-0.3, min(0.3, near[c] - rest))
-            focus = [t for t in question.terms if t.focus]
-            marks["focus"] = (
-                sum(t.weight * covered[t.stem] for t in focus) / sum(t.weight for t in focus)
-                if focus
-                else marks["coverage"]
-            )
-            unmet = sum(t.hard and covered[t.stem] < 0.5 for t in question.terms)
-            marks["hard"] = float(unmet + (question.kind in STRICT and marks["fit"] == 0))
-            marks["year"] = float(any(t.kind in ("year", "quarter") and covered[t.stem] < 0.5 for t in question.terms))
-            marks["sum"] = float(bool(question.sum) and question.sum not in c.own.lower())
             marks["cell"] = float(c.kind == "cell")
+            marks |= subject(question, c.covered, covered)
+            marks |= held(question, c.own, c.zones, c.kind == "cell")
+            marks |= missing(question, covered, marks["fit"], c.zones)
             marks["unsaid_cell"] = marks["unsaid"] * marks["cell"]
             out.append(replace(c, marks=marks, covered=covered, value=self.value(marks)))
         out.sort(key=lambda c: (-c.value, c.view.document, c.view.page, c.start, c.column))
@@ -235,23 +237,6 @@ class Extractor:
         return sum(weights[name] * marks.get(name, 0.0) for name in weights if name != "bias") + weights["bias"]
 
 
-def _apart(question: Question, text: str) -> float:
-    """1 where the things that are to be counted are spoken of and no number stands before them, else 0."""
-    if not question.counted:
-        return 0.0
-    words = re.findall(r"\d[\d.,]*|[^\W_]+", text)
-    wanted = root(question.counted)
-    at = [i for i, w in enumerate(words) if wanted in bag(w).roots]
-    numbers = [i for i, w in enumerate(words) if number(w) is not None]
-    return float(bool(at) and not any(0 < i - n <= 4 for i in at for n in numbers))
-
-
-def _told(question: Question, text: str) -> float:
-    """Share of the words of `text` that the question itself says: what only echoes it answers nothing."""
-    words = bag(text).stems
-    return sum(t.stem in words for t in question.terms) / len(words) if words else 1.0
-
-
 def _same_place(a: Candidate, b: Candidate) -> bool:
     return a.view is b.view and a.start < b.end and b.start < a.end
 
@@ -259,7 +244,7 @@ def _same_place(a: Candidate, b: Candidate) -> bool:
 def _first_look(question: Question, c: Candidate) -> float:
     m = c.marks
     return (
-        _share(question, c.covered)
+        share(question, c.covered)
         + 0.15 * m["fit"]
         + 0.1 * m["rank"]
         - 0.3 * m.get("clash", 0.0)
@@ -272,31 +257,3 @@ def _cover(
     terms: Sequence[Term], zones: Sequence[tuple[str, float]], glossary: Mapping[str, frozenset[str]]
 ) -> dict[str, float]:
     return {t.stem: max(strength(t, text, glossary) * weight for text, weight in zones) for t in terms}
-
-
-def _share(question: Question, covered: Mapping[str, float]) -> float:
-    return sum(t.weight * covered[t.stem] for t in question.terms) / question.weight
-
-
-_TAME = 0.25
-"""What a common word of no field weighs of its weight, where the subject of a question is looked for."""
-
-
-def _subject(question: Question, literal: Mapping[str, float], covered: Mapping[str, float]) -> dict[str, float]:
-    """How well a statement speaks of the question's subject, that is of the words that name it.
-
-    subject, said: shares of the subject met at all, and met by its own words or such as stand for them. foreign: share
-    left unsaid by words that the documents have elsewhere, so that this is most likely another thing. least: how well
-    the word met worst is. unsaid: weight of what is asked for itself ("yield" of "What was the yield ...") and not met.
-    """
-    named = [t for t in question.terms if t.kind in ("word", "name", "compound") and t.weight >= 0.3 and not t.generic]
-    tame = {t.stem: t.weight * (_TAME if t.generic and t.weight >= 0.3 else 1.0) for t in question.terms}
-    total = sum(tame.values()) or 1.0
-    essential = [t for t in question.terms if t.weight >= 0.3 and not t.generic]
-    return {
-        "subject": sum(tame[s] * covered[s] for s in tame) / total,
-        "said": sum(tame[s] * literal[s] for s in tame) / total,
-        "foreign": sum(t.weight * (1 - literal[t.stem]) for t in named if t.known) / total,
-        "least": min((covered[t.stem] for t in essential if t.weight >= 0.5), default=1.0),
-        "unsaid": sum(t.weight * (1 - covered[t.stem]) for t in named if t.focus),
-    }

@@ -67,6 +67,72 @@ NEAR = _groups()
 """Root -> roots that may stand in its place."""
 
 
+def _phrases() -> tuple[tuple[re.Pattern[str], str], ...]:
+    out = []
+    for entry in re.split(r"[|\n]", _LISTS["phrases"]):
+        phrase, _, meaning = entry.partition(":")
+        verb, *rest = phrase.split()
+        # "hand in", "handed it in", "hand the form in"
+        between = (
+            r"(?: (?!(?:and|or|to|of|on|in|up|out|off|over|back|down|for|is|are)\b)[\w'-]+){0,2}? "
+            if len(rest) == 1
+            else " "
+        )
+        forms = "|".join((re.escape(verb) + r"(?:s|ed|ing)?", *_IRREGULAR.get(verb, "").split()))
+        out.append(
+            (
+                re.compile(rf"(?<!\bthe )(?<!\ba )\b(?:{forms})({between}){' '.join(rest)}\b(?! of the)", re.I),
+                meaning.strip(),
+            )
+        )
+    return tuple(out)
+
+
+_IRREGULAR = {
+    "give": "gave given giving",
+    "send": "sent",
+    "pay": "paid",
+    "get": "got getting",
+    "break": "broke broken",
+    "go": "went gone goes",
+    "bring": "brought",
+    "take": "took taken taking",
+    "come": "came coming",
+    "let": "letting",
+    "find": "found",
+    "hear": "heard",
+    "run": "ran running",
+    "throw": "threw thrown",
+    "tell": "told",
+    "ring": "rang",
+    "make": "made making",
+    "set": "setting",
+    "cut": "cutting",
+    "put": "putting",
+    "write": "wrote written writing",
+    "hang": "hung",
+    "keep": "kept",
+    "sleep": "slept",
+    "fall": "fell fallen",
+    "use": "using used",
+    "lay": "laid",
+    "leave": "left leaving",
+    "wear": "wore worn",
+    "drop": "dropped dropping",
+    "sign": "signing",
+    "blow": "blew blown",
+}
+PHRASES = _phrases()
+"""Verbs of two words as patterns, and a word that says the same: "hand it in" is to submit it."""
+
+
+def plain_verbs(text: str) -> str:
+    """`text` with its verbs of two words as single ones."""
+    for pattern, meaning in PHRASES:
+        text = pattern.sub(lambda m, to=meaning: f"{to}{m[1]}".rstrip(), text)  # type: ignore[misc]
+    return text
+
+
 DEMONYMS = {
     stem(word): frozenset(stem(w) for w in group.split()) - {stem(word)}
     for line in _LISTS["demonyms"].splitlines()

@@ -156,13 +156,13 @@ def _code(text: str) -> re.Pattern[str]:
 
 def spelled_out(acronym: str, text: str) -> bool:
     """Whether words of `text` in a row begin with the letters of `acronym` ("CFO": Chief Financial Officer). Words in
-    lower case count when they are long ones ("AI": artificial intelligence)."""
+    lower case count when they are three or long ones ("SSO": single sign-on, "AI": artificial intelligence)."""
     words = [w for w in re.findall(r"[^\W\d_]+", text) if w.lower() not in ("of", "and", "the", "for")]
     letters = acronym.lower()
     for at in range(len(words) - len(letters) + 1):
         run = words[at : at + len(letters)]
         fits = all(w[0].lower() == c for w, c in zip(run, letters, strict=True))
-        if fits and (all(w[0].isupper() for w in run) or all(len(w) >= 7 for w in run)):
+        if fits and (len(run) > 2 or all(w[0].isupper() for w in run) or all(len(w) >= 7 for w in run)):
             return True
     return False
 
@@ -193,7 +193,7 @@ class Alike:
 
     def best(self, terms: Iterable[Term], texts: Iterable[str]) -> dict[tuple[str, str], float]:
         """(stem of the term, text) -> strength by the most alike word of the text."""
-        terms = [t for t in terms if t.kind == "word"]
+        terms = [t for t in terms if t.kind == "word" and not t.text.isupper()]  # an acronym is like any other one
         texts = list(texts)
         words = {text: content_words(text) for text in texts}
         vectors = self.vectors([*(t.text.lower() for t in terms), *(w for ws in words.values() for w in ws)])

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from modelyard.calc.text import STOP_WORDS, analyse, fold, stem
-from modelyard.workloads.chatbot.kinds import Kind, arithmetic, fits_kind, is_polar, kind_of, superlative
-from modelyard.workloads.chatbot.lexicon import GENERIC, LIGHT, NUMBER_WORDS, root
+from modelyard.workloads.chatbot.kinds import Kind, arithmetic, is_polar, kind_of, superlative
+from modelyard.workloads.chatbot.lexicon import GENERIC, LIGHT, NUMBER_WORDS, plain_verbs, root
+from modelyard.workloads.chatbot.values import bases, fits_kind
 
 _UNIT_WORDS = """second minute hour day week month year percent euro dollar pound km kilometre kilometer metre meter
 cm mm
@@ -20,6 +21,9 @@ _HEADS = frozenset(stem(u) for u in ["people", "person", "employee", "piece", "u
 _CURRENCY = r"(?:EUR|USD|GBP|CHF|DKK|CZK|[$\u20ac\u00a3])"
 _NUMBER = re.compile(
     rf"({_CURRENCY}\s?)?(?<![\w.,])(\d[\d,. \u00a0]*\d|\d)(?![\w])(\s?%|\s?{_CURRENCY})?(?:[\s-]+([a-zA-Z]+))?"
+)
+_DAY_OF_MONTH = re.compile(
+    r"(?i)(?<![\w.,])\d\d?(?:st|nd|rd|th)?(?= (?:of )?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))"
 )
 _YEAR = re.compile(r"(?<![\w.,-])(?:FY|fy)?\s?((?:19|20)\d\d)(?=Q[1-4]\b|(?!\w|[.,]\d))")
 _FISCAL = re.compile(r"\b(?:FY|CY|fiscal year)?\s?(?:19|20)\d\d(?:Q[1-4])?\b|\b(?:FY|CY)\b", re.I)
@@ -35,68 +39,20 @@ _CODE = re.compile(
     r"(?<![\w-])[A-Z]{1,4}(?:-[A-Z0-9]{1,5})*-\d{1,6}[A-Z]?(?![\w-])|"
     r"(?<![\w-])[A-Z]{2,4}[ -]\d{1,4}(?![\w.,-]*\d)(?!\w)"
 )
-_NAME = re.compile(r"[A-Z\u00c0-\u00de][\w\u00c0-\u017f&'-]*|\w*\d\w*[A-Za-z]\w*|[A-Za-z]+\d\w*")
-_ASKS = frozenset(
-    [
-        "what",
-        "which",
-        "who",
-        "whom",
-        "whose",
-        "when",
-        "where",
-        "why",
-        "how",
-        "is",
-        "are",
-        "was",
-        "were",
-        "do",
-        "does",
-        "did",
-        "can",
-        "could",
-        "may",
-        "must",
-        "should",
-        "will",
-        "would",
-    ]
+_VERSION = re.compile(
+    r"(?<![\w.,])\d+(?:\.\d+){2,}(?![\w])|(?i:\b(?:version|release|v|firmware|build) ?)(\d+(?:\.\d+)+)(?!\w)"
 )
+_NAME = re.compile(r"[A-Z\u00c0-\u00de][\w\u00c0-\u017f&'-]*|\w*\d\w*[A-Za-z]\w*|[A-Za-z]+\d\w*")
+_ASKING_WORDS = """what which who whom whose when where why how is are was were do does did can could may must
+should will would"""
+_ASKS = frozenset(_ASKING_WORDS.split())
 _QUARTER = re.compile(
     r"(?:\b|(?<=\d))(?:q([1-4])|(first|second|third|fourth|1st|2nd|3rd|4th|last|final) quarter)\b", re.I
 )
 _HALF = re.compile(r"\b(?:h([12])|(first|second|1st|2nd) half)\b(?! (?:an )?(?:hour|day|price))", re.I)
-_CALENDAR = frozenset(
-    [
-        "am",
-        "pm",
-        "ok",
-        "okay",
-        "january",
-        "february",
-        "march",
-        "april",
-        "may",
-        "june",
-        "july",
-        "august",
-        "september",
-        "october",
-        "november",
-        "december",
-        "monday",
-        "tuesday",
-        "wednesday",
-        "thursday",
-        "friday",
-        "saturday",
-        "sunday",
-        "i",
-        "euro",
-        "euros",
-    ]
-)
+_CALENDAR_WORDS = """christmas easter eve am pm ok okay january february march april may june july august september
+october november december monday tuesday wednesday thursday friday saturday sunday i euro euros"""
+_CALENDAR = frozenset(_CALENDAR_WORDS.split())
 
 
 @dataclass(frozen=True)
@@ -118,6 +74,8 @@ class Term:
     """Whether the documents have this very word."""
     generic: bool = False
     """Whether it is a common word of no field, which a passage may do without."""
+    older: bool = False
+    """Whether it comes from an earlier question."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +92,9 @@ class Question:
     sum: str = ""
     """The words that ask for arithmetic over several figures ("by how much"), which no quote does; "" where none."""
 
+    degree: str = ""
+    """The word of "how deep"."""
+
     counted: str = ""
     """Stem of what is counted ("dock doors" -> "door"); "" where nothing is."""
 
@@ -142,6 +103,11 @@ class Question:
         """What the question itself names, and so does not ask for."""
         kinds = ("year", "number", "id", "name") if self.kind in ("named", "country") else ("year", "number", "id")
         return frozenset(t.stem for t in self.terms if t.kind in kinds)
+
+    @property
+    def bases(self) -> frozenset[str]:
+        """What an amount is asked for one of."""
+        return bases(self.asked) if self.kind in ("money", "number", "thing", "count", "percent") else frozenset()
 
     @property
     def asked(self) -> str:
@@ -172,7 +138,13 @@ def analyse_question(
     # What "it" or "there" stands for: the things named before, unless the question names others.
     meant = not any(t.kind in ("name", "id") for t in question.terms)
     added = [
-        replace(t, weight=t.weight * (0.7 if t.hard else 0.5), hard=meant and t.kind in ("name", "id"), focus=False)
+        replace(
+            t,
+            weight=t.weight * (0.7 if t.hard else 0.5),
+            hard=meant and t.kind in ("name", "id"),
+            focus=False,
+            older=True,
+        )
         for t in older.terms
         if t.stem not in own
     ]
@@ -204,7 +176,7 @@ def _analyse(text: str, rarity: Callable[[str], float], everywhere: Callable[[st
     names = _names(clean)
     focus = _focus(lower)
     degree = re.search(r"\bhow ([a-z]+)", lower)
-    spent = _FISCAL.sub(" ", _HALF.sub(" ", _QUARTER.sub(" ", clean)))
+    spent = plain_verbs(_FISCAL.sub(" ", _HALF.sub(" ", _QUARTER.sub(" ", clean))))
     aside = _aside(clean)
     for word in re.findall(r"[^\W_]+(?:[&'.][^\W_]+)*", re.sub(r"(?<=\d)[,.\u00a0](?=\d)", "", spent)):
         for each in analyse(word):
@@ -220,7 +192,9 @@ def _analyse(text: str, rarity: Callable[[str], float], everywhere: Callable[[st
             if each in aside:
                 weight *= 0.4
             is_focus = each in focus and not light
-            name = named and not common and each not in aside
+            # An acronym nobody wrote may well stand there in full.
+            short = rarity(each) >= 1 and word.isalpha() and word.isupper() and 2 <= len(word) <= 5
+            name = named and not common and not short and each not in aside
             terms[each] = Term(
                 word,
                 each,
@@ -242,6 +216,7 @@ def _analyse(text: str, rarity: Callable[[str], float], everywhere: Callable[[st
         superlative(lower),
         polar,
         arithmetic(lower),
+        degree[1] if degree else "",
         (analyse(counted[1]) or [""])[-1] if counted else "",
     )
 
@@ -251,7 +226,8 @@ def fits(question: Question, text: str) -> float:
 
     Numbers that the question itself names are no answer to it.
     """
-    return fits_kind(question.kind, text, question.given)
+    names = frozenset(t.stem for t in question.terms if t.weight >= 0.2 or t.text[:1].isupper())
+    return fits_kind(question.kind, text, question.given, question.counted, names)
 
 
 _ASKING = (
@@ -269,7 +245,7 @@ def _asked(text: str) -> str:
 
 def _aside(text: str) -> frozenset[str]:
     """Terms of what only leads up to the question or says how to answer it."""
-    return frozenset(analyse(text)) - frozenset(analyse(_asked(text)))
+    return frozenset(analyse(plain_verbs(text))) - frozenset(analyse(plain_verbs(_asked(text))))
 
 
 def _weight(rarity: float, named: bool) -> float:
@@ -280,6 +256,10 @@ def _weight(rarity: float, named: bool) -> float:
 def _identifiers(text: str) -> list[Term]:
     """ "grade 5", "Phase II", "class B": a word and the number that names one of its kind; "H-22", "DN 100": codes."""
     out = []
+    for match in _VERSION.finditer(text):
+        version = match[1] or match[0]
+        each = (analyse(version) or [version])[0]
+        out.append(Term(version, each, each, 0.9, "id", True))
     for match in _CODE.finditer(text):
         if not _FISCAL.fullmatch(match[0]) and not re.match(_CURRENCY, match[0]):
             last = analyse(re.split(r"[ -]", match[0])[-1])
@@ -306,7 +286,7 @@ def _identifiers(text: str) -> list[Term]:
 
 def _numbers(text: str, lower: str) -> list[Term]:
     out = []
-    for match in _NUMBER.finditer(text):
+    for match in _NUMBER.finditer(_DAY_OF_MONTH.sub(" ", text)):
         digits = match[2].strip(" .,\u00a0")
         if re.fullmatch(r"(?:19|20)\d\d", digits):
             continue
@@ -316,6 +296,9 @@ def _numbers(text: str, lower: str) -> list[Term]:
         try:
             value = float(each[0])
         except ValueError:
+            continue
+        if re.fullmatch(r"\d{1,2}\.\d{1,2}", digits) and not (match[1] or match[3]) and not _measured(match[4]):
+            out.append(Term(digits, each[0], each[0], 0.9, "id", True, value))  # a version
             continue
         noun = (
             "euro"
@@ -332,6 +315,11 @@ def _numbers(text: str, lower: str) -> list[Term]:
     return out
 
 
+def _measured(word: str | None) -> bool:
+    """Whether `word`, which follows a number, is a unit or a scale."""
+    return word is not None and (len(word) <= 2 or stem(word.lower()) in _UNITS or word.endswith(("illion", "illions")))
+
+
 def _names(text: str) -> frozenset[str]:
     """Words written as names: capitals within the sentence, acronyms, codes. The first word only where it is a code."""
     out: set[str] = set()
@@ -345,7 +333,8 @@ def _names(text: str) -> frozenset[str]:
         acronym = len(word) > 1 and word.isupper()
         capital = _NAME.fullmatch(word) is not None and word[0].isupper()
         if (code or acronym or (capital and not start)) and fold(word).lower() not in _CALENDAR:
-            out.update(re.findall(r"[^\W_]+(?:[&'][^\W_]+)*", word))
+            parts = re.findall(r"[^\W_]+(?:[&'][^\W_]+)*", word)
+            out.update(p for p in parts if len(parts) == 1 or not p.islower())  # "Teams-style", "12-year-old"
         start = False
     return frozenset(out)
 
