@@ -13,7 +13,6 @@ from modelyard.ports.records import Snapshot
 from modelyard.ports.workload import Call, Case, Context, Delta, Event, Exam, Metric, Predictor, Request, Response, Row
 from modelyard.workloads.base import BaseWorkload, mean
 
-
 ROLES = ("system", "user", "assistant", "tool", "function")
 
 

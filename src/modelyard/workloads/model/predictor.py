@@ -14,7 +14,6 @@ from modelyard.workloads.model.arrays import Reader
 from modelyard.workloads.model.bodies import FORMS, JSON, Body, guessed, parse, read_file, recognise
 from modelyard.workloads.model.replies import encode, plain, reply
 
-
 _TAKE_MISSING = frozenset({"lightgbm", "xgboost"})
 """Runtimes all of whose models take missing values; of others only the model itself knows."""
 
