@@ -10,8 +10,7 @@ graceful stop. What clients saw is then held against the Delta tables and the lo
 is not on record, or is there twice.
 
 Not counted as failed: streams whose first byte was out when their worker was killed (`cut`; each ended with an error
-event), and requests that met no gateway, or whose gateway was killed (`unanswered`): of these the record must hold
-whatever it accepted, once, as aborted.
+event), and requests that met no gateway, or whose gateway was killed (`unanswered`).
 """
 
 from __future__ import annotations
@@ -47,9 +46,7 @@ from modelyard.serving.log import replay
 from modelyard.serving.route import alive
 from modelyard.workloads.model.workload import ABOUT, FOLDER, ModelWorkload
 
-WORKERS = 2
-PATIENCE = 120.0
-"""Seconds for anything that has to happen: it is only there so that what goes wrong ends."""
+PATIENCE = 120.0  # seconds for anything that has to happen, only there so that what goes wrong ends
 PROJECT = """
 name: town
 workload: %s
@@ -174,14 +171,15 @@ class Site:
 
     async def kill(self, pid: int) -> None:
         """`kill -9` a worker, and wait for the one that takes its place."""
-        release = self.workers()[pid]
-        before = Counter(self.workers().values())[release]
+        before = self.workers()
+        release, count = before[pid], [*before.values()].count(before[pid])
         os.kill(pid, signal.SIGKILL)
-        await self.until("a new worker", lambda: pid not in (now := self.workers()) and _count(now, release) >= before)
 
+        def there() -> bool:
+            now = self.workers()
+            return pid not in now and [*now.values()].count(release) >= count
 
-def _count(workers: dict[int, str], release: str) -> int:
-    return sum(each == release for each in workers.values())
+        await self.until("a new worker", there)
 
 
 def chat(root: Path) -> tuple[Site, Callable[[int], Message]]:
@@ -287,7 +285,8 @@ class Story:
         self.site.process.kill()
         self.site.process.wait()
         self.site.serve()
-        await self.site.until("the next gateway", lambda: alive(self.site.layout))
+        pid = self.site.process.pid
+        await self.site.until("the next gateway", lambda: (info := alive(self.site.layout)) and info.pid == pid)
         self.outage = (killed, time.time())
 
     async def _answered_by(self, release: str) -> None:
