@@ -30,7 +30,7 @@ HANDBOOK = HERE / "handbook"
 MODELYARD = [sys.executable, "-m", "modelyard"]
 QUESTIONS = [
     "What may a grade 6 colleague spend on a hotel night in Copenhagen under the 2025 rules?",
-    "How many unused holidays can I take with me into next year?",
+    "For how long can I work from another country in the course of a year?",
     "Can I get paid time off to donate blood?",
 ]
 
