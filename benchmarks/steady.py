@@ -70,7 +70,6 @@ from modelyard.workloads.base import BaseWorkload
 class Talking:
     def __init__(self, name):
         self.name = name
-
     def predict(self, request, call):
         words = request["messages"][-1]["content"].split()
         said = []
@@ -82,23 +81,18 @@ class Talking:
         text = "".join(said)
         usage = {"prompt_tokens": len(words), "completion_tokens": len(said)}
         yield Response(text, {"answer": text}, usage)
-
     def close(self):
         pass
 
 class Talk(BaseWorkload):
     name = "talk"
     accepts = frozenset({"messages"})
-
     def build(self, ctx, snapshot, out_dir):
         raise NotImplementedError
-
     def cases(self, ctx, exam):
         return iter(())
-
     def score(self, case, response):
         raise NotImplementedError
-
     def load(self, ctx, artifact_dir):
         return Talking((artifact_dir / "name.txt").read_text())
 """
