@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.model import shop as models
 
 from modelyard.adapters.embed_hash import HashEmbedder
 from modelyard.adapters.engine_local import LocalEngine
 from modelyard.adapters.index_segments import SegmentIndex, open_exported
+from modelyard.adapters.model_folder import describe
 from modelyard.adapters.tables_memory import MemoryTables
 from modelyard.clock import FakeClock, SystemClock
 from modelyard.errors import Cancelled, DeadlineExceeded, ProjectError, RequestError, UserError
 from modelyard.ids import canonical, digest_file
 from modelyard.ports.embedder import Embedder
 from modelyard.ports.index import Searcher
+from modelyard.ports.model import Described, Model
 from modelyard.ports.progress import Silent
 from modelyard.ports.records import Changes, Snapshot, Source
 from modelyard.ports.workload import (
@@ -37,6 +40,7 @@ from modelyard.ports.workload import (
     Response,
     Workload,
 )
+from modelyard.wiring.catalogue import adapter
 from modelyard.workloads import CATALOGUE, workload
 
 FILES = {
@@ -66,6 +70,13 @@ class TestPorts:
     def searcher(self, folder: Path) -> Searcher:
         return open_exported(folder)
 
+    def describe_model(self, folder: Path) -> Described:
+        return describe(folder)
+
+    def model(self, folder: Path, runtime: str) -> Model:
+        model: Model = adapter("model", runtime)(folder)
+        return model
+
 
 @dataclass
 class Subject:
@@ -76,20 +87,21 @@ class Subject:
     request: Request
     exam: tuple[Mapping[str, Any], ...]
     folder: Path
+    files: Mapping[str, str | bytes] = field(default_factory=lambda: FILES)
     ctx: Context = field(init=False)
 
     def __post_init__(self) -> None:
         ports = TestPorts(self.folder / "index")
         self.ctx = Context(self.settings, ports, SystemClock(), Silent(), sources=self.folder / "data")
         (self.folder / "data").mkdir()
-        self.give(FILES)
+        self.give(self.files)
 
-    def give(self, files: Mapping[str, str]) -> None:
+    def give(self, files: Mapping[str, str | bytes]) -> None:
         """Put these files into the data folder, and ingest them."""
         sources = []
         for name, text in files.items():
             path = self.folder / "data" / name
-            path.write_text(text)
+            path.write_bytes(text if isinstance(text, bytes) else text.encode())
             found = path.stat()
             sources.append(Source(name, digest_file(path), found.st_size, found.st_mtime_ns))
         self.workload.ingest(self.ctx, Changes(tuple(sources), ()))
@@ -133,7 +145,15 @@ def _chatbot(folder: Path) -> Subject:
     return Subject(workload("chatbot"), settings, _messages(question), exam, folder)
 
 
-SUBJECTS: Mapping[str, Callable[[Path], Subject]] = {"chatbot": _chatbot, "echo": _echo}
+def _model(folder: Path) -> Subject:
+    files = {path.name: path.read_bytes() for path in models.folder("linear").iterdir()}
+    names, values = models.NUMBERS, [0.5] * len(models.NUMBERS)
+    rows = ({"id": str(i), **dict.fromkeys(names, i - 1.0), "label": i % 2} for i in range(4))
+    request = {"dataframe_split": {"columns": names, "data": [values]}}
+    return Subject(workload("model"), {"label": "label"}, request, tuple(rows), folder, files)
+
+
+SUBJECTS: Mapping[str, Callable[[Path], Subject]] = {"chatbot": _chatbot, "echo": _echo, "model": _model}
 
 
 @pytest.fixture(params=sorted(SUBJECTS))
@@ -193,7 +213,7 @@ def test_settings_have_an_identity_and_hold_no_address_and_no_secret(subject: Su
 
 def test_a_snapshot_is_of_content_whatever_the_order(subject: Subject) -> None:
     first = subject.workload.snapshot(subject.ctx)
-    assert {name for name, _ in first.entries} == set(FILES)
+    assert {name for name, _ in first.entries} == set(subject.files)
     assert Snapshot(first.entries[::-1], first.prepared).root == first.root
     assert subject.workload.snapshot(subject.ctx).root == first.root
     subject.give({"office.txt": FILES["office.txt"] + "It closes at six in the evening.\n"})

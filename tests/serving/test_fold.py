@@ -279,7 +279,7 @@ def test_killed_at_any_moment_the_fold_writes_each_row_once(folder: Path, tmp_pa
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["lost"] == 0 or json.loads(done.stdout)["segments"] == 0
+    assert json.loads(done.stdout).get("lost", 0) == 0
     assert ids(tables) == ids(tables, "inference_detail") == dict.fromkeys(names, 1)
     assert not listed(folder, CLOSED)
 
