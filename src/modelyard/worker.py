@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None, opener: Opener = open_release) -> in
 
 
 def _serve(opened: Opened, args: argparse.Namespace) -> int:
-    server = Server(opened, args.threads, SystemClock(), args.queue)
+    server = Server(opened, args.threads, SystemClock(), args.queue, discreet=args.discreet)
     path: Path = args.socket
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
@@ -97,6 +97,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--project", type=Path, help="the project it is served from")
     parser.add_argument("--target", help="the target it is served from")
     parser.add_argument("--threads", type=int, default=8, help="requests answered at a time")
+    parser.add_argument("--discreet", action="store_true", help="log nothing of what was asked, also where it failed")
     parser.add_argument("--queue", type=int, default=QUEUE, help="requests that may wait beyond those")
     parser.add_argument("--drain", type=float, default=30.0, help="seconds for requests under way when it is stopped")
     parser.add_argument("--parent", type=int, help="process id to end with")

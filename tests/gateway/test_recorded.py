@@ -184,6 +184,9 @@ def test_what_policy_keeps_out_is_never_written(town: Town) -> None:
         gateway.until_ready(release)
         headers = {"authorization": "Bearer not-of-ours"}
         gateway.http.post("/v1/chat/completions", json={"messages": say("card 1234-5678 please")}, headers=headers)
+        gateway.http.post("/v1/chat/completions", json={"messages": say("bug 1234-5678")})
+    log = (town.root / "gateway.log").read_text()
+    assert "ZeroDivisionError" in log and "1234-5678" not in log
     written = b"".join(path.read_bytes() for path in town.layout.record.rglob("*") if path.is_file())
     assert b"please" in written and b"1234-5678" not in written and b"not-of-ours" not in written
 

@@ -58,7 +58,7 @@ class Standing:
         if word == "keyless":
             raise Unauthorized("m: the endpoint refuses the key (HTTP 401)")
         if word == "bug":
-            raise ZeroDivisionError("a secret detail")
+            raise ZeroDivisionError(f"a secret detail {rest}")
         if word == "nan":
             yield Response("nan", {"answer": float("nan")})
             return

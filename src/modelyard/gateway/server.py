@@ -204,13 +204,14 @@ def _shown(asked: str, bound: str) -> str:
 
 async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, keyring: Keyring) -> None:
     layout = config.layout
+    recording = Recording.model_validate(dict(config.record))
+    discreet = recording.redaction != "none"
     command = config.command or worker_command(
-        sys.executable, layout.releases, layout.root, layout.target, config.limits
+        sys.executable, layout.releases, layout.root, layout.target, config.limits, discreet=discreet
     )
     fleet = Fleet(config.endpoint, info.gateway_id, config.ledger, command, config.limits)
     traced = (layout.root, layout.target) if config.traces else None
     stores = Stores(config.ledger, config.rollouts, layout.record, layout.trials, layout.tables, traced)
-    recording = Recording.model_validate(dict(config.record))
     live = Live(fleet, info.gateway_id, stores, recording, config.timeout, SystemClock())
     runners = {config.endpoint: live.runner}
     control = _control(config, info, live, command, runners)

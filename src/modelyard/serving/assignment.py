@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from modelyard.errors import AnswerStopped, Cancelled, ModelyardError
+from modelyard.errors import AnswerStopped, Busy, Cancelled, ModelyardError
 
 Values = Mapping[str, float]
 """What a rollout looks at, by name."""
@@ -36,7 +36,9 @@ def outcome(error: ModelyardError | None, milliseconds: float, signals: Values, 
     """What an answer was, as tests see it. `errors` is 1 where the release failed, or a guard had to stop what it said,
     and 0 where it answered or the caller was wrong or went away. `latency` is that of what was answered, or what a
     caller waited who went away: a release that hangs is slow, also where nobody waits for its deadline. And the
-    workload's own signals, and `cost`."""
+    workload's own signals, and `cost`. Who found the queue full tells nothing of the release: no values."""
+    if isinstance(error, Busy):
+        return {}
     failed = error is not None and (error.status >= 500 or isinstance(error, AnswerStopped))
     values = {**signals, "errors": float(failed)}
     if error is None or isinstance(error, Cancelled):

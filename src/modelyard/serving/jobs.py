@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from modelyard.clock import Clock
-from modelyard.errors import AdapterError, Busy, ModelyardError, NotFound, Unauthorized
+from modelyard.errors import AdapterError, Busy, ModelFailed, ModelyardError, NotFound, Unauthorized
 from modelyard.ids import short
 from modelyard.ports.workload import (
     Call,
@@ -81,8 +81,11 @@ class Connection:
 class Server:
     """Answers what comes over connections to a listener, with at most `threads` jobs at a time."""
 
-    def __init__(self, opened: Opened, threads: int, clock: Clock, queue: int = QUEUE) -> None:
-        self._opened, self._clock = opened, clock
+    def __init__(
+        self, opened: Opened, threads: int, clock: Clock, queue: int = QUEUE, *, discreet: bool = False
+    ) -> None:
+        """`discreet`: what is logged of a failure is where it happened, and nothing that may be of the request."""
+        self._opened, self._clock, self._discreet = opened, clock, discreet
         self._threads, self._queue = threads, queue
         self._jobs: SimpleQueue[tuple[Connection, Frame, Call]] = SimpleQueue()
         self._started = 0
@@ -159,10 +162,11 @@ class Server:
             # A remote model refuses our key: who asks has done nothing wrong, and another token of theirs is no help.
             _fail(connection, number, AdapterError(str(error)))
         except ModelyardError as error:
+            if isinstance(error, ModelFailed) and error.__cause__ is not None:
+                self._log(f"request {call.key}", error.__cause__)
             _fail(connection, number, error)
-        except BaseException:  # noqa: BLE001 - the release's own code: even an exit ends this request and no more
-            sys.stderr.write(f"request {call.key} failed in release {short(self._opened.id)}\n{traceback.format_exc()}")
-            sys.stderr.flush()
+        except BaseException as error:  # noqa: BLE001 - the release's own code: even an exit ends this request only
+            self._log(f"request {call.key}", error)
             _fail(connection, number, ModelyardError("the release failed on this request; the server's log says why"))
         finally:
             connection.under_way.pop(number, None)
@@ -207,9 +211,18 @@ class Server:
     def _signals(self, request: Request, response: Response) -> dict[str, float]:
         try:
             return _finite(self._opened.workload.signals(request, response))
-        except Exception:  # noqa: BLE001 - of the release's own code: an answer is not lost for what is said of it
-            sys.stderr.write(f"signals failed in release {short(self._opened.id)}\n{traceback.format_exc()}")
+        except Exception as error:  # noqa: BLE001 - the release's own code: no answer is lost for what is said of it
+            self._log("signals", error)
             return {}
+
+    def _log(self, what: str, error: BaseException) -> None:
+        release = short(self._opened.id)
+        if self._discreet:  # an error's words are often those of the request
+            story = f"a request failed in release {release}\n{''.join(traceback.format_tb(error.__traceback__))}"
+            sys.stderr.write(f"{story}{type(error).__name__}\n")
+        else:
+            sys.stderr.write(f"{what} failed in release {release}\n{''.join(traceback.format_exception(error))}")
+        sys.stderr.flush()
 
     def _about(self) -> dict[str, Any]:
         workload, predictor = self._opened.workload, self._opened.predictor

@@ -290,13 +290,16 @@ class _Pong:
         self.hear(None)
 
 
-def worker_command(python: str, releases: Path, project: Path, target: str, limits: Limits | None = None) -> Command:
-    """How a worker of a release in the folder `releases` is started."""
+def worker_command(
+    python: str, releases: Path, project: Path, target: str, limits: Limits | None = None, *, discreet: bool = False
+) -> Command:
+    """How a worker of a release in the folder `releases` is started. `discreet`: see `serving.jobs.Server`."""
     given = limits or Limits()
 
     def command(release: str, sock: Path) -> Sequence[str]:
         where = ["--release", str(releases / release), "--project", str(project), "--target", target]
         most = ["--threads", str(given.threads), "--queue", str(given.most), "--drain", str(given.drain)]
+        where += ["--discreet"] if discreet else []
         return [python, "-m", "modelyard.worker", *where, *most, "--socket", str(sock), "--parent", str(os.getpid())]
 
     return command

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -88,7 +86,6 @@ class ModelPredictor:
         except ModelyardError:
             raise
         except Exception as error:  # the model's own code: whatever it raises is its failure
-            sys.stderr.write(traceback.format_exc())
             raise ModelFailed(f"the model failed on this request ({type(error).__name__})") from error
 
 
