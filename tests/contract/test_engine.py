@@ -356,7 +356,8 @@ def test_closing_stops_workers_and_what_they_started(stages: Any, tmp_path: Path
 
 
 MAIN = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background was started without
 sys.path.insert(0, sys.argv[1])
 import pyarrow as pa
 import stages_for_engines as stages
