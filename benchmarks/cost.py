@@ -33,6 +33,7 @@ from modelyard.adapters.embed_minilm import MiniLM, packaged
 from modelyard.adapters.index_segments import SegmentIndex
 from modelyard.ports.index import ROWS
 from modelyard.workloads.chatbot.chunk import chunk_pages
+from modelyard.workloads.chatbot.continued import with_heads
 from modelyard.workloads.chatbot.corpus import embed_text
 from modelyard.workloads.chatbot.glossary import Glossary
 from modelyard.workloads.chatbot.limits import Limits
@@ -66,7 +67,7 @@ def floor(documents: Path, questions: Path, glossary: Path | None) -> dict[str, 
     # A page's words with their boxes are most of its bytes, and nothing below needs them.
     batches = pages.drop_columns(["words"]).combine_chunks().to_batches()
     del pages
-    rows = [row for batch in chunk_pages(batches) for row in batch.to_pylist()]
+    rows = [row for batch in chunk_pages(with_heads(batches)) for row in batch.to_pylist()]
     spent.append(sum(cpu()))
     texts = [embed_text(row["header"], row["text"]) for row in rows]
     place = {text: at for at, text in enumerate(dict.fromkeys(texts))}
