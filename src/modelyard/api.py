@@ -43,6 +43,7 @@ _HEAVY = {
     "evaluate": "modelyard.lifecycle.evaluate",
     "exam": "modelyard.lifecycle.exam",
     "explain": "modelyard.lifecycle.explain",
+    "inference": "modelyard.lifecycle.inference_schemas",
     "run": "modelyard.lifecycle.run",
     "server": "modelyard.gateway.server",
     "workload": "modelyard.ports.workload",
@@ -302,6 +303,13 @@ class Project:
         if not isinstance(workload, _heavy("workload").HasCorpus):
             raise RequestError(f"{self.name} carries a {workload.name}, which keeps no documents")
         return [dict(row) for row in workload.corpus_status(self.world.heavy.context)]
+
+    def export_inference(self, path: str | Path, schema: str = "ai-gateway") -> int:
+        """Write what was asked and answered to a Parquet file, in one of the schemas that Databricks has published:
+        ai-gateway, legacy, model-services; how many rows. Raises NotFound, StorageError."""
+        tables = self.world.heavy.context.ports.tables
+        written: int = _heavy("inference").export(tables, schema, self.name, Path(path))
+        return written
 
     def quarantine(self) -> list[dict[str, Any]]:
         """What could not be read, and why: [{document, reason}]. A document that was read but for some of its pages is

@@ -76,6 +76,8 @@ def test_what_was_asked_and_answered_is_on_record(town: Town) -> None:
     assert rows.finished[scored.headers["x-request-id"]].response == scored.content
     said = json.loads(rows.finished[headers["x-request-id"]].response or b"")
     assert said["choices"][0]["message"]["content"] == "0 1 2 3 4 " and events[-1] == "[DONE]"
+    streamed = rows.finished[headers["x-request-id"]]
+    assert 0 < (streamed.first_ms or 0) < (streamed.duration_ms or 0) and end.first_ms is None
     broken = rows.finished[cut_headers["x-request-id"]]
     assert broken.truncated and broken.error == "Unavailable" and "error" in json.loads(cut[-1])
     assert rows.finished[failed.headers["x-request-id"]].error == "ModelyardError"

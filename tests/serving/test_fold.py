@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 from hypothesis import given, settings
@@ -30,6 +31,7 @@ from modelyard.lifecycle.fold import Folded, fold
 from modelyard.lifecycle.inference import DETAIL, INFERENCE, OUTCOMES
 from modelyard.lifecycle.inference_schemas import legacy, model_services
 from modelyard.ports.tables import Tables
+from modelyard.project.layout import Layout
 from modelyard.serving.disk import hold
 from modelyard.serving.log import Log
 from modelyard.serving.record import Accepted, Finished, Outcome, Record, request_id
@@ -430,6 +432,25 @@ def test_the_other_published_schemas(folder: Path) -> None:
     new = model_services(rows)
     assert {"event_time", "invocation_id", "status_code", "latency_ms", "logging_error_codes"} <= set(new.column_names)
     assert new.num_rows == 1 and legacy(rows.slice(0, 0), "x").num_rows == 0
+
+
+def test_what_was_recorded_is_written_to_a_file(folder: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "modelyard.yml").write_text("name: shop\nworkload: echo\n")
+    out = tmp_path / "inference.parquet"
+    command = [sys.executable, "-m", "modelyard", "data", "inference", str(out), "-C", str(project)]
+    early = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert early.returncode == 2 and "nothing was recorded yet" in early.stderr and not out.exists()
+    played(folder, [("accept", "0" * 32), ("finish", "0" * 32)])
+    fold(folder, DeltaTables(Layout(project, "test").tables))
+    for schema, column in (
+        ("ai-gateway", "request_time"),
+        ("legacy", "timestamp_ms"),
+        ("model-services", "event_time"),
+    ):
+        done = subprocess.run([*command, "--schema", schema], capture_output=True, text=True, check=True)
+        assert "1 requests" in done.stdout and column in pq.read_table(out).column_names
 
 
 def test_small_files_are_put_together_and_marks_survive_it(folder: Path, tmp_path: Path) -> None:

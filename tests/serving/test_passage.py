@@ -15,6 +15,7 @@ from modelyard.serving.log import replay
 from modelyard.serving.meter import Meter
 from modelyard.serving.passage import Arrival, Passage
 from modelyard.serving.record import Record
+from modelyard.serving.rollout import RolloutRouter
 from modelyard.serving.rows import ACCEPTED, FINISHED, kind_and_key
 from modelyard.serving.supervise import Fleet
 
@@ -26,7 +27,8 @@ def test_what_cannot_be_counted_is_on_record(tmp_path: Path, caplog: pytest.LogC
     async def story() -> None:
         record = Record.open(tmp_path / "record")
         fleet = Fleet("e", "g", lambda: SqliteLedger(tmp_path / "ledger"), lambda release, sock: ())
-        passage = Passage(Endpoint(fleet, record, Meter(), 60.0, SystemClock()), Arrival("d", b"{}", "k", "u"), broken)
+        endpoint = Endpoint(fleet, record, Meter(), 60.0, SystemClock(), RolloutRouter("e"))
+        passage = Passage(endpoint, Arrival("d", b"{}", "k", "u"), broken)
         await passage.enter()
         passage.usage["prompt_tokens"] = 1
         await passage.finish(200, b"{}")

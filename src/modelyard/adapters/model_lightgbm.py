@@ -7,7 +7,6 @@ Interface: include/LightGBM/c_api.h of LightGBM 4.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.adapters.model_folder import describe, member
+from modelyard.adapters.model_library import load_library
 from modelyard.errors import ModelFailed
 from modelyard.ports.model import Given, NotDirect, Takes
 
@@ -27,20 +27,9 @@ _MANY_ROWS = 2_000
 
 
 def _library() -> ctypes.CDLL:
-    found = importlib.util.find_spec("lightgbm")
-    if found is None or found.origin is None:
-        raise ModuleNotFoundError("No module named 'lightgbm'", name="lightgbm")
-    for name in ("lib_lightgbm.so", "lib_lightgbm.dylib"):
-        path = Path(found.origin).parent / "lib" / name
-        if path.is_file():
-            try:
-                library = ctypes.cdll.LoadLibrary(str(path))
-            except OSError as error:
-                # It needs a library of the system: libgomp on Linux, libomp on macOS.
-                raise ModelFailed(f"LightGBM's library does not load: {str(error).splitlines()[0]}") from None
-            library.LGBM_GetLastError.restype = ctypes.c_char_p
-            return library
-    raise ModuleNotFoundError("the package lightgbm has no library", name="lightgbm")
+    library = load_library("lightgbm", "LightGBM", "lib_lightgbm")
+    library.LGBM_GetLastError.restype = ctypes.c_char_p
+    return library
 
 
 class LightgbmModel:

@@ -7,7 +7,6 @@ Interface: include/xgboost/c_api.h of XGBoost 2 and 3 (in-place prediction, safe
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.adapters.model_folder import describe, member
+from modelyard.adapters.model_library import load_library
 from modelyard.errors import ModelFailed
 from modelyard.ports.model import Given, NotDirect, Takes
 
@@ -28,20 +28,9 @@ _CLASSES = {
 
 
 def _library() -> ctypes.CDLL:
-    found = importlib.util.find_spec("xgboost")
-    if found is None or found.origin is None:
-        raise ModuleNotFoundError("No module named 'xgboost'", name="xgboost")
-    for name in ("libxgboost.so", "libxgboost.dylib"):
-        path = Path(found.origin).parent / "lib" / name
-        if path.is_file():
-            try:
-                library = ctypes.cdll.LoadLibrary(str(path))
-            except OSError as error:
-                # It needs a library of the system: libgomp on Linux, libomp on macOS.
-                raise ModelFailed(f"XGBoost's library does not load: {str(error).splitlines()[0]}") from None
-            library.XGBGetLastError.restype = ctypes.c_char_p
-            return library
-    raise ModuleNotFoundError("the package xgboost has no library", name="xgboost")
+    library = load_library("xgboost", "XGBoost", "libxgboost")
+    library.XGBGetLastError.restype = ctypes.c_char_p
+    return library
 
 
 class XgboostModel:

@@ -1,4 +1,4 @@
-"""`modelyard data ...`: the corpus."""
+"""`modelyard data ...`: the corpus, and what was recorded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from modelyard.cli.options import json_option, print_json, project_options, show
 
 @click.group()
 def data() -> None:
-    """What is in the corpus, and what could not be read."""
+    """What is in the corpus, what could not be read, what was asked and answered."""
 
 
 @data.command()
@@ -48,6 +48,23 @@ def quarantine(folder: Path, target: str, as_json: bool) -> None:
         click.echo(f"{shown_name(row['document'])}: {shown_name(row['reason'])}")
     if not rows:
         click.echo("everything was read" if known else "nothing was read yet: `modelyard run` reads the documents")
+
+
+@data.command()
+@project_options
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--schema",
+    type=click.Choice(["ai-gateway", "legacy", "model-services"]),
+    default="ai-gateway",
+    show_default=True,
+    help="Whose names the columns have, of those that Databricks has published.",
+)
+def inference(folder: Path, target: str, file: Path, schema: str) -> None:
+    """Write what was asked and answered to a Parquet FILE."""
+    with api.open(folder, target=target) as project:
+        rows = project.export_inference(file, schema)
+    click.echo(f"{file}: {rows:,} requests")
 
 
 def _seen_by(groups: list[str] | None) -> str:

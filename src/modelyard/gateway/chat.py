@@ -258,6 +258,7 @@ class EventStream:
         raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
         with self._reply.exchange:
             try:
+                passage.streams()
                 await send({"type": "http.response.start", "status": 200, "headers": raw})
                 async for event in self._events():
                     data = f"data: {event}\n\n".encode()

@@ -5,8 +5,15 @@ The columns that the newer schema's documentation names are renamed; the others 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from modelyard.errors import NotFound, StorageError
+from modelyard.ports.tables import Tables
 
 
 def legacy(rows: pa.Table, endpoint: str) -> pa.Table:
@@ -42,3 +49,26 @@ def model_services(rows: pa.Table) -> pa.Table:
         "execution_duration_ms": "latency_ms",
     }
     return rows.rename_columns([names.get(name, name) for name in rows.column_names])
+
+
+SCHEMAS: Mapping[str, Callable[[pa.Table, str], pa.Table]] = {
+    "ai-gateway": lambda rows, endpoint: rows,
+    "legacy": legacy,
+    "model-services": lambda rows, endpoint: model_services(rows),
+}
+
+
+def export(tables: Tables, schema: str, endpoint: str, path: Path) -> int:
+    """Write the rows of `inference`, as one of SCHEMAS has them, to a Parquet file; how many. Raises NotFound where
+    nothing was recorded yet, StorageError."""
+    if "inference" not in tables.names():
+        raise NotFound("nothing was recorded yet: `modelyard serve` records what it answers")
+    rows = SCHEMAS[schema](tables.read("inference"), endpoint)
+    new = path.with_name(f".{path.name}.new")
+    try:
+        pq.write_table(rows, new)
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise StorageError(f"{path} cannot be written: {error.strerror or error}") from None
+    return int(rows.num_rows)

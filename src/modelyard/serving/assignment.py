@@ -32,17 +32,16 @@ def unit_of(requester: str | None, conversation: str | None, first: bytes) -> st
     return hashlib.blake2b(parts, digest_size=8).hexdigest()
 
 
-def outcome(error: ModelyardError | None, milliseconds: float, signals: Values, cost: float | None = None) -> Values:
+def outcome(error: ModelyardError | None, milliseconds: float, signals: Values) -> Values:
     """What an answer was, as tests see it. `errors` is 1 where the release failed, or a guard had to stop what it said,
     and 0 where it answered or the caller was wrong or went away. `latency` is that of what was answered, or what a
     caller waited who went away: a release that hangs is slow, also where nobody waits for its deadline. And the
-    workload's own signals, and `cost`. Who found the queue full tells nothing of the release: no values."""
+    workload's own signals, `cost` among them where it gives one. A queue that was full tells nothing of the release: no
+    values."""
     if isinstance(error, Busy):
         return {}
     failed = error is not None and (error.status >= 500 or isinstance(error, AnswerStopped))
     values = {**signals, "errors": float(failed)}
     if error is None or isinstance(error, Cancelled):
         values["latency"] = milliseconds
-    if cost is not None:
-        values["cost"] = cost
     return values

@@ -4,53 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from modelyard.clock import Clock
 from modelyard.errors import Unavailable
-from modelyard.serving.assignment import Assignment, Values
 from modelyard.serving.exchange import Exchange
 from modelyard.serving.meter import Meter
 from modelyard.serving.recent import Recent
 from modelyard.serving.record import Record
+from modelyard.serving.rollout import RolloutRouter
 from modelyard.serving.supervise import Fleet
-
-
-class Router(Protocol):
-    """Chooses a release for a unit, keeps to the choice, and learns how it went."""
-
-    @property
-    def generation(self) -> int | None:
-        """The move of the endpoint that it routes by; None where it follows none."""
-        ...
-
-    async def assign(self, unit: str, begun: bool) -> Assignment:
-        """The release of the unit; the choice is durable when it returns. `begun`: the request shows that its
-        conversation is under way."""
-        ...
-
-    def observe(self, unit: str, values: Values, release: str | None = None) -> None:
-        """What became of a request of the unit (see `assignment.outcome`), and which release answered it."""
-        ...
-
-    def mirror(self, unit: str, job: Mapping[str, Any], values: Values, response: Any) -> None:
-        """Have a release in the shadow asked the same, once the answer is given. Returns at once."""
-        ...
-
-
-class Straight:
-    """The router of an endpoint where nothing is split: whatever answers now answers everybody."""
-
-    generation = None
-
-    async def assign(self, unit: str, begun: bool) -> Assignment:
-        return Assignment()
-
-    def observe(self, unit: str, values: Values, release: str | None = None) -> None:
-        """Nobody asks."""
-
-    def mirror(self, unit: str, job: Mapping[str, Any], values: Values, response: Any) -> None:
-        """Nobody is in the shadow."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +25,7 @@ class Endpoint:
     meter: Meter
     timeout: float
     clock: Clock
-    router: Router = field(default_factory=Straight)
+    router: RolloutRouter
     recent: Recent = field(default_factory=Recent)
     _schemas: dict[str, Mapping[str, Any] | None] = field(default_factory=dict, init=False, repr=False)
 
@@ -73,8 +36,7 @@ class Endpoint:
     @property
     def generation(self) -> int:
         """The move of the endpoint that requests meet here by now."""
-        followed, routed = self.fleet.pointers.generation, self.router.generation
-        return followed if routed is None else min(followed, routed)
+        return min(self.fleet.pointers.generation, self.router.generation)
 
     async def introduced(self) -> None:
         """Until a worker is up: what a body has to be, only a release can say. Waiting is bounded as any request's is.

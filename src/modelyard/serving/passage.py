@@ -58,6 +58,7 @@ class Passage:
         self._exchanges: list[Exchange] = []
         self._job: Frame = {}
         self._response: dict[str, Any] | None = None
+        self._first_ms: float | None = None
         self._open = False
 
     async def enter(self) -> None:
@@ -111,6 +112,10 @@ class Passage:
         self.usage.update(response.get("usage", {}))
         self.signals.update(response.get("signals", {}))
 
+    def streams(self) -> None:
+        """The first byte of a stream leaves."""
+        self._first_ms = round((self.endpoint.clock.monotonic() - self._began) * 1000, 3)
+
     async def finish(
         self, status: int, body: bytes | None, error: ModelyardError | None = None, *, cut: bool = False
     ) -> None:
@@ -137,6 +142,7 @@ class Passage:
                 attempts=1 + sum(exchange.retries for exchange in self._exchanges),
                 usage=self.usage,
                 signals=self.signals,
+                first_ms=self._first_ms,
                 aborted=status == 499,
                 truncated=cut,
                 release=self.release if self.release != self._chosen else None,

@@ -203,10 +203,6 @@ class RolloutRouter:
         """The rollout in mind."""
         return self._trial
 
-    @property
-    def splits(self) -> bool:
-        return self._trial is not None or len(self._pointers.traffic) > 1
-
     async def assign(self, unit: str, begun: bool = False) -> Assignment:
         """The release of a unit, durable before it is returned; whichever answers now where that one does not run."""
         trial = self._trial

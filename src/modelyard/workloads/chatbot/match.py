@@ -43,7 +43,6 @@ _RANGE = re.compile(
     rf"|\b{_N}(?:\s+[a-z]+)?\s+(?:and|or)\s+(?:more|over|above|older|longer|higher|up)\b|\b{_N}\+",
     re.I,
 )
-_LIST = re.compile(rf"\b{_N}(?:\s*,\s*{_N})*\s+(?:and|or)\s+{_N}\b", re.I)
 
 
 @lru_cache(maxsize=1 << 13)

@@ -19,7 +19,6 @@ from modelyard.workloads.model.exam import same
 from modelyard.workloads.model.predictor import ModelPredictor
 
 PYFUNC = "pyfunc"
-_ESTIMATORS = ("mlflow.sklearn", "mlflow.lightgbm")
 _MADE_UP: Mapping[str, tuple[Any, ...]] = {
     "boolean": (True, False, True),
     "integer": (0, 7, -3),
