@@ -30,6 +30,11 @@ async def ask(record: Record, end: bool = True) -> str:
     return one
 
 
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the gateway logged: a thread that another test left behind may log too."""
+    return [entry.getMessage() for entry in caplog.records if entry.name == "modelyard.gateway"]
+
+
 def found(tables: Path) -> set[str]:
     there = DeltaTables(tables)
     if "inference" not in there.names():
@@ -103,10 +108,10 @@ def test_what_has_to_wait_is_no_reason_for_another_process(
         folding._command = ["/nowhere/to/be/found"]  # would be an error now
         for _ in range(2):
             await folding.fold()
-        assert not caplog.records
+        assert not told(caplog)
         await record.finished(Finished(held, 200, 1.0))
         await folding.fold()
-        assert "its process cannot be started: No such file" in caplog.records[-1].getMessage()
+        assert "its process cannot be started: No such file" in told(caplog)[-1]
 
     asyncio.run(story())
     record.close()
@@ -122,9 +127,7 @@ def test_a_fold_that_fails_is_told_once_and_tried_again(
         with caplog.at_level(logging.ERROR):
             for _ in range(2):
                 await folding.fold()
-        assert [entry.getMessage() for entry in caplog.records] == [
-            "the record cannot be put into tables: the disk is full"
-        ]
+        assert told(caplog) == ["the record cannot be put into tables: the disk is full"]
         assert listed(record.log.folder, CLOSED)
         folding._command = works
         await folding.fold()

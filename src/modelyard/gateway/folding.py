@@ -88,6 +88,7 @@ class Folding:
         except asyncio.CancelledError:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+            await process.wait()  # else its pipe outlives the loop
             raise
         trouble = _last_line(said)
         return process.returncode, trouble or (
