@@ -22,8 +22,13 @@ from modelyard.workloads.model.workload import ABOUT, FOLDER, ModelWorkload
 
 def put(town: Town, name: str, runtime: str) -> str:
     """A release of the model called `name` in the shop, as `modelyard run` builds it."""
+    return put_folder(town, folder(name), runtime)
+
+
+def put_folder(town: Town, path: Path, runtime: str) -> str:
+    """A release of the MLflow model that lies in `path`."""
     bench = workbench(town.layout.releases)
-    shutil.copytree(folder(name), bench / FOLDER)
+    shutil.copytree(path, bench / FOLDER)
     (bench / ABOUT).write_text(json.dumps({"runtime": runtime, "why": ""}))
     write_snapshot(bench, Snapshot((), ""))
     manifest = Manifest("model", ModelWorkload.answer_version, members(bench), "0" * 64, {}, ())

@@ -15,7 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.clock import FakeClock
-from modelyard.errors import AnswerStopped, Cancelled, ModelFailed, RecordFull, RequestError, RequestStopped
+from modelyard.errors import (
+    AnswerStopped,
+    Busy,
+    Cancelled,
+    ModelFailed,
+    RateLimited,
+    RecordFull,
+    RefusedByPolicy,
+    RequestError,
+    RequestStopped,
+    RequestTooLarge,
+    Unauthorized,
+    UnsupportedType,
+)
 from modelyard.ports.records import SHADOW, Pointers
 from modelyard.serving.assignment import Assignment, outcome, unit_of
 from modelyard.serving.evidence import CHALLENGER, CHAMPION, KEPT, LEAST_KEPT, Evidence
@@ -337,13 +350,28 @@ def test_units_are_told_apart_by_caller_and_conversation() -> None:
     unit_of("t", "half of a pair \ud800", b"")
 
 
+def test_what_a_release_refuses_counts_once_by_unit_and_never_as_its_failure() -> None:
+    found = counting()
+    found.assigned("clumsy", 1, CHALLENGER, 0)
+    for i in range(100):
+        found.observed("clumsy", outcome(RequestError("no such column"), 5.0, {}), i / 10)
+    found.settle(60)
+    tests = found.tests()
+    assert tests["refused"]["seen"][0]["challenger"] == tests["refused"]["settled"][0]["challenger"] == [1, 1]
+    assert tests["errors"]["settled"][0]["challenger"] == [1, 0]
+
+
 def test_a_models_failure_counts_and_a_callers_mistake_does_not() -> None:
-    assert outcome(ModelFailed("crash"), 5.0, {}) == {"errors": 1.0}
-    assert outcome(AnswerStopped("the guard g stopped the answer"), 5.0, {}) == {"errors": 1.0}
-    assert outcome(RequestStopped("the guard g stopped the request"), 5.0, {}) == {"errors": 0.0}
-    assert outcome(RequestError("wrong"), 5.0, {}) == {"errors": 0.0}
-    assert outcome(Cancelled("the caller went away"), 5.0, {}) == {"errors": 0.0, "latency": 5.0}
-    assert outcome(None, 5.0, {"score": 0.5, "errors": 9.0, "cost": 0.1}) == {
-        **{"errors": 0.0, "latency": 5.0},
+    assert outcome(ModelFailed("crash"), 5.0, {}) == {"errors": 1.0, "refused": 0.0}
+    assert outcome(AnswerStopped("the guard g stopped the answer"), 5.0, {}) == {"errors": 1.0, "refused": 0.0}
+    for refusal in (RequestStopped("the guard g stopped it"), RequestError("wrong"), UnsupportedType("not csv")):
+        assert outcome(refusal, 5.0, {}) == {"errors": 0.0, "refused": 1.0}
+    for own in (Unauthorized("no token"), RequestTooLarge("50 MB"), RefusedByPolicy("not now")):
+        assert outcome(own, 5.0, {}) == {"errors": 0.0, "refused": 0.0}
+    for busy in (Busy("full"), RateLimited("too many", 1.0)):
+        assert outcome(busy, 5.0, {}) == {}
+    assert outcome(Cancelled("the caller went away"), 5.0, {}) == {"errors": 0.0, "refused": 0.0, "latency": 5.0}
+    assert outcome(None, 5.0, {"score": 0.5, "errors": 9.0, "refused": 9.0, "cost": 0.1}) == {
+        **{"errors": 0.0, "refused": 0.0, "latency": 5.0},
         **{"score": 0.5, "cost": 0.1},
     }

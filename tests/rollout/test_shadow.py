@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from canary import BEGAN, NEW, OLD, rollout
 from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.clock import FakeClock
-from modelyard.errors import Busy, ModelFailed, RequestError
+from modelyard.errors import Busy, ModelFailed, ModelyardError, RequestError, RequestTooLarge
 from modelyard.ports.records import Pointers
-from modelyard.serving.assignment import Values
+from modelyard.serving.assignment import Values, outcome
 from modelyard.serving.rollout import RolloutRouter, Trial
 from modelyard.serving.shadow import Shadow, agreement
 
@@ -80,18 +81,21 @@ def test_failures_of_the_challenger_are_counted_and_a_full_queue_is_none(tmp_pat
     asyncio.run(story())
 
 
-def test_to_refuse_what_was_answered_live_is_a_failure(tmp_path: Path) -> None:
+@pytest.mark.parametrize("refusal", [RequestError("a column is missing"), RequestTooLarge("more than 20 rows")])
+def test_to_refuse_what_was_answered_live_is_against_the_challenger(tmp_path: Path, refusal: ModelyardError) -> None:
     async def ask(release: str, job: Mapping[str, Any]) -> Mapping[str, Any]:
-        raise RequestError("a column is missing")
+        raise refusal
 
     async def story() -> None:
         trial, router = in_shadow(tmp_path)
         router.shadow = shadow = Shadow(ask)
-        for unit, live in (("answered", {"text": "x"}), ("refused", None)):
-            router.mirror(unit, JOB, {"errors": 0.0}, live)
+        router.mirror("answered", JOB, outcome(None, 5.0, {}), {"text": "x"})
+        router.mirror("refused", JOB, outcome(RequestError("a column is missing"), 5.0, {}), None)
         await settled(shadow)
-        seen = trial.evidence(0, None)["tests"]["errors"]["seen"]
-        assert seen == [{"units": 2, "champion_only": 0, "challenger_only": 1}] and trial.faults == 1
+        tests = trial.evidence(0, None)["tests"]
+        assert tests["refused"]["seen"] == [{"units": 2, "champion_only": 0, "challenger_only": 1}]
+        assert tests["errors"]["seen"] == [{"units": 2, "champion_only": 0, "challenger_only": 0}]
+        assert trial.faults >= 1 and shadow.counts == {"mirrored": 2, "failed": 1}
         trial.close()
 
     asyncio.run(story())

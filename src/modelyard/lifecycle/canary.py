@@ -26,6 +26,7 @@ GATEWAY = "gateway"
 
 TESTS: Mapping[str, Mapping[str, Any]] = {
     "errors": {"value": "errors", "side": "any", "margin": 0.02, "paired": True},
+    "refused": {"value": "refused", "side": "any", "margin": 0.02, "paired": True},
     "latency": {"value": "latency", "side": "high", "quantile": 0.9, "margin": 0.05, "paired": False},
     "abstained": {"value": "abstained", "side": "any", "margin": 0.05, "paired": True},
     "groundedness": {"value": "groundedness", "side": "low", "quantile": 0.9, "margin": 0.05, "paired": True},

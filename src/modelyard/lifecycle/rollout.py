@@ -8,8 +8,8 @@
 - Else it **stays**. No traffic, no step: silence is no evidence. Past `max_age` the policy says whether to go back.
 
 What it cannot see: faults that show in none of the tests, what happens after a unit has settled (it can still send the
-challenger back, but no longer holds up a step), and units of which a figure is missing because the answer failed: those
-count as errors and nowhere else.
+challenger back, but no longer holds up a step), and units of which a figure is missing because the answer failed or was
+refused: those count as errors or as refused, and nowhere else.
 """
 
 from __future__ import annotations

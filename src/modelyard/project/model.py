@@ -309,7 +309,7 @@ class Serve(Section):
 class RolloutTest(Section):
     """When a unit (a conversation, an entity) counts as failed: by a value of its answers, beside the champion's."""
 
-    value: str = Field(description="errors, latency, cost, feedback, or a signal of the workload")
+    value: str = Field(description="errors, refused, latency, cost, feedback, or a signal of the workload")
     side: Literal["any", "high", "low"] = Field(
         "any", description="1 in any answer; or its mean past a quantile of the champion's units"
     )

@@ -10,6 +10,9 @@ from modelyard.errors import AnswerStopped, Busy, Cancelled, ModelyardError
 
 Values = Mapping[str, float]
 """What a rollout looks at, by name."""
+REFUSALS = frozenset({400, 404, 415, 422})
+"""HTTP statuses by which a release says that the caller is wrong. Not those that the gateway itself gives, by who asks
+(401, 403), how much (413) and how often (429)."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,16 @@ def unit_of(requester: str | None, conversation: str | None, first: bytes) -> st
 
 def outcome(error: ModelyardError | None, milliseconds: float, signals: Values) -> Values:
     """What an answer was, as tests see it. `errors` is 1 where the release failed, or a guard had to stop what it said,
-    and 0 where it answered or the caller was wrong or went away. `latency` is that of what was answered, or what a
-    caller waited who went away: a release that hangs is slow, also where nobody waits for its deadline. And the
+    and 0 where it answered or the caller was wrong or went away. `refused` is 1 where it said that the caller is wrong:
+    a mistake of the caller's, unless the other release makes fewer of those. `latency` is that of what was answered, or
+    what a caller waited who went away: a release that hangs is slow, also where nobody waits for its deadline. And the
     workload's own signals, `cost` among them where it gives one. A queue that was full tells nothing of the release: no
     values."""
     if isinstance(error, Busy):
         return {}
-    failed = error is not None and (error.status >= 500 or isinstance(error, AnswerStopped))
-    values = {**signals, "errors": float(failed)}
+    status, stopped = error.status if error is not None else 200, isinstance(error, AnswerStopped)
+    refused = status in REFUSALS and not stopped
+    values = {**signals, "errors": float(status >= 500 or stopped), "refused": float(refused)}
     if error is None or isinstance(error, Cancelled):
         values["latency"] = milliseconds
     return values

@@ -45,7 +45,7 @@ class Trial:
         self.unrecorded = 0
         """New units that went to the champion because they could not be written down, or were too many."""
         self.faults = 0
-        """Answers of the challenger that failed: what a look is worth at once for."""
+        """Answers of the challenger that failed or refused: what a look is worth at once for."""
         self._clock, self._coin = clock, coin
         policy = rollout.policy
         self._early_until = datetime.fromisoformat(rollout.started).timestamp() + float(policy["linger"])
@@ -81,7 +81,7 @@ class Trial:
         """An answer to a unit, or feedback on one (`feedback` 1 for a thumb down)."""
         known = self._found.known(unit)
         if known is not None and known[0] != SHADOW and values:
-            self.faults += known[1] == CHALLENGER and values.get("errors", 0.0) > 0
+            self.faults += known[1] == CHALLENGER and _bad(values)
             self._note(["o", unit, dict(values), self._time()])
 
     def lose(self, unit: str) -> None:
@@ -92,7 +92,7 @@ class Trial:
         """What both said to one request, the challenger in the shadow."""
         if self._found.pairs >= MOST_UNITS:
             return
-        self.faults += challenger.get("errors", 0.0) > 0
+        self.faults += _bad(challenger)
         self._note(["m", unit, dict(champion), dict(challenger), self._time()])
 
     def evidence(self, age: float, down: str | None) -> dict[str, Any]:
@@ -246,6 +246,10 @@ class RolloutRouter:
         pointers = self._pointers
         named = {pointers.previous: "previous", pointers.challenger: "challenger", pointers.champion: "champion"}
         return named.get(release, "split")
+
+
+def _bad(values: Values) -> bool:
+    return values.get("errors", 0.0) > 0 or values.get("refused", 0.0) > 0
 
 
 def _encoded(row: list[Any]) -> bytes:

@@ -71,9 +71,10 @@ class Shadow:
         self.counts["mirrored"] += 1
         spent = (asyncio.get_running_loop().time() - began) * 1000
         found = dict(outcome(failure, spent, theirs.get("signals", {}) if theirs else {}))
-        if failure is not None and response is not None:
-            found["errors"] = 1.0  # what was answered live is no mistake of the caller's
-        self.counts["failed"] += bool(found["errors"])
+        if failure is not None and not found["errors"]:
+            # However it is said: what was answered live is no mistake of the caller's, and what was not is nobody's.
+            found["refused"] = 1.0 if response is not None else values.get("refused", 0.0)
+        self.counts["failed"] += bool(found["errors"] or (found["refused"] and response is not None))
         if theirs is not None and response is not None:
             found["agreement"] = agreement(_said(response), _said(theirs))
         trial.mirrored(unit, values, found)
