@@ -256,6 +256,21 @@ def test_the_deadline_is_kept_even_when_the_release_is_stuck(town: Town) -> None
 def test_the_idempotency_key_reaches_the_release(served: Gateway) -> None:
     body = {"messages": user("hi")}
     reply = served.http.post("/invocations", json=body, headers={"idempotency-key": "order-7"})
-    assert reply.json()[0]["key"] == "order-7"
+    assert reply.json()[0]["key"] == "anonymous:order-7"  # of two callers it is two
     bad = served.http.post("/invocations", json=body, headers={"idempotency-key": "x" * 300})
     assert bad.status_code == 400
+
+
+def test_the_same_idempotency_key_of_two_callers_are_two(town: Town) -> None:
+    town.point(town.release("you said: "))
+    with town.gateway(token="a-secret-of-the-configuration") as gateway:
+        gateway.http.headers["authorization"] = "Bearer a-secret-of-the-configuration"
+        gateway.until_ready()
+        body = {"messages": [{"role": "user", "content": "hi"}]}
+
+        def key(secret: str) -> str:
+            headers = {"authorization": f"Bearer {secret}", "idempotency-key": "order-7"}
+            return str(gateway.http.post("/invocations", json=body, headers=headers).json()[0]["key"])
+
+        own, local = key("a-secret-of-the-configuration"), key(gateway.info.secret)
+        assert own != local and own == key("a-secret-of-the-configuration")

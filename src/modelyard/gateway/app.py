@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from modelyard.errors import NotFound, RequestError
 from modelyard.gateway import chat, control_data, inference_v2, invocations, ops, ops_api, pages
 from modelyard.gateway.auth import Auth, Callers
-from modelyard.gateway.body import Bodies
+from modelyard.gateway.body import Bodies, Held, Holding
 from modelyard.gateway.console import Console, Watched
 from modelyard.gateway.control import Control
 from modelyard.gateway.control import routes as control_routes
@@ -76,9 +76,11 @@ def build(
         *ops_api.ROUTES,
         *((*control_routes(), *control_data.routes()) if control is not None else ()),
     ]
+    holding = Holding(bodies.together)
     app = Starlette(
         routes=routes,
         middleware=[
+            Middleware(Held, holding),
             Middleware(Auth, callers, endpoint.meter, metrics_for),
             Middleware(Metered, endpoint.meter, endpoint.name),
             Middleware(Straight, {"/v1/chat/completions": chat.completions, "/invocations": invocations.invocations}),
@@ -87,7 +89,7 @@ def build(
     )
     app.router.redirect_slashes = False
     app.state.service, app.state.meter, app.state.bodies = endpoint, endpoint.meter, bodies
-    app.state.callers = callers
+    app.state.callers, app.state.holding = callers, holding
     app.state.estate = control.estate if control is not None else None
     app.state.control, app.state.console = control, console or Console(lambda: (Watched(endpoint),))
     measure(endpoint, lambda: control.estate if control is not None else (endpoint,))

@@ -16,12 +16,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelyard.errors import ModelyardError, NotFound, RequestError
-from modelyard.gateway.body import Bodies, deeper, read_bytes, read_json
+from modelyard.gateway.body import Bodies, deeper, loads, read_bytes, read_json
 from modelyard.gateway.chat import complete
 from modelyard.gateway.control import Control, control
 from modelyard.gateway.invocations import TABULAR, handed_through, one_by_one
 from modelyard.gateway.replies import mlflow_error, replying
 from modelyard.gateway.service import at, enter, service
+from modelyard.serving.aside import aside
 
 DIALECT = "databricks"
 _BESIDE = ("client_request_id", "usage_context", "databricks_options")
@@ -75,7 +76,7 @@ async def _invoked(request: Request) -> ASGIApp:
     if endpoint.invokes:
         raw = await read_bytes(request, bodies.scoring)
         kind = request.headers.get("content-type", "")
-        body, payload = _without_beside(raw, kind, bodies.depth)
+        body, payload = await aside(len(raw), _without_beside, raw, kind, bodies.depth)
         passage = await enter(request, DIALECT, raw, body, release)
         return await handed_through(request, passage, payload, kind)
     raw, body = await read_json(request, "scoring")
@@ -135,7 +136,7 @@ def _without_beside(raw: bytes, kind: str, depth: int) -> tuple[dict[str, Any] |
     if kind.split(";")[0].strip().lower() != "application/json":
         return None, raw
     try:
-        body = json.loads(raw)
+        body = loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return None, raw
     if not isinstance(body, dict) or deeper(raw, depth):

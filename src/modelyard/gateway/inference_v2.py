@@ -19,7 +19,8 @@ from modelyard.errors import NotFound, RequestError, UnsupportedType
 from modelyard.gateway.body import read_json
 from modelyard.gateway.replies import inference_error, replying
 from modelyard.gateway.service import at, enter, gone, served, service
-from modelyard.gateway.tensors import asked, given, metadata, scored
+from modelyard.gateway.tensors import Asked, asked, given, metadata, scored
+from modelyard.serving.aside import aside
 from modelyard.serving.endpoint import Endpoint
 
 _SHORTEST = 8
@@ -81,11 +82,11 @@ async def infer(request: Request) -> Response:
             f"{here.name} takes no tensors: it takes {', '.join(sorted(here.accepts()))} at /invocations"
         )
     raw, body = await read_json(request, "scoring")
-    wanted = asked(body)
+    wanted = await aside(len(raw), asked, body)
     passage = await enter(request, "oip", raw, release=release)
     # Of the release that was chosen: in a rollout there are two, and the columns of one may not be those of the other.
     schema: Mapping[str, Any] | None = here.schema(passage.release)
-    payload = json.dumps(given(wanted, schema)).encode()
+    payload = await aside(len(raw), _payload, wanted, schema)
     job = {"do": "invoke", "content_type": "application/json", "payload": payload}
     with passage.exchange(job, gone(request)) as exchange:
         reply = await exchange.result()
@@ -93,8 +94,16 @@ async def infer(request: Request) -> Response:
     value: dict[str, Any] = {"model_name": here.name, "model_version": exchange.release}
     if wanted.id is not None:
         value["id"] = wanted.id
-    value["outputs"] = scored(json.loads(reply["body"])["predictions"], schema, wanted.outputs)
+    value["outputs"] = await aside(len(reply["body"]), _outputs, reply["body"], schema, wanted.outputs)
     return JSONResponse(value, headers={"modelyard-release": exchange.release})
+
+
+def _payload(wanted: Asked, schema: Mapping[str, Any] | None) -> bytes:
+    return json.dumps(given(wanted, schema)).encode()
+
+
+def _outputs(body: bytes, schema: Mapping[str, Any] | None, names: tuple[str, ...] | None) -> list[dict[str, Any]]:
+    return scored(json.loads(body)["predictions"], schema, names)
 
 
 def _named(request: Request) -> tuple[Endpoint, str | None]:

@@ -15,6 +15,7 @@ WHY = {
     401: "A token is needed, and this is none that is good",
     403: "The token may not do this, or a page of another site asked",
     404: "What the request names is not there",
+    408: "The body did not arrive in time",
     409: "It is there already, changes at this moment, or the policy does not allow it",
     413: "The body, or the question, is too long",
     415: "The body is of a content type that is not read",
@@ -25,7 +26,7 @@ WHY = {
     504: "The request took longer than its deadline",
     507: "The disk is full",
 }
-ANYWHERE, WITH_BODY, ASKED = (400, 401, 403, 429), (413, 415), (404, 500, 502, 503, 504, 507)
+ANYWHERE, WITH_BODY, ASKED = (400, 401, 403, 429), (408, 413, 415, 503), (404, 500, 502, 503, 504, 507)
 """Statuses of any request, of one with a body, and of one that a release answers."""
 TEXT: Json = {"type": "string"}
 FREE: Json = {"type": "object"}

@@ -109,7 +109,7 @@ def configured(loaded: Loaded, *, host: str | None = None, port: int | None = No
         token=section.token.reveal(loaded.root) if section.token is not None else None,
         groups=section.groups,
         timeout=section.timeout,
-        bodies=Bodies(section.max_chat_body, section.max_body, section.max_depth),
+        bodies=Bodies(section.max_chat_body, section.max_body, section.max_depth, section.max_bodies),
         metrics=section.metrics,
         traces=section.traces > 0,
         limits=Limits(

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from modelyard.errors import RequestError
 from modelyard.gateway.auth import Caller
 from modelyard.gateway.replies import PASSAGE
+from modelyard.serving.aside import aside
 from modelyard.serving.assignment import unit_of
 from modelyard.serving.endpoint import Endpoint
 from modelyard.serving.estate import Estate
@@ -68,8 +69,8 @@ async def enter(
     arrival = Arrival(
         dialect,
         raw,
-        idempotency_key(request),
-        unit_of(caller.id, conversation, first),
+        idempotency_key(request, caller),
+        await aside(len(first), unit_of, caller.id, conversation, first),
         begun,
         caller.id,
         tuple(sorted(caller.groups)),
@@ -127,11 +128,11 @@ async def gone(request: Request) -> None:
         pass
 
 
-def idempotency_key(request: Request) -> str:
-    """The caller's, or one of our own. Raises RequestError."""
+def idempotency_key(request: Request, caller: Caller) -> str:
+    """The caller's, told from the same key of another caller, or one of our own. Raises RequestError."""
     key = request.headers.get("idempotency-key")
     if key is None:
         return request_id()
     if not key.strip() or len(key) > _KEY_LENGTH or not key.isascii() or not key.isprintable():
         raise RequestError(f"Idempotency-Key: 1 to {_KEY_LENGTH} printable ASCII characters are expected")
-    return key
+    return f"{caller.id}:{key}"

@@ -12,7 +12,7 @@ ingest: {max_file, max_removals}
 settings: {...}              of a workload of your own (`workload: module:Class`)
 guards: {length: {request, answer}, patterns: [{name, deny, where, reason}]}
 serve: {host, port, token, groups, workers, threads, queue, memory_limit, timeout, drain, notice, max_body,
-max_chat_body, max_depth, metrics, traces}
+max_chat_body, max_bodies, max_depth, metrics, traces}
 rollout: {policy, shadow, steps, alpha, margins, tests, min_units, settle, max_age, at_max_age, look_every, linger}
 mlflow: {tracking_uri}
 targets: {test: {...}, staging: {...}, prod: {...}}      the same keys again, overriding
@@ -294,6 +294,7 @@ class Serve(Section):
     )
     max_body: Size = Field(16 * 10**6, description="bytes of a scoring request")
     max_chat_body: Size = Field(4 * 10**6, description="bytes of a chat request")
+    max_bodies: Size = Field(256 * 10**6, description="bytes of the bodies of all requests under way together")
     max_depth: int = Field(64, ge=8, le=500, description="how deep lists and objects of a body may lie in one another")
     metrics: Literal["operate", "query", "open"] = Field(
         "operate", description="who may read /metrics: tokens of that scope, or everybody"
