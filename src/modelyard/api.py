@@ -167,10 +167,17 @@ class Project:
 
     def _back(self, who: str, endpoint: str, to: str | None, why: str) -> pointer.Moved:
         """`rollback` of an endpoint by somebody else, in a thread: with a ledger of its own."""
-        loaded = self.world.loaded
-        named = replace(loaded, config=loaded.config.model_copy(update={"name": endpoint}))
         with closing(open_ledger(self.world.layout)) as ledger:
-            return canary.take_back(replace(self.world, ledger=ledger, loaded=named, who=who), to, why)
+            return canary.take_back(replace(self.world.at(endpoint), ledger=ledger, who=who), to, why)
+
+    def _at(self, endpoint: str | None) -> World:
+        """The world of an endpoint: of the project's own, or of one beside it. Raises NotFound."""
+        if endpoint in (None, self.name):
+            return self.world
+        with closing(open_endpoints(self.world.layout)) as endpoints:
+            if endpoint is None or endpoints.find(endpoint) is None:
+                raise NotFound(f"there is no endpoint {endpoint!r} in {self.world.loaded.target}")
+        return self.world.at(endpoint)
 
     def releases(self) -> list[dict[str, Any]]:
         """[{id, version, created, state, aliases}], newest first."""
@@ -186,12 +193,14 @@ class Project:
             for r in self.world.ledger.releases()
         ]
 
-    def release(self, name: str) -> Release:
-        """By id, unique prefix, `v7`, or one of the aliases champion, challenger, previous. Raises NotFound."""
+    def release(self, name: str, *, endpoint: str | None = None) -> Release:
+        """By id, unique prefix, `v7`, or one of the aliases champion, challenger, previous, which are those of the
+        endpoint. Raises NotFound."""
         if name in pointer.ALIASES:
-            found = getattr(self.world.ledger.pointers(self.name), name)
+            here = self._at(endpoint).endpoint
+            found = getattr(self.world.ledger.pointers(here), name)
             if found is None:
-                raise NotFound(f"{self.name} has no {name}")
+                raise NotFound(f"{here} has no {name}")
             name = found
         return self.world.ledger.release(name)
 
@@ -199,47 +208,59 @@ class Project:
         """Everything known of a release: manifest, state, documents, the gate's last judgement, where it loads from."""
         return describe(self.world, self.release(name))
 
-    def promote(self, name: str, why: str = "") -> pointer.Moved:
-        """Make a release the champion. Raises GateFailed, GateAbstained, RefusedByPolicy, NotFound, Unavailable."""
-        release = self.release(name)
-        return pointer.promote(self.world, release.id, by_person=True, why=why or "promoted by hand")
+    # moves: `endpoint` is one that was created over the control plane; without it, the project's own
 
-    def canary(self, name: str, why: str = "") -> Rollout | pointer.Moved:
+    def promote(self, name: str, why: str = "", *, endpoint: str | None = None) -> pointer.Moved:
+        """Make a release the champion. Raises GateFailed, GateAbstained, RefusedByPolicy, NotFound, Unavailable."""
+        world, release = self._at(endpoint), self.release(name, endpoint=endpoint)
+        return pointer.promote(world, release.id, by_person=True, why=why or "promoted by hand")
+
+    def canary(self, name: str, why: str = "", *, endpoint: str | None = None) -> Rollout | pointer.Moved:
         """Send a release on its way to be champion, by the policy of `rollout` in the project file. Where no gateway
         serves, or nothing is deployed yet, it is promoted. Raises as `promote` does."""
-        release = self.release(name)
-        return canary.start(self.world, release.id, by_person=True, why=why or "canary started by hand")
+        world, release = self._at(endpoint), self.release(name, endpoint=endpoint)
+        return canary.start(world, release.id, by_person=True, why=why or "canary started by hand")
 
-    def rollouts(self) -> list[Rollout]:
-        """Every rollout of the endpoint, newest first."""
-        with closing(self.world.rollouts()) as rollouts:
-            return list(rollouts.all(self.name))
+    def rollouts(self, *, endpoint: str | None = None) -> list[Rollout]:
+        """Every rollout of the endpoint, newest first. Raises NotFound."""
+        world = self._at(endpoint)
+        with closing(world.rollouts()) as rollouts:
+            return list(rollouts.all(world.endpoint))
 
-    def under_way(self) -> dict[str, Any] | None:
+    def under_way(self, *, endpoint: str | None = None) -> dict[str, Any] | None:
         """The rollout that the gateway which serves this target has in mind, with what it waits for: reasons, and the
-        figures of each test. None where there is none, or no gateway."""
-        gateway = alive(self.world.layout)
-        return rollout_at_gateway(gateway) if gateway is not None else None
+        figures of each test. None where there is none, or no gateway. Raises NotFound."""
+        name, gateway = self._at(endpoint).endpoint, alive(self.world.layout)
+        return rollout_at_gateway(gateway, name) if gateway is not None else None
 
-    def rollback(self, to: str | None = None, why: str = "") -> pointer.Moved:
+    def last_word(self, rollout: Rollout) -> Mapping[str, Any] | None:
+        """{at, verdict, reasons} of what was last decided of a rollout; None where nothing was, or it is over."""
+        layout = self.world.layout
+        folder = layout.trials if rollout.endpoint == self.name else layout.trials_of(rollout.endpoint)
+        return canary.last_word(folder / rollout.id) if rollout.live else None
+
+    def rollback(self, to: str | None = None, why: str = "", *, endpoint: str | None = None) -> pointer.Moved:
         """Back to the previous champion, or to one that was champion before; where a challenger is on its way, back to
         the champion. Raises NotFound, RefusedByPolicy."""
-        target = self.release(to).id if to is not None else None
-        return canary.take_back(self.world, target, why or "rolled back by hand")
+        world = self._at(endpoint)
+        target = self.release(to, endpoint=endpoint).id if to is not None else None
+        return canary.take_back(world, target, why or "rolled back by hand")
 
-    def drill(self, to: str | None = None) -> Drilled:
+    def drill(self, to: str | None = None, *, endpoint: str | None = None) -> Drilled:
         """Whether a rollback would work now, found out without changing what is served. Raises NotFound,
         Unavailable."""
-        found: Drilled = _heavy("drill").drill(self.world, self.release(to).id if to is not None else None)
+        world = self._at(endpoint)
+        target = self.release(to, endpoint=endpoint).id if to is not None else None
+        found: Drilled = _heavy("drill").drill(world, target)
         return found
 
     def follow(self) -> None:
         """Bring the registry's aliases in line with the ledger: what `promote` and `rollback` leave for afterwards."""
         pointer.project_aliases(self.world)
 
-    def history(self) -> list[Move]:
-        """Moves of the pointer, newest first."""
-        return list(self.world.ledger.history(self.name))
+    def history(self, *, endpoint: str | None = None) -> list[Move]:
+        """Moves of the pointer, newest first. Raises NotFound."""
+        return list(self.world.ledger.history(self._at(endpoint).endpoint))
 
     def diff(self, old: str, new: str) -> dict[str, Any]:
         """Which documents, members, prompt lines, settings changed, and which questions changed answer."""

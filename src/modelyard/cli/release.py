@@ -112,20 +112,23 @@ def diff(old: str, new: str, folder: Path, target: str, as_json: bool) -> None:
 
 @release.command()
 @click.argument("name")
+@click.argument("endpoint", required=False)
 @project_options
 @click.option("--canary", is_flag=True, help="By steps that decide for themselves: rollout in the project file.")
 @click.option("--why", default="", help="Written into the history.")
 @json_option
-def promote(name: str, folder: Path, target: str, canary: bool, why: str, as_json: bool) -> None:
-    """Make a release the champion: judged, warmed, then the pointer moves; with --canary by steps."""
+def promote(name: str, endpoint: str | None, folder: Path, target: str, canary: bool, why: str, as_json: bool) -> None:
+    """Make a release the champion: judged, warmed, then the pointer moves; with --canary by steps. Of ENDPOINT, where
+    it is another than the project's own."""
     with api.open(folder, target=target) as project:
-        done = project.canary(name, why) if canary else project.promote(name, why)
+        go = project.canary if canary else project.promote
+        done = go(name, why, endpoint=endpoint)
         if isinstance(done, Rollout):
-            say_started(project.name, done, as_json)
+            say_started(done, as_json)
             return
         if canary and done.before != done.release.id:
             click.echo("no canary: without a gateway that serves there is no traffic to go by", err=True)
-        _moved(project, done, as_json)
+        _moved(project, endpoint, done, as_json)
 
 
 @release.command()
@@ -138,17 +141,16 @@ def promote(name: str, folder: Path, target: str, canary: bool, why: str, as_jso
 def rollback(
     endpoint: str | None, folder: Path, target: str, to: str | None, why: str, drill: bool, as_json: bool
 ) -> None:
-    """Go back to the previous champion; from a canary under way, to the champion. Needs no exam."""
+    """Go back to the previous champion; from a canary under way, to the champion. Needs no exam. Of ENDPOINT, where it
+    is another than the project's own."""
     with api.open(folder, target=target) as project:
-        if endpoint is not None and endpoint != project.name:
-            raise click.UsageError(f"this target's endpoint is {project.name}")
         if drill:
-            say_drilled(project.drill(to), as_json)
+            say_drilled(project.drill(to, endpoint=endpoint), as_json)
             return
-        _moved(project, project.rollback(to, why), as_json)
+        _moved(project, endpoint, project.rollback(to, why, endpoint=endpoint), as_json)
 
 
-def _moved(project: api.Project, moved: Any, as_json: bool) -> None:
+def _moved(project: api.Project, endpoint: str | None, moved: Any, as_json: bool) -> None:
     value = {
         "release": moved.release.id,
         "version": moved.release.version,
@@ -163,7 +165,9 @@ def _moved(project: api.Project, moved: Any, as_json: bool) -> None:
         for warning in moved.warnings:
             click.echo(f"warning: {'unproven: ' * moved.unproven}{warning}", err=True)
         before = f" (before: {short(moved.before)})" if moved.before else ""
-        click.echo(f"{project.name} serves release {short(moved.release.id)}{before}")
+        click.echo(f"{endpoint or project.name} serves release {short(moved.release.id)}{before}")
+    if endpoint not in (None, project.name):
+        return  # the registry's aliases are those of the project's own endpoint
     try:
         project.follow()
     except ModelyardError as e:
@@ -175,12 +179,13 @@ release.add_command(rollouts)
 
 
 @release.command()
+@click.argument("endpoint", required=False)
 @project_options
 @json_option
-def history(folder: Path, target: str, as_json: bool) -> None:
-    """Every move of the pointer, newest first."""
+def history(endpoint: str | None, folder: Path, target: str, as_json: bool) -> None:
+    """Every move of the pointer, newest first. Of ENDPOINT, where it is another than the project's own."""
     with api.open(folder, target=target) as project:
-        moves = project.history()
+        moves = project.history(endpoint=endpoint)
     rows: list[dict[str, Any]] = [
         {
             "generation": m.pointers.generation,

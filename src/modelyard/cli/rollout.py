@@ -12,7 +12,6 @@ from modelyard import api
 from modelyard.cli.options import json_option, print_json, project_options, table
 from modelyard.errors import ModelyardError, Unavailable
 from modelyard.ids import short
-from modelyard.lifecycle.canary import last_word
 from modelyard.ports.records import SHADOW, Rollout
 
 if TYPE_CHECKING:
@@ -27,13 +26,13 @@ def standing(rollout: Rollout) -> str:
     return where if rollout.state == "running" else f"held {where}: {rollout.reason}"
 
 
-def say_started(name: str, rollout: Rollout, as_json: bool) -> None:
+def say_started(rollout: Rollout, as_json: bool) -> None:
     """A canary that was started, or is under way."""
     if as_json:
         print_json(asdict(rollout))
         return
     click.echo(
-        f"{name}: release {short(rollout.challenger)} is on its way, {standing(rollout)}; release "
+        f"{rollout.endpoint}: release {short(rollout.challenger)} is on its way, {standing(rollout)}; release "
         f"{short(rollout.champion)} stays champion until the gateway decides (modelyard release rollouts)"
     )
 
@@ -55,14 +54,16 @@ def say_drilled(done: Drilled, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("endpoint", required=False)
 @project_options
 @json_option
-def rollouts(folder: Path, target: str, as_json: bool) -> None:
-    """Canaries: where each is and what it waits for, or what became of it; newest first."""
+def rollouts(endpoint: str | None, folder: Path, target: str, as_json: bool) -> None:
+    """Canaries: where each is and what it waits for, or what became of it; newest first. Of ENDPOINT, where it is
+    another than the project's own."""
     with api.open(folder, target=target) as project:
-        found = project.rollouts()
-        words = {one.id: last_word(project.world.layout.trials / one.id) if one.live else None for one in found}
-        now = _at_gateway(project) if any(one.live for one in found) else None
+        found = project.rollouts(endpoint=endpoint)
+        words = {one.id: project.last_word(one) for one in found}
+        now = _at_gateway(project, endpoint) if any(one.live for one in found) else None
     tests = {now["id"]: now["tests"]} if now is not None else {}
     if as_json:
         print_json([{**asdict(one), "last": words[one.id], "tests": tests.get(one.id, [])} for one in found])
@@ -81,10 +82,10 @@ def rollouts(folder: Path, target: str, as_json: bool) -> None:
             _say_tests(now)
 
 
-def _at_gateway(project: api.Project) -> dict[str, Any] | None:
+def _at_gateway(project: api.Project, endpoint: str | None) -> dict[str, Any] | None:
     """What the gateway has in mind; where it does not say, the rest is told all the same."""
     try:
-        now = project.under_way()
+        now = project.under_way(endpoint=endpoint)
     except ModelyardError as error:
         click.echo(f"warning: the gateway does not tell how the tests stand: {error}", err=True)
         return None

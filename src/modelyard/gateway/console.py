@@ -203,15 +203,16 @@ class Console:
                 raise Busy("the endpoint moved since you looked at it: look again")
             return await asyncio.to_thread(self._powers.back, who, here.name, to, why)
 
-    async def drill(self) -> dict[str, Any]:
-        """As `modelyard release rollback --drill`, in a process of its own: what it measured. Raises Busy, and what
-        stands in the way as Unavailable."""
+    async def drill(self, endpoint: str | None = None) -> dict[str, Any]:
+        """As `modelyard release rollback --drill`, in a process of its own: what it measured. Raises NotFound, Busy,
+        and what stands in the way as Unavailable."""
+        here = self._find(endpoint).endpoint
         if self._powers is None or self._powers.project is None:
             raise Unavailable("this gateway cannot drill: `modelyard release rollback --drill` does")
         if self._acting.locked():
             raise Busy("a rollback or a drill is under way")
         async with self._acting:
-            return await drilled(*self._powers.project)
+            return await drilled(*self._powers.project, here.name)
 
     # parts
 

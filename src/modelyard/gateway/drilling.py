@@ -14,9 +14,9 @@ from modelyard.errors import Unavailable
 DRILL_SECONDS = 180.0
 
 
-async def drilled(project: Path, target: str) -> dict[str, Any]:
+async def drilled(project: Path, target: str, endpoint: str) -> dict[str, Any]:
     """What `modelyard release rollback --drill` measures, as JSON. Raises Unavailable with what stands in the way."""
-    words = ["release", "rollback", "--drill", "--json", "-C", str(project), "-t", target]
+    words = ["release", "rollback", "--drill", "--json", "-C", str(project), "-t", target, "--", endpoint]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

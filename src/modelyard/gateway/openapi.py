@@ -253,7 +253,7 @@ def _feedback() -> Json:
 def _drill(facts: Facts, chat: bool) -> Json:
     asked = plain_chat() if chat else scoring(facts.schema)
     took = thing({"release": RELEASE, "milliseconds": {"type": "number", "minimum": 0}})
-    body = thing({"release": RELEASE, "request": asked}, closed=False)
+    body = thing({"release": RELEASE, "request": asked}, {"endpoint": {"type": ["string", "null"]}}, closed=False)
     summary = "Ask a release that is kept warm, without effect or record"
     return operation("drill", summary, {200: reply("It answered", took)}, ASKED, requestBody=takes(body))
 

@@ -56,7 +56,7 @@ def operations_page() -> Json:
                 "What `modelyard release rollback --drill` measures",
                 {200: reply("It", FREE)},
                 late,
-                requestBody=takes(FREE),
+                requestBody=takes(thing({}, {"endpoint": MAYBE})),
             )
         },
     }

@@ -111,10 +111,13 @@ async def rollback(request: Request) -> Response:
 
 @replying(openai_error)
 async def drill(request: Request) -> Response:
-    """POST /ops/api/drill {}: what `modelyard release rollback --drill` measures."""
+    """POST /ops/api/drill {"endpoint"?}: what `modelyard release rollback --drill` measures."""
     _same_origin(request)
-    await read_json(request)
-    return _json(await console(request).drill())
+    _, body = await read_json(request)
+    endpoint = body.get("endpoint")
+    if set(body) - {"endpoint"} or not isinstance(endpoint, str | None):
+        raise RequestError("endpoint is expected, a text, and nothing else")
+    return _json(await console(request).drill(endpoint))
 
 
 async def act(request: Request) -> Response:
@@ -123,7 +126,7 @@ async def act(request: Request) -> Response:
         _same_origin(request)
         form = await _form(request)
         if form.get("act") == "drill":
-            return await _page(request, _drilled(await console(request).drill()))
+            return await _page(request, _drilled(await console(request).drill(form.get("endpoint"))))
         if form.get("act") != "rollback":
             raise RequestError("there is no such action")
         generation = int(form["generation"]) if form.get("generation", "").isdecimal() else None

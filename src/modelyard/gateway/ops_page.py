@@ -136,7 +136,7 @@ def _acts(one: Mapping[str, Any], guard: str) -> Html:
         data_act="drill",
     )
     details = tag("details", tag("summary", "Roll back…"), confirm, class_="act", data_key=f"act-{one['name']}")
-    return tag("div", details, drill if one["own"] and not back["canary"] else "", class_="acts")
+    return tag("div", details, drill if not back["canary"] else "", class_="acts")
 
 
 def _charts(one: Mapping[str, Any]) -> Html:

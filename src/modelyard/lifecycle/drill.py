@@ -68,7 +68,7 @@ def drill(world: World, to: str | None = None) -> Drilled:
         reason = world.ledger.failure(world.endpoint, release.id, gateway.gateway_id)
         raise Unavailable(f"release {short(release.id)} is not warm: {reason or 'a rollback would start it first'}")
     pointer = _rehearse(world, release.id)
-    answers = [_probe(gateway, release.id, request) for request in _probes(world)]
+    answers = [_probe(gateway, world.endpoint, release.id, request) for request in _probes(world)]
     times = [ms for ms in answers if isinstance(ms, float)]
     return Drilled(
         release.id,
@@ -108,9 +108,9 @@ def _probes(world: World) -> list[Mapping[str, Any]]:
     return found
 
 
-def _probe(gateway: GatewayInfo, release: str, request: Mapping[str, Any]) -> float | str:
+def _probe(gateway: GatewayInfo, endpoint: str, release: str, request: Mapping[str, Any]) -> float | str:
     """Milliseconds of an answer, or why there is none."""
     try:
-        return probe_gateway(gateway, release, request)
+        return probe_gateway(gateway, endpoint, release, request)
     except ModelyardError as error:
         return str(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -73,6 +73,11 @@ class World:
     @property
     def endpoint(self) -> str:
         return self.loaded.config.name
+
+    def at(self, endpoint: str) -> World:
+        """The same, for moves of another endpoint of the target: builds and the registry know nothing of it."""
+        config = self.loaded.config.model_copy(update={"name": endpoint})
+        return replace(self, loaded=replace(self.loaded, config=config))
 
     @property
     def layout(self) -> Layout:

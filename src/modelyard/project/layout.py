@@ -93,3 +93,7 @@ class Layout:
     @property
     def trials(self) -> Path:
         return self.state / "rollouts"
+
+    def trials_of(self, endpoint: str) -> Path:
+        """Of an endpoint beside the project's own."""
+        return self.trials.with_name("rollouts-of") / endpoint

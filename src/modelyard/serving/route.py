@@ -8,6 +8,7 @@ import json
 import os
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -103,10 +104,14 @@ def search_gateway(info: GatewayInfo, query: str, k: int, timeout: float = 60.0)
     return results
 
 
-def probe_gateway(info: GatewayInfo, release: str, request: Mapping[str, Any], timeout: float = 60.0) -> float:
-    """Milliseconds that a release which is kept warm takes to answer a request, whether it gets traffic or not; what it
-    does on the side goes where the exam's goes. Raises as `ask_gateway` does, NotFound for one that is not warm."""
-    return float(_post(info, "/ops/drill", {"release": release, "request": request}, timeout)["milliseconds"])
+def probe_gateway(
+    info: GatewayInfo, endpoint: str, release: str, request: Mapping[str, Any], timeout: float = 60.0
+) -> float:
+    """Milliseconds that a release which an endpoint keeps warm takes to answer a request, whether it gets traffic or
+    not; what it does on the side goes where the exam's goes. Raises as `ask_gateway` does, NotFound for one that is not
+    warm."""
+    asked = {"endpoint": endpoint, "release": release, "request": request}
+    return float(_post(info, "/ops/drill", asked, timeout)["milliseconds"])
 
 
 def cold_at_gateway(info: GatewayInfo, release: str, timeout: float = 1.0) -> float | None:
@@ -131,10 +136,11 @@ def _cold(said: Any, release: str) -> float | None:
     return cold["start_seconds"] if cold is not None and cold["release"] == release else None
 
 
-def rollout_at_gateway(info: GatewayInfo, timeout: float = 10.0) -> dict[str, Any] | None:
-    """The rollout that is in the gateway's mind, with what it waits for; None where there is none. Raises as
-    `ask_gateway` does."""
-    found: dict[str, Any] | None = _call(info, "/ops/api/rollout", None, timeout)["rollout"]
+def rollout_at_gateway(info: GatewayInfo, endpoint: str, timeout: float = 10.0) -> dict[str, Any] | None:
+    """The rollout of an endpoint that is in the gateway's mind, with what it waits for; None where there is none.
+    Raises as `ask_gateway` does."""
+    path = f"/ops/api/rollout?endpoint={urllib.parse.quote(endpoint, safe='')}"
+    found: dict[str, Any] | None = _call(info, path, None, timeout)["rollout"]
     return found
 
 

@@ -56,8 +56,9 @@ const ACTS = {
     const where = done.serving ? "answers now" : "is being started";
     return [`Release ${done.release.slice(0, 12)} ${where}.`, ...done.warnings].join(" ");
   },
-  async drill() {
-    const done = await (await post("/ops/api/drill", {})).json();
+  async drill(form) {
+    const { endpoint } = Object.fromEntries(new FormData(form));
+    const done = await (await post("/ops/api/drill", { endpoint })).json();
     const release = done.release.slice(0, 12);
     if (done.failures.length) throw new Refused(`release ${release} did not answer: ${done.failures[0]}`);
     return (
