@@ -18,7 +18,9 @@ from starlette.requests import Request
 from town import Gateway, Town, eventually
 
 from modelyard.gateway import body as reading
-from modelyard.gateway.body import Bodies, deeper, loads, read_value
+from modelyard.gateway.body import Bodies, constant, deeper, read_value
+from modelyard.serving import aside
+from modelyard.serving.aside import loads
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(alphabet='[]{}"\\a\n\u2603', max_size=8),
@@ -51,14 +53,14 @@ texts = st.text(alphabet='[]{}",:0123456789.eE+-\\ntrufals ', max_size=30) | st.
 def test_what_is_long_is_read_as_what_is_short(text: str, stepwise: bool) -> None:
     def read() -> tuple[str, Any]:
         try:
-            return "value", repr(loads(text))
+            return "value", repr(loads(text, constant))
         except RecursionError:
             return "error", "depth"
         except ValueError as error:
             return "error", str(error)
 
     short = read()
-    with patch.object(reading, "ASIDE_BYTES", -1), patch.object(reading, "_MANY_LISTS", -1 if stepwise else 1 << 20):
+    with patch.object(aside, "ASIDE_BYTES", -1), patch.object(aside, "_MANY_LISTS", -1 if stepwise else 1 << 20):
         assert read() == short
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -489,3 +489,30 @@ def test_what_cannot_be_looked_at_is_not_kept(body: bytes) -> None:
 def test_a_policy_that_cannot_be_meant_is_refused(policy: Any, patterns: list[str]) -> None:
     with pytest.raises(UserError, match="redaction"):
         Redaction(policy, patterns)
+
+
+def test_while_patterns_are_looked_for_in_a_long_body_others_have_their_turns(tmp_path: Path) -> None:
+    record = Record.open(tmp_path, redaction=Redaction("patterns", [EMAIL, CARD]))
+    body = json.dumps(["a few words of no interest", "bob@example.com"] * 12_000).encode()
+    one, two = request_id(), request_id()
+
+    async def turns(work: Coroutine[Any, Any, Any]) -> int:
+        count, task = 0, asyncio.create_task(work)
+        while not task.done():
+            count += 1
+            await asyncio.sleep(0)
+        await task
+        return count
+
+    async def story() -> None:
+        assert await turns(record.accepted(accepted(one, body))) > 20
+        assert await turns(record.finished(finished(one, body))) > 20
+        await record.accepted(accepted(two))
+        ending = asyncio.create_task(record.finished(finished(two, body)))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        ending.cancel()
+
+    asyncio.run(story())
+    record.close()
+    assert b"bob@" not in b"".join(replay(tmp_path))
+    assert ends(tmp_path) == {one: (200, None, False), two: (499, "Cancelled", True)}

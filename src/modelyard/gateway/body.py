@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import json.scanner
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
@@ -14,13 +13,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelyard.errors import Busy, Cancelled, RequestError, RequestTooLarge, UnsupportedType
 from modelyard.gateway.service import service
-from modelyard.serving.aside import ASIDE_BYTES, aside
+from modelyard.serving.aside import ASIDE_BYTES, aside, loads
 
 FREE_BYTES = 64 << 10
 """A body up to that is not counted among those that are held: as much lies in the server's own buffers anyway."""
 _READ_ON = 16 << 20
 """How far past the limit a longer body is read before it is refused, so that its sender gets to read the answer."""
-_MANY_LISTS = 200_000
 _TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _CHARSET = re.compile(r"""\bcharset\s*=\s*["']?([^\s;"']*)""", re.IGNORECASE)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -112,7 +110,7 @@ def parsed(raw: bytes, depth: int) -> Any:
     except UnicodeDecodeError as error:
         raise RequestError(f"the body is not UTF-8 text (byte {error.start})") from None
     try:
-        value = loads(text)
+        value = loads(text, constant)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise RequestError(f"the body is not JSON: {error.msg} ({where})" if text else "the body is empty") from None
@@ -122,17 +120,6 @@ def parsed(raw: bytes, depth: int) -> Any:
     if deeper(raw, depth):
         raise RequestError(f"the body is not accepted: lists and objects in it lie more than {depth} deep")
     return value
-
-
-def loads(text: str) -> Any:
-    """`json.loads`, without NaN and infinities. A long text is read so that other threads get their turns: in one go
-    this one would hold the interpreter until the end. Raises ValueError, RecursionError."""
-    if len(text) <= ASIDE_BYTES:
-        return json.loads(text, parse_constant=_constant)
-    if text.count("[") > _MANY_LISTS:  # nothing is called for a list
-        return json.loads(text, cls=_Stepwise, parse_constant=_constant)
-    # Functions of Python's own are where the interpreter changes hands.
-    return json.loads(text, parse_constant=_constant, object_hook=_object, parse_int=_int, parse_float=_float)
 
 
 def whole(value: Any) -> int | None:
@@ -214,29 +201,10 @@ def _within(raw: bytes, size: int, limit: int) -> bytes:
     return raw
 
 
-class _Stepwise(json.JSONDecoder):
-    """Reads value by value, in Python: five times slower than the scanner in C, and nobody waits for it."""
-
-    def __init__(self, **hooks: Any) -> None:
-        super().__init__(**hooks)
-        self.scan_once = json.scanner.py_make_scanner(self)  # type: ignore[attr-defined]
-
-
-def _object(value: dict[str, Any]) -> dict[str, Any]:
-    return value
-
-
-def _int(digits: str) -> int:
-    return int(digits)
-
-
-def _float(digits: str) -> float:
-    return float(digits)
-
-
 def _nothing(match: re.Match[bytes]) -> bytes:
     return b""
 
 
-def _constant(name: str) -> NoReturn:
+def constant(name: str) -> NoReturn:
+    """NaN and infinities: no values of JSON, though many read them as such."""
     raise ValueError(f"{name} is no JSON value")

@@ -16,13 +16,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelyard.errors import ModelyardError, NotFound, RequestError
-from modelyard.gateway.body import Bodies, deeper, loads, read_bytes, read_json
+from modelyard.gateway.body import Bodies, constant, deeper, read_bytes, read_json
 from modelyard.gateway.chat import complete
 from modelyard.gateway.control import Control, control
 from modelyard.gateway.invocations import TABULAR, handed_through, one_by_one
 from modelyard.gateway.replies import mlflow_error, replying
 from modelyard.gateway.service import at, enter, service
-from modelyard.serving.aside import aside
+from modelyard.serving.aside import aside, loads
 
 DIALECT = "databricks"
 _BESIDE = ("client_request_id", "usage_context", "databricks_options")
@@ -136,7 +136,7 @@ def _without_beside(raw: bytes, kind: str, depth: int) -> tuple[dict[str, Any] |
     if kind.split(";")[0].strip().lower() != "application/json":
         return None, raw
     try:
-        body = loads(raw.decode("utf-8-sig"))
+        body = loads(raw.decode("utf-8-sig"), constant)
     except (ValueError, RecursionError):
         return None, raw
     if not isinstance(body, dict) or deeper(raw, depth):

@@ -9,12 +9,14 @@ there into tables by another process (`python -m modelyard.fold`).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from modelyard.clock import Clock, SystemClock
 from modelyard.errors import RecordFull
+from modelyard.serving.aside import ASIDE_BYTES, aside
 from modelyard.serving.log import SEGMENT_BYTES, Durability, Log
 from modelyard.serving.recall import Recall
 from modelyard.serving.redact import Redaction
@@ -33,6 +35,7 @@ from modelyard.serving.segment import CLOSED, DAMAGED, listed, read
 
 __all__ = ["Accepted", "Counts", "Finished", "Outcome", "Record", "Redaction", "WhenFull", "request_id"]
 
+R = TypeVar("R", Accepted, Finished)
 WhenFull = Literal["refuse", "unlogged"]
 
 MAX_PAYLOAD = 1 << 20
@@ -138,7 +141,8 @@ class Record:
 
         Raises RecordFull. A caller that is cancelled meanwhile needs no `finished`.
         """
-        key, data = bytes.fromhex(row.id), self._accepted(row)
+        key = bytes.fromhex(row.id)
+        data = self._accepted(row) if self._quick(row.request) else await self._aside(self._accepted, row)
         try:
             await self.log.append(data)
         except RecordFull:
@@ -160,7 +164,13 @@ class Record:
 
         Raises RecordFull: then nobody may get the answer, and the row says so as soon as it can be written.
         """
-        key, data = bytes.fromhex(row.id), self._finished(row)
+        key = bytes.fromhex(row.id)
+        try:
+            data = self._finished(row) if self._quick(row.response) else await self._aside(self._finished, row)
+        except asyncio.CancelledError:
+            if self._open.pop(key, None) is not None:
+                self._abort(key, 499, "Cancelled")
+            raise
         if self._open.pop(key, None) is None:
             self.counts.strays += 1
             return
@@ -199,6 +209,12 @@ class Record:
     def close(self) -> None:
         """Give the folder back. What is still open is closed as aborted by who opens it next."""
         self.log.close()
+
+    def _quick(self, body: bytes | None) -> bool:
+        return body is None or len(body) <= ASIDE_BYTES or self._redaction.policy != "patterns"
+
+    async def _aside(self, encoded: Callable[[R], bytes], row: R) -> bytes:
+        return await aside(len(row[-1] or b""), encoded, row)
 
     def _accepted(self, row: Accepted) -> bytes:
         codes: tuple[str, ...] = ()

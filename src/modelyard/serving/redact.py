@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from modelyard.errors import UserError
 from modelyard.ports.tokens import SECRET
+from modelyard.serving.aside import loads
 
 MASK = "[redacted]"
 _OURS = re.compile(SECRET.pattern.encode())
@@ -43,7 +44,7 @@ class Redaction:
             return None
         text = data.decode("utf-8", "backslashreplace")
         try:
-            value = json.loads(text, parse_constant=str)
+            value = loads(text, str)
         except RecursionError:
             return None
         except ValueError:
