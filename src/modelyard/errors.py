@@ -23,6 +23,7 @@ ModelyardError                exit 1   HTTP 500
 │   └── RecordFull            exit 7   HTTP 503   what may not go unrecorded cannot be recorded now
 ├── ModelFailed               exit 1   HTTP 500   the model itself raised, or answered with what is no number
 ├── Cancelled                 exit 130 HTTP 499
+│   └── Unread                exit 130 HTTP 499   the caller is there, and does not take its answer
 ├── StorageError              exit 8   HTTP 507   disk full, not writable
 ├── Damaged                   exit 9   HTTP 500   a member is missing or altered: digests do not match
 └── AdapterError              exit 1   HTTP 502   a vendor's library failed in a way we have no name for
@@ -201,6 +202,10 @@ class Cancelled(ModelyardError):
     exit_code = 130
     status = 499
     code = "cancelled"
+
+
+class Unread(Cancelled):
+    """The caller is there, and does not take its answer."""
 
 
 class StorageError(ModelyardError):

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from modelyard.errors import Cancelled, ModelyardError, NotFound, RequestError
 from modelyard.gateway.body import read_json, whole
 from modelyard.gateway.replies import citing, log, openai_error, released, replying
+from modelyard.gateway.sending import InTime
 from modelyard.gateway.service import enter, for_model, gone, served, service
 from modelyard.ids import short
 from modelyard.serving.endpoint import Endpoint
@@ -256,18 +257,18 @@ class EventStream:
             "modelyard-release": self._reply.exchange.release,
         }
         raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-        with self._reply.exchange:
+        sending = InTime(send, passage.left)
+        with self._reply.exchange, contextlib.closing(sending):
             try:
                 passage.streams()
-                await send({"type": "http.response.start", "status": 200, "headers": raw})
+                await sending({"type": "http.response.start", "status": 200, "headers": raw})
                 async for event in self._events():
                     data = f"data: {event}\n\n".encode()
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
+                    await sending({"type": "http.response.body", "body": data, "more_body": True})
+                await sending({"type": "http.response.body", "body": b"", "more_body": False})
             except Cancelled as error:
                 with contextlib.suppress(ModelyardError):
                     await passage.finish(error.status, None, error, cut=True)
-                return
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _events(self) -> AsyncIterator[str]:
         try:

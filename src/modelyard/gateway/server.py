@@ -156,6 +156,8 @@ def serve(config: ServeConfig) -> int:
                     f"{config.host} can be reached from other machines: set a token first (`modelyard token create`, "
                     f"{TOKEN_VARIABLE}, or serve.token in modelyard.yml), or serve on 127.0.0.1"
                 )
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # who takes nothing of a reply for so long is cut off; Linux
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, math.ceil(config.timeout * 1000))
             sock.listen(512)
             with _signals_ignored_afterwards():
                 _run(_main(config, sock, info, keyring))

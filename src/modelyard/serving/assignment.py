@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from modelyard.errors import AnswerStopped, Busy, Cancelled, ModelyardError
+from modelyard.errors import AnswerStopped, Busy, Cancelled, ModelyardError, Unread
 
 Values = Mapping[str, float]
 """What a rollout looks at, by name."""
@@ -39,7 +39,8 @@ def outcome(error: ModelyardError | None, milliseconds: float, signals: Values) 
     """What an answer was, as tests see it. `errors` is 1 where the release failed, or a guard had to stop what it said,
     and 0 where it answered or the caller was wrong or went away. `refused` is 1 where it said that the caller is wrong:
     a mistake of the caller's, unless the other release makes fewer of those. `latency` is that of what was answered, or
-    what a caller waited who went away: a release that hangs is slow, also where nobody waits for its deadline. And the
+    what a caller waited who went away: a release that hangs is slow, also where nobody waits for its deadline; how long
+    somebody takes to read an answer is no latency of it. And the
     workload's own signals, `cost` among them where it gives one. A queue that was full tells nothing of the release: no
     values."""
     if isinstance(error, Busy):
@@ -47,6 +48,6 @@ def outcome(error: ModelyardError | None, milliseconds: float, signals: Values) 
     status, stopped = error.status if error is not None else 200, isinstance(error, AnswerStopped)
     refused = status in REFUSALS and not stopped
     values = {**signals, "errors": float(status >= 500 or stopped), "refused": float(refused)}
-    if error is None or isinstance(error, Cancelled):
+    if error is None or (isinstance(error, Cancelled) and not isinstance(error, Unread)):
         values["latency"] = milliseconds
     return values

@@ -90,6 +90,11 @@ class Passage:
             )
         )
 
+    @property
+    def left(self) -> float:
+        """Seconds until its deadline; 0 past it."""
+        return max(0.0, self.endpoint.timeout - (self.endpoint.clock.monotonic() - self._began))
+
     def exchange(self, job: Frame, end: Awaitable[None], part: int | None = None) -> Exchange:
         """`job` on its way to a worker of the release; cancelled as soon as `end` is there. `part` numbers the jobs of
         a request that has several. Close it, and say with `heard` what came of it."""
@@ -99,8 +104,7 @@ class Passage:
         # It may have been let go since it was chosen (a canary taken back): then whichever answers now does.
         stays = self.arrival.release is not None or (release is not None and fleet.pool(release) is not None)
         pinned = release if stays else None
-        spent = self.endpoint.clock.monotonic() - self._began
-        exchange = Exchange(fleet, frame, max(0.0, self.endpoint.timeout - spent), pinned)
+        exchange = Exchange(fleet, frame, self.left, pinned)
         exchange.until(end)
         self._exchanges.append(exchange)
         self._job = frame
