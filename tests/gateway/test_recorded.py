@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import pytest
 from town import Gateway, Town, eventually
 
 from modelyard.serving.log import replay
@@ -49,6 +50,19 @@ def stream(gateway: Gateway, question: str) -> tuple[list[str], httpx.Headers]:
     body = {"messages": [{"role": "user", "content": question}], "stream": True}
     with gateway.http.stream("POST", "/v1/chat/completions", json=body) as reply:
         return [line[6:] for line in reply.iter_lines() if line.startswith("data: ")], reply.headers
+
+
+def test_what_an_answer_cost_is_on_record(town: Town) -> None:
+    town.point(town.release("you said: "))
+    with town.gateway(prices={"prompt_tokens": 100_000.0, "completion_tokens": 200_000.0}) as gateway:
+        gateway.until_ready()
+        one = gateway.ask("two words").headers["x-request-id"]  # answered with four
+        three = gateway.http.post("/invocations", json={"dataframe_records": [HELLO, HELLO, HELLO]})
+        none = gateway.ask("nan").headers["x-request-id"]
+    rows = Rows(town).finished
+    assert rows[one].cost == 2 * 0.1 + 4 * 0.2
+    assert rows[three.headers["x-request-id"]].cost == pytest.approx(3 * (1 * 0.1 + 3 * 0.2))
+    assert rows[none].cost is None
 
 
 def test_what_was_asked_and_answered_is_on_record(town: Town) -> None:

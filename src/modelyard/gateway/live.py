@@ -4,7 +4,7 @@ tables."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,10 +35,19 @@ class Stores:
 class Live:
     """Use from one event loop: `start`, serve `endpoint`, `stop`."""
 
-    def __init__(self, fleet: Fleet, gateway: str, stores: Stores, recording: Recording, timeout: float, clock: Clock):
+    def __init__(
+        self,
+        fleet: Fleet,
+        gateway: str,
+        stores: Stores,
+        recording: Recording,
+        timeout: float,
+        clock: Clock,
+        prices: Mapping[str, float],
+    ) -> None:
         """Raises Busy where another process has the record, StorageError, UserError for patterns that are none."""
         self._gateway, self._stores, self._recording = gateway, stores, recording
-        self._timeout, self._clock, self._meter = timeout, clock, Meter()
+        self._timeout, self._clock, self._meter, self._prices = timeout, clock, Meter(), prices
         self._record = record = _record(stores.record, recording, timeout)
         self._own = self._serve(fleet, stores.trials)
         self.endpoint, self.runner = self._own.endpoint, self._own.runner
@@ -81,6 +90,7 @@ class Live:
             self._timeout,
             self._clock,
             self._recording.durability,
+            self._prices,
         )
 
 

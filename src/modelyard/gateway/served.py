@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from modelyard.calc.price import cost
 from modelyard.clock import Clock
 from modelyard.errors import Cancelled, Unavailable
 from modelyard.gateway.rollouts import Runner
@@ -37,10 +38,11 @@ class ServedEndpoint:
         timeout: float,
         clock: Clock,
         durability: Durability,
+        prices: Mapping[str, float],
     ) -> None:
         self._fleet = fleet
         router = RolloutRouter(fleet.endpoint, self._is_up)
-        self.endpoint = Endpoint(fleet, record, meter, timeout, clock, router)
+        self.endpoint = Endpoint(fleet, record, meter, timeout, clock, router, prices=prices)
         self.runner = Runner(
             fleet.endpoint,
             gateway,
@@ -72,9 +74,10 @@ class ServedEndpoint:
     async def _ask(self, release: str, job: Mapping[str, Any]) -> Mapping[str, Any]:
         with Exchange(self._fleet, job, self.endpoint.timeout, release) as exchange:
             try:
-                found: Mapping[str, Any] = await exchange.result()
+                found: dict[str, Any] = await exchange.result()
             except Unavailable:
                 if self._fleet.ending:
                     raise Cancelled("the server is being stopped") from None
                 raise
-            return found
+            spent = cost(found.get("usage", {}), self.endpoint.prices)
+            return found if spent is None else {**found, "signals": {"cost": spent, **found.get("signals", {})}}

@@ -69,6 +69,7 @@ class ServeConfig:
     those of the workers. After SIGTERM /ready says no, for `notice` seconds before connections are refused too.
     `record` is the project file's section of that name; what is not in it is as there. `endpoints` opens those of the
     target beside this one; without it there is no control plane. `admit_unproven` is the gate's policy.
+    `prices` are of a million of each count of usage.
     `back` is how the operations page rolls back; without it, it does not.
     """
 
@@ -89,6 +90,7 @@ class ServeConfig:
     bodies: Bodies = field(default_factory=Bodies)
     metrics: str = "operate"
     traces: bool = False
+    prices: Mapping[str, float] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     notice: float = 0.0
     record: Mapping[str, Any] = field(default_factory=dict)
@@ -112,6 +114,7 @@ def configured(loaded: Loaded, *, host: str | None = None, port: int | None = No
         bodies=Bodies(section.max_chat_body, section.max_body, section.max_depth, section.max_bodies),
         metrics=section.metrics,
         traces=section.traces > 0,
+        prices=section.prices,
         limits=Limits(
             workers=section.workers,
             threads=section.threads,
@@ -214,7 +217,7 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, key
     fleet = Fleet(config.endpoint, info.gateway_id, config.ledger, command, config.limits)
     traced = (layout.root, layout.target) if config.traces else None
     stores = Stores(config.ledger, config.rollouts, layout.record, layout.trials, layout.tables, traced)
-    live = Live(fleet, info.gateway_id, stores, recording, config.timeout, SystemClock())
+    live = Live(fleet, info.gateway_id, stores, recording, config.timeout, SystemClock(), config.prices)
     runners = {config.endpoint: live.runner}
     control = _control(config, info, live, command, runners)
     console = Console(

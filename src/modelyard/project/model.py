@@ -12,7 +12,7 @@ ingest: {max_file, max_removals}
 settings: {...}              of a workload of your own (`workload: module:Class`)
 guards: {length: {request, answer}, patterns: [{name, deny, where, reason}]}
 serve: {host, port, token, groups, workers, threads, queue, memory_limit, timeout, drain, notice, max_body,
-max_chat_body, max_bodies, max_depth, metrics, traces}
+max_chat_body, max_bodies, max_depth, metrics, traces, prices}
 rollout: {policy, shadow, steps, alpha, margins, tests, min_units, settle, max_age, at_max_age, look_every, linger}
 mlflow: {tracking_uri}
 targets: {test: {...}, staging: {...}, prod: {...}}      the same keys again, overriding
@@ -83,6 +83,7 @@ Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
 Moment = Annotated[float, BeforeValidator(_duration), Field(ge=0)]
 GroupsField = Annotated[list[str] | str, BeforeValidator(_groups)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
@@ -300,6 +301,7 @@ class Serve(Section):
         "operate", description="who may read /metrics: tokens of that scope, or everybody"
     )
     traces: Share = Field(0.0, description="of the answers, how many MLflow gets as traces")
+    prices: dict[str, Price] = Field({}, description="of a million of each count of `usage`: {prompt_tokens: 0.15}")
 
     @field_validator("groups")
     @classmethod

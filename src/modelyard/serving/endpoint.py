@@ -18,7 +18,7 @@ from modelyard.serving.supervise import Fleet
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One endpoint. `timeout` in seconds bounds every request."""
+    """One endpoint. `timeout` in seconds bounds every request. `prices` are of a million of each count of usage."""
 
     fleet: Fleet
     record: Record
@@ -27,6 +27,7 @@ class Endpoint:
     clock: Clock
     router: RolloutRouter
     recent: Recent = field(default_factory=Recent)
+    prices: Mapping[str, float] = field(default_factory=dict)
     _schemas: dict[str, Mapping[str, Any] | None] = field(default_factory=dict, init=False, repr=False)
 
     @property

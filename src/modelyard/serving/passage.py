@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from modelyard.calc.price import cost
 from modelyard.errors import ModelyardError
 from modelyard.serving.assignment import Assignment, outcome
 from modelyard.serving.endpoint import Endpoint
@@ -53,6 +54,8 @@ class Passage:
         self.release = self._chosen = ""
         self.usage: Counter[str] = Counter()
         self.signals: dict[str, float] = {}
+        self.cost: float | None = None
+        """As the release says itself (a signal of that name), else by the prices of what it used."""
         self._spend = spend
         self._began = endpoint.clock.monotonic()
         self._exchanges: list[Exchange] = []
@@ -111,10 +114,16 @@ class Passage:
         return exchange
 
     def heard(self, exchange: Exchange, response: dict[str, Any]) -> None:
-        """A worker's whole response: its usage adds up, its signals are those of the last."""
+        """A worker's whole response: its usage adds up, and what it cost; its signals are those of the last."""
         self.release, self._response = exchange.release, response
-        self.usage.update(response.get("usage", {}))
-        self.signals.update(response.get("signals", {}))
+        usage, signals = response.get("usage", {}), response.get("signals", {})
+        self.usage.update(usage)
+        self.signals.update(signals)
+        spent = signals.get("cost")
+        if spent is None and usage:
+            spent = cost(usage, self.endpoint.prices)
+        if spent is not None:
+            self.cost = spent + (self.cost or 0.0)
 
     def streams(self) -> None:
         """The first byte of a stream leaves."""
@@ -145,6 +154,7 @@ class Passage:
                 error=failure,
                 attempts=1 + sum(exchange.retries for exchange in self._exchanges),
                 usage=self.usage,
+                cost=self.cost,
                 signals=self.signals,
                 first_ms=self._first_ms,
                 aborted=status == 499,
@@ -164,7 +174,8 @@ class Passage:
             self._spend(self.usage)
         # What we end ourselves, because the gateway stops, says nothing of a release.
         if arrival.release is None and not (error is not None and here.fleet.ending):
-            values = outcome(error, milliseconds, self.signals)
+            spent = self.cost
+            values = outcome(error, milliseconds, self.signals if spent is None else {**self.signals, "cost": spent})
             here.router.observe(unit, values, self.release or None)
             if len(self._exchanges) == 1 and status != 499:  # of a request with several jobs nothing is compared
                 here.router.mirror(unit, self._job, values, self._response)
