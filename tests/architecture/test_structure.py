@@ -31,13 +31,16 @@ AGNOSTIC = [
 VENDORS = {
     "adapters": {
         "alembic",
+        "certifi",
         "chromadb",
         "deltalake",
+        "httptools",
         "httpx",
         "mlflow",
         "numpy",
         "onnxruntime",
         "openvino",
+        "orjson",
         "pandas",
         "pyarrow",
         "sklearn",

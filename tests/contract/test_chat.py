@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -201,6 +202,13 @@ def test_a_server_that_stays_down_is_unavailable_after_the_retries(serve: Callab
     assert len(server.asked) == 3
 
 
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_error_in_place_of_a_reply_may_pass(serve: Callable[..., Any], status: int) -> None:
+    server = serve(fails(status, "overloaded"), says("yes"))
+    assert "".join(c.text for c in read(chat(server))).strip() == "yes"
+    assert len(server.asked) == 2
+
+
 def test_a_wait_longer_than_the_deadline_is_not_waited_for(serve: Callable[..., Any]) -> None:
     clock = FakeClock()
     with pytest.raises(Unavailable):
@@ -216,6 +224,61 @@ def test_a_reply_that_breaks_off_is_never_begun_anew(serve: Callable[..., Any]) 
             got.append(chunk.text)
     assert got == ["It is "]
     assert len(server.asked) == 1
+
+
+def test_what_ends_a_reply_is_kept_beside_its_last_text(serve: Callable[..., Any]) -> None:
+    def cut(handler: Handler) -> None:
+        handler.begin()
+        handler.piece("It is ", "")  # some servers say "" for none
+        handler.piece("hi", "length")
+
+    chunks = read(chat(serve(cut)))
+    assert [(c.text, c.finish) for c in chunks] == [("It is ", None), ("hi", None), ("", "length")]
+
+
+def test_half_a_character_and_a_byte_that_is_none_are_read_all_the_same(serve: Callable[..., Any]) -> None:
+    def odd(handler: Handler) -> None:
+        handler.begin()
+        handler.event(r'{"choices": [{"delta": {"content": "\ud83d"}}]}')
+        handler.wfile.write(
+            b'data:{"error": null, "choices": [{"delta": {"content": "\xff!"}}]}\r\n\r\n: a comment\r\n'
+        )
+        handler.event("[DONE]")
+
+    assert "".join(c.text for c in read(chat(serve(odd)))) == "\ud83d\ufffd!"
+
+
+def test_half_a_character_can_be_asked(serve: Callable[..., Any]) -> None:
+    server = serve(says("yes"))
+    list(chat(server).stream([{"role": "user", "content": "so \ud83d h\u00f6her?"}], max_tokens=5, timeout=None))
+    assert server.asked[0][2]["messages"][0]["content"] == "so ? h\u00f6her?"
+
+
+def test_signs_of_life_do_not_move_the_deadline(serve: Callable[..., Any]) -> None:
+    def alive(handler: Handler) -> None:
+        handler.begin()
+        while True:
+            handler.wfile.write(b": still thinking\n\n")
+            time.sleep(0.02)
+
+    server = serve(alive)
+    with pytest.raises(DeadlineExceeded):
+        list(OpenAIChat(name="m", url=server.url, retries=0).stream(ASK, max_tokens=5, timeout=0.3))
+    assert server.left.wait(5)
+
+
+def test_leaving_a_reply_ends_the_work_on_it(serve: Callable[..., Any]) -> None:
+    def endless(handler: Handler) -> None:
+        handler.begin()
+        while True:
+            handler.piece("on ")
+            time.sleep(0.01)
+
+    server = serve(endless)
+    stream: Any = chat(server).stream(ASK, max_tokens=50, timeout=None)
+    assert next(stream).text == "on "
+    stream.close()
+    assert server.left.wait(5)
 
 
 def test_a_slow_server_meets_the_deadline(serve: Callable[..., Any]) -> None:
@@ -236,6 +299,20 @@ def test_nobody_there_is_unavailable() -> None:
         read(OpenAIChat(name="m", url="http://127.0.0.1:9/v1", clock=FakeClock(), key=KEY))
 
 
+def test_no_configured_header_is_quoted(serve: Callable[..., Any]) -> None:
+    server = serve(lambda h: h.json(422, {"error": {"message": f"what is {h.headers['X-Gate']}?"}}))
+    with pytest.raises(RequestError, match=r"what is \*\*\*\?") as caught:
+        read(chat(server, headers={"x-gate": "gate-secret-of-ours"}))
+    assert "gate-secret" not in str(caught.value)
+
+
+def test_a_url_or_header_that_cannot_be_sent_is_one_line() -> None:
+    for wrong in ({"url": "models.example/v1"}, {"key": f"{KEY}\nx"}):
+        with pytest.raises(AdapterError, match="cannot be used") as caught:
+            read(OpenAIChat(**{"name": "m", "url": "http://127.0.0.1:9/v1", "key": KEY, **wrong}))
+        assert KEY not in str(caught.value) and "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("script", "error"),
     [
@@ -243,8 +320,16 @@ def test_nobody_there_is_unavailable() -> None:
         (fails(403), Unauthorized),
         (fails(400, f"the key {KEY} is too long a prompt"), RequestError),
         (fails(404), AdapterError),
+        (fails(302, Location="http://127.0.0.1/elsewhere"), AdapterError),
         (lambda h: (h.begin(), h.event("nonsense")), AdapterError),
+        (lambda h: (h.begin(), h.event("[" * 100_000)), AdapterError),
+        (lambda h: (h.begin(), h.event(["not", "an", "object"])), AdapterError),
+        (lambda h: (h.begin(), h.event({"choices": {"text": "yes"}})), AdapterError),
+        (lambda h: (h.begin(), h.event({"choices": ["yes"]})), AdapterError),
+        (lambda h: (h.begin(), h.event({"choices": [{"delta": "yes"}]})), AdapterError),
         (lambda h: h.json(200, ["not", "an", "object"]), AdapterError),
+        (lambda h: h.json(200, {"object": "list"}), AdapterError),
+        (lambda h: h.json(200, {"choices": [{"message": "yes"}]}), AdapterError),
     ],
 )
 def test_errors_are_ours_and_keep_the_secret(
@@ -255,6 +340,7 @@ def test_errors_are_ours_and_keep_the_secret(
         read(chat(server))
     assert KEY not in str(caught.value) and "127.0.0.1" not in str(caught.value)
     assert caught.value.__cause__ is None or KEY not in str(caught.value.__cause__)
+    assert "\n" not in str(caught.value)
     assert len(server.asked) == 1
 
 

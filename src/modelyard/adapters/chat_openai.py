@@ -11,15 +11,19 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import httpx
+import orjson
 
-from modelyard.adapters.openai_refusal import LONGEST_WAIT, Again, pause, refusal
+from modelyard.adapters.http_post import Failed, Late, Post, Reply, Wrong
+from modelyard.adapters.openai_refusal import LONGEST_WAIT, Again, pause, refused, retry_after
 from modelyard.clock import Clock, SystemClock
 from modelyard.errors import AdapterError, DeadlineExceeded, RefusedByPolicy, Unavailable
 from modelyard.ports.chat import ChatChunk
 
 _ROUTE = "/chat/completions"
 _ENDPOINT = "the chat endpoint"
+_SECRET = ("authorization", "api-key")
+_LONG = 12
+"""Characters of a header's value that make it too telling to be quoted, whatever the header is called."""
 
 
 class OpenAIChat:
@@ -43,23 +47,22 @@ class OpenAIChat:
         budget_tokens: int | None = None,
         budget_requests: int | None = None,
         clock: Clock | None = None,
-        client: httpx.Client | None = None,
     ) -> None:
         self.name = name
-        self._url = _route(url)
-        self._headers = dict(headers or {})
-        if key and not {h.lower() for h in self._headers} & {"authorization", "api-key"}:
-            self._headers["Authorization"] = f"Bearer {key}"
+        sent = dict(headers or {})
+        if key and not {h.lower() for h in sent} & {"authorization", "api-key"}:
+            sent["Authorization"] = f"Bearer {key}"
+        self._secrets = [value for name, value in sent.items() if name.lower() in _SECRET or len(value) >= _LONG]
+        self._post = Post(_route(url), sent)
         self._timeout, self._retries = timeout, retries
         self._budget_tokens, self._budget_requests = budget_tokens, budget_requests
         self._tokens = self._requests = 0
         self._lock = threading.Lock()
         self._clock = clock or SystemClock()
-        self._client = client or httpx.Client(follow_redirects=False)
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._post.close()
 
     def stream(
         self, messages: Sequence[Mapping[str, str]], *, max_tokens: int, timeout: float | None
@@ -98,34 +101,36 @@ class OpenAIChat:
             self._requests += 1
 
     def _once(self, body: Mapping[str, Any], until: float) -> Iterator[ChatChunk]:
-        left = until - self._clock.monotonic()
-        if left <= 0:
-            raise DeadlineExceeded(f"{self.name} took longer than its deadline allows")
         seen = _Usage(body)
+        sent = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
         try:
-            limits = httpx.Timeout(max(0.05, left), connect=min(10.0, max(0.05, left)))
-            with self._client.stream("POST", self._url, json=body, headers=self._headers, timeout=limits) as response:
-                if response.status_code != 200:
-                    response.read()
-                    raise refusal(self.name, _ENDPOINT, response)
-                for chunk in _chunks(self.name, response):
+            with self._post.send(sent, lambda: until - self._clock.monotonic()) as reply:
+                if reply.status != 200:
+                    raise self._refused(reply)
+                for chunk in _chunks(self.name, reply):
                     if self._clock.monotonic() >= until:
-                        raise DeadlineExceeded(f"{self.name} took longer than its deadline allows")
+                        raise Late
                     seen.add(chunk)
                     if chunk.finish is None:
                         yield chunk
                 yield ChatChunk("", seen.finish or "stop", seen.counts())
-        except httpx.TimeoutException:
-            if self._clock.monotonic() >= until - 0.1:
-                raise DeadlineExceeded(f"{self.name} took longer than its deadline allows") from None
-            raise Again("no connection in time") from None
-        except httpx.TransportError as error:
-            raise Again(f"the connection failed ({type(error).__name__})") from None
-        except httpx.InvalidURL:
-            raise AdapterError(f"{self.name}: the configured URL is not one") from None
+        except Late:
+            raise DeadlineExceeded(f"{self.name} took longer than its deadline allows") from None
+        except Failed as error:
+            raise Again(str(error)) from None
+        except Wrong as error:
+            raise AdapterError(f"{self.name}: {_ENDPOINT} cannot be used: {error}") from None
         finally:
             with self._lock:
                 self._tokens += sum(seen.counts().values())
+
+    def _refused(self, reply: Reply) -> Exception:
+        after, date = (reply.headers.get(name, b"").decode("latin-1") for name in (b"retry-after", b"date"))
+        try:
+            body = reply.read()
+        except Failed:
+            body = b""
+        return refused(self.name, _ENDPOINT, reply.status, body, retry_after(after, date), self._secrets)
 
 
 class _Usage:
@@ -156,48 +161,64 @@ def _route(url: str) -> str:
     return path + mark + query
 
 
-def _chunks(name: str, response: httpx.Response) -> Iterator[ChatChunk]:
+def _chunks(name: str, reply: Reply) -> Iterator[ChatChunk]:
     """The reply's pieces. A server that does not stream answers with one JSON object."""
-    if "text/event-stream" not in response.headers.get("content-type", ""):
-        response.read()
-        yield from _whole(name, response)
+    if b"text/event-stream" not in reply.headers.get(b"content-type", b"").lower():
+        yield from _whole(name, reply)
         return
     ended = False
-    for line in response.iter_lines():
-        if not line.startswith("data:"):
+    for line in reply.lines():
+        if not line.startswith(b"data:"):
             continue
         data = line[5:].strip()
-        if data == "[DONE]":
-            ended = True
-            break
+        if data == b"[DONE]":
+            reply.enough()
+            return
         event = _parse(name, data)
-        if "error" in event:
-            raise Again("the chat endpoint broke off with an error")
-        chunk = _piece(event)
-        ended = ended or chunk.finish is not None
-        yield chunk
+        _no_error(event)
+        choice = _choice(name, event)
+        text = _text(name, choice, "delta") if choice else ""
+        # The last event of a stream may hold nothing but what it cost.
+        finish = (choice.get("finish_reason") if choice else None) or None
+        if text or not finish:
+            yield ChatChunk(text, None, _counts(event))
+        if finish:
+            ended = True
+            yield ChatChunk("", str(finish), _counts(event))
     if not ended:
         raise Again("the reply broke off")
 
 
-def _whole(name: str, response: httpx.Response) -> Iterator[ChatChunk]:
-    event = _parse(name, response.text)
-    choices = event.get("choices") or [{}]
-    text = (choices[0].get("message") or {}).get("content") or ""
-    yield ChatChunk(str(text))
-    yield ChatChunk("", choices[0].get("finish_reason") or "stop", _counts(event))
+def _whole(name: str, reply: Reply) -> Iterator[ChatChunk]:
+    event = _parse(name, reply.read())
+    _no_error(event)
+    choice = _choice(name, event)
+    if choice is None:
+        raise AdapterError(f"{name}: the chat endpoint sent no choice")
+    yield ChatChunk(_text(name, choice, "message"))
+    yield ChatChunk("", choice.get("finish_reason") or "stop", _counts(event))
 
 
-def _piece(event: Mapping[str, Any]) -> ChatChunk:
-    choices = event.get("choices") or []
+def _no_error(event: Mapping[str, Any]) -> None:
+    if event.get("error") is not None:
+        raise Again("the chat endpoint broke off with an error")
+
+
+def _choice(name: str, event: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    choices = event.get("choices")
     if not choices:
-        # The last event of a stream may hold nothing but what it cost.
-        return ChatChunk("", None, _counts(event))
-    text = (choices[0].get("delta") or {}).get("content") or ""
-    finish = choices[0].get("finish_reason")
-    if finish and text:
-        return ChatChunk(str(text), None, _counts(event))
-    return ChatChunk(str(text), finish, _counts(event))
+        return None
+    if not isinstance(choices, list) or not isinstance(choices[0], dict):
+        raise AdapterError(f"{name}: the chat endpoint sent a choice that is none")
+    choice: dict[str, Any] = choices[0]
+    return choice
+
+
+def _text(name: str, choice: Mapping[str, Any], place: str) -> str:
+    said = choice.get(place) or {}
+    if not isinstance(said, dict):
+        raise AdapterError(f"{name}: the chat endpoint sent a {place} that is none")
+    return str(said.get("content") or "")
 
 
 def _counts(event: Mapping[str, Any]) -> Mapping[str, int] | None:
@@ -207,11 +228,15 @@ def _counts(event: Mapping[str, Any]) -> Mapping[str, int] | None:
     return {k: int(usage[k]) for k in ("prompt_tokens", "completion_tokens") if isinstance(usage.get(k), int)} or None
 
 
-def _parse(name: str, data: str) -> dict[str, Any]:
+def _parse(name: str, data: bytes) -> dict[str, Any]:
     try:
-        event = json.loads(data)
+        event = orjson.loads(data)
     except ValueError:
-        raise AdapterError(f"{name}: the chat endpoint sent something that is not JSON") from None
+        # The standard library also reads half a surrogate pair, which models that speak in bytes send, and NaN.
+        try:
+            event = json.loads(data.decode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            raise AdapterError(f"{name}: the chat endpoint sent something that is not JSON") from None
     if not isinstance(event, dict):
         raise AdapterError(f"{name}: the chat endpoint sent something that is not an object")
     return event
