@@ -407,6 +407,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLCo
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.KeyUsage(*[at in (0, 5) for at in range(9)]), critical=True)
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
@@ -492,6 +494,10 @@ def test_a_proxy_that_refuses_is_named_as_such(
         ("http://a b/v1", {}, {}),
         ("http://127.0.0.1:9/v1", {"x-key": KEY + "\r\nx-more: 1"}, {}),
         ("http://127.0.0.1:9/v1", {"x key": KEY}, {}),
+        ("http://127.0.0.1:9/v1", {"x-key": KEY + "\udcff"}, {}),
+        ("http://127.0.0.1:9/v1\udcff", {}, {}),
+        ("http://127.0.0.1:9/v1\n", {}, {}),
+        ("http://127.0.0.1:9/v1", {}, {"http_proxy": f"http://me:{KEY}\udcff@127.0.0.1:1"}),
         ("http://127.0.0.1:9/v1", {"Content-Length": "1"}, {}),
         ("http://127.0.0.1:9/v1", {}, {"all_proxy": f"socks5://me:{KEY}@127.0.0.1:1"}),
         ("http://127.0.0.1:9/v1", {}, {"http_proxy": f"https://me:{KEY}@127.0.0.1:1"}),

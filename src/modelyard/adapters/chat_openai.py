@@ -113,7 +113,7 @@ class OpenAIChat:
                     seen.add(chunk)
                     if chunk.finish is None:
                         yield chunk
-                yield ChatChunk("", seen.finish or "stop", seen.counts())
+            yield ChatChunk("", seen.finish or "stop", seen.counts())
         except Late:
             raise DeadlineExceeded(f"{self.name} took longer than its deadline allows") from None
         except Failed as error:

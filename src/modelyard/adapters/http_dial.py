@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -22,6 +23,7 @@ import httptools
 _CONNECT = 10.0
 """Seconds for a connection, where the caller has more."""
 _TICK = 0.01
+_UNSENDABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _LONGEST_HEAD = 256 * 1024
 _KEPT = "%/:?#[]@!$&'()*+,;=~"
 
@@ -103,12 +105,12 @@ class Address:
 def address(url: str) -> Address:
     """Where `url` leads, by the environment as it is now. Raises Wrong."""
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(_sendable(url))
         host, port = parts.hostname or "", parts.port
         host = host if host.isascii() else host.encode("idna").decode()
     except (ValueError, UnicodeError):
         raise Wrong("the configured URL is not one") from None
-    if parts.scheme not in ("http", "https") or not host or any(c <= " " or c == "\x7f" for c in host):
+    if parts.scheme not in ("http", "https") or not host or " " in host:
         raise Wrong("the configured URL is not one")
     tls = parts.scheme == "https"
     usual = 443 if tls else 80
@@ -188,13 +190,19 @@ def _proxy(scheme: str, named: str) -> Proxy | None:
     if not url or proxy_bypass(named):
         return None
     try:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
+        parts = urlsplit(_sendable(url if "://" in url else f"http://{url}"))
         host, port = parts.hostname, parts.port
     except ValueError:
         raise Wrong("the environment's proxy is not a URL") from None
     if parts.scheme != "http" or not host:
         raise Wrong("the environment's proxy must be named by http://, other kinds are not spoken")
     return Proxy(host, port or 80, _basic(parts))
+
+
+def _sendable(url: str) -> str:
+    if _UNSENDABLE.search(url):
+        raise ValueError
+    return url
 
 
 def _basic(parts: SplitResult) -> str:

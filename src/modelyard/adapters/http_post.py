@@ -32,7 +32,7 @@ _IDLE = 30.0
 """Seconds. A connection that was not used for longer may have been forgotten on the way without a word."""
 _KEPT = 32
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
 class Post:
@@ -85,7 +85,7 @@ class Post:
             if name.lower() in ("content-length", "transfer-encoding", "connection"):
                 raise Wrong(f"the header {name.lower()} is not for a project to set")
             if not _TOKEN.fullmatch(name) or _CONTROL.search(value):
-                raise Wrong("a configured header has a line break in its value, or a name that is none")
+                raise Wrong("a configured header has a character in its name or value that cannot be sent")
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.values())
         return f"POST {where.target} HTTP/1.1\r\n{lines}Content-Length: ".encode()
 
