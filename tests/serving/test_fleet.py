@@ -18,6 +18,7 @@ from modelyard.errors import Busy, Cancelled, DeadlineExceeded, ModelyardError, 
 from modelyard.lifecycle.artifact import members, seal, workbench, write_snapshot
 from modelyard.ports.records import Manifest, Pointers, Release, Snapshot
 from modelyard.project.layout import Layout
+from modelyard.serving import supervise
 from modelyard.serving.exchange import MOST_DEATHS, Exchange
 from modelyard.serving.process import Command, Limits, worker_command
 from modelyard.serving.supervise import Fleet
@@ -574,6 +575,60 @@ def test_over_its_memory_the_previous_release_goes_cold_and_comes_back_when_need
             yard.point(one, previous=two)  # a rollback: it takes as long as a start
             await until(lambda: fleet.standing().release == one, "the rollback")
             assert (await ask(fleet))["text"] == "one: hi"
+
+    asyncio.run(main())
+
+
+def test_where_memory_cannot_be_looked_at_it_is_said_and_looked_at_again(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = yard.release("one: "), yard.release("two: ")
+    yard.point(two, previous=one)
+    looks = 0
+
+    def broken(pids: list[int]) -> dict[int, int]:
+        nonlocal looks
+        looks += 1
+        if looks < 4:
+            raise OSError("no more processes")
+        return dict.fromkeys(pids, 1 << 30)
+
+    monkeypatch.setattr(supervise, "resident", broken)
+    monkeypatch.setattr(supervise, "WEIGH_SECONDS", 0.02)
+
+    async def main() -> None:
+        async with yard.fleet(memory=1 << 20) as fleet:
+            await until(lambda: fleet.standing().cold == one, "the previous one to be stopped")
+
+    asyncio.run(main())
+    assert sum("memory cannot be looked at" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_what_is_about_to_be_let_go_makes_no_other_go_cold(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two, three = yard.release("one: "), yard.release("two: "), yard.release("three: ")
+    yard.point(two, previous=one)
+    looks: list[int] = []
+
+    def fixed(pids: list[int]) -> dict[int, int]:
+        looks.append(len(pids))
+        return dict.fromkeys(pids, 1 << 20)
+
+    monkeypatch.setattr(supervise, "resident", fixed)
+    monkeypatch.setattr(supervise, "WEIGH_SECONDS", 0.02)
+
+    async def main() -> None:
+        async with yard.fleet(memory=5 << 19) as fleet:  # of two and a half
+            await up(fleet, one)
+            await up(fleet, two)
+            with Exchange(fleet, asking("wait 20"), 30, one) as exchange:
+                answer = asyncio.create_task(exchange.result())
+                await until(yard.entered, "it to be entered")
+                yard.point(three, previous=two)
+                await up(fleet, three)
+                looks.clear()
+                await until(lambda: looks.count(3) > 3, "some looks at all three")
+                assert fleet.standing().cold is None and fleet.pool(two) is not None
+                answer.cancel()
 
     asyncio.run(main())
 

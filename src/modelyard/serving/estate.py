@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from modelyard.errors import ModelyardError, NotFound
@@ -18,9 +19,20 @@ from modelyard.ports.endpoints import EndpointRow
 from modelyard.serving.endpoint import Endpoint
 
 POLL_SECONDS = 0.25
+LONGEST_SECONDS = 30.0
+"""The longest pause before an endpoint is tried again that could not be begun."""
 
 T = TypeVar("T")
 log = logging.getLogger("modelyard.gateway")
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """An endpoint that could not be begun, when it is tried again, and the pause after that one."""
+
+    why: str
+    again: float
+    pause: float
 
 
 class Member(Protocol):
@@ -65,13 +77,14 @@ class Estate:
         self._members: dict[str, Member] = {}
         self._named: dict[str, set[str]] = {}
         self._rows: Mapping[str, EndpointRow] = {}
+        self._failed: dict[str, _Failed] = {}
         self._seen: int | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._looking = asyncio.Lock()
         self._leaving = False
 
     async def start(self) -> None:
-        """Begin to serve what the ledger names, and to follow it. Raises what opening it raises."""
+        """Begin to serve what the ledger names, and to follow it. Raises what opening and reading it raises."""
         self._register = await self.aside(self._open_register)
         await self.look()
         self._spawn(self._follow())
@@ -81,11 +94,16 @@ class Estate:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(member.stop() for member in self._members.values()))
-        self._members = {}
-        if self._register is not None:
-            await self.aside(self._register.close)
-        self._thread.shutdown()
+        members, self._members = list(self._members.values()), {}
+        failed = await asyncio.gather(*(member.stop() for member in members), return_exceptions=True)
+        try:
+            if self._register is not None:
+                await self.aside(self._register.close)
+        finally:
+            self._thread.shutdown()
+        for error in failed:
+            if isinstance(error, BaseException):
+                raise error
 
     def __iter__(self) -> Iterator[Endpoint]:
         """Those that are served now, the project's own first."""
@@ -131,21 +149,39 @@ class Estate:
             for name, member in self._members.items():
                 self._named.setdefault(name, set()).update(member.endpoint.fleet.pointers.named())
             edition = await self.aside(register.edition)
-            if edition == self._seen:
-                return
-            rows = await self.aside(register.rows)
-            self._rows = {row.name: row for row in rows}
-            for name in [name for name in self._members if name not in self._rows]:
-                self._spawn(self._let_go(self._members.pop(name), self._named.pop(name, set())))
+            if edition != self._seen:
+                rows = await self.aside(register.rows)
+                self._rows = {row.name: row for row in rows}
+                self._failed = {}
+                for name in [name for name in self._members if name not in self._rows]:
+                    self._spawn(self._let_go(self._members.pop(name), self._named.pop(name, set())))
+            now = asyncio.get_running_loop().time()
             for name in self._rows:
-                if name != self.own.name and name not in self._members:
-                    await self._take_up(name)
-            self._seen = edition
-            self._told(rows)
+                failed = self._failed.get(name)
+                if name == self.own.name or name in self._members or (failed is not None and now < failed.again):
+                    continue
+                await self._try_to_take_up(name, failed)
+            if edition != self._seen:
+                self._seen = edition
+                self._told(list(self._rows.values()))
 
     async def aside(self, call: Callable[..., T], *args: object) -> T:
         """`call` in the thread of the ledger."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
+
+    async def _try_to_take_up(self, name: str, before: _Failed | None) -> None:
+        """One that cannot be begun is said to, and tried again later: the others are served all the same."""
+        try:
+            await self._take_up(name)
+        except Exception as error:
+            if before is None or before.why != repr(error):
+                plain = isinstance(error, ModelyardError)
+                log.error("endpoint %s cannot be served: %s", name, error, exc_info=not plain)
+            pause = before.pause if before is not None else POLL_SECONDS
+            again = asyncio.get_running_loop().time() + pause
+            self._failed[name] = _Failed(repr(error), again, min(2 * pause, LONGEST_SECONDS))
+        else:
+            self._failed.pop(name, None)
 
     async def _take_up(self, name: str) -> None:
         member = self._begin(name)
@@ -184,4 +220,9 @@ class Estate:
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("an endpoint was not let go in order: %s", error, exc_info=error)

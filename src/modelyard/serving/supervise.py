@@ -21,7 +21,7 @@ from modelyard.errors import ModelyardError, NotFound, Unavailable
 from modelyard.ids import short
 from modelyard.ports.ledger import Ledger
 from modelyard.ports.records import Pointers, Release
-from modelyard.serving.memory import resident
+from modelyard.serving.memory import Thermostat, resident
 from modelyard.serving.pool import Pool
 from modelyard.serving.process import Command, Limits, Worker
 from modelyard.serving.sockets import SocketFolder
@@ -31,8 +31,6 @@ REFRESH_SECONDS = 2.0
 """How often the champion's state and version are read again though the pointer did not move."""
 WEIGH_SECONDS = 2.0
 """How often memory is looked at, where it is limited."""
-_ROOM = 0.9
-"""What is cold is warmed again where all would be under this share of the limit."""
 
 T = TypeVar("T")
 log = logging.getLogger("modelyard.gateway")
@@ -110,7 +108,7 @@ class Fleet:
         await self._look(refresh=True)
         self._spawn(self._follow())
         if self.limits.memory is not None:
-            self._spawn(self._weigh(self.limits.memory))
+            self._spawn(self._weigh(Thermostat(self.limits.memory)))
 
     def leave(self) -> None:
         """Say from now on that nothing new should be sent here; what comes is answered still."""
@@ -280,19 +278,27 @@ class Fleet:
 
     # memory
 
-    async def _weigh(self, limit: int) -> None:
+    async def _weigh(self, thermostat: Thermostat) -> None:
+        broken: str | None = None
         while True:
             await asyncio.sleep(WEIGH_SECONDS)
-            pids = {pool.release: [w.pid for w in pool.workers] for pool in (*self._pools.values(), *self._leaving)}
-            sizes = await asyncio.to_thread(resident, [pid for some in pids.values() for pid in some])
-            by_release = {release: sum(sizes.get(pid, 0) for pid in some) for release, some in pids.items()}
-            self._warm_or_cold(sum(sizes.values()), by_release, limit)
+            try:
+                kept = {release: [worker.pid for worker in pool.workers] for release, pool in self._pools.items()}
+                leaving = [worker.pid for pool in self._leaving for worker in pool.workers]
+                sizes = await asyncio.to_thread(resident, [*leaving, *(pid for some in kept.values() for pid in some)])
+                by_release = {release: sum(sizes.get(pid, 0) for pid in some) for release, some in kept.items()}
+                self._warm_or_cold(sum(sizes.values()), by_release, thermostat)
+                broken = None
+            except Exception as error:  # whatever it is: who limits memory must not find it unlimited
+                if repr(error) != broken:
+                    log.exception("memory cannot be looked at: serve.memory_limit is not kept meanwhile")
+                broken = repr(error)
 
-    def _warm_or_cold(self, total: int, sizes: dict[str, int], limit: int) -> None:
+    def _warm_or_cold(self, total: int, sizes: dict[str, int], thermostat: Thermostat) -> None:
         """Stop the previous release's workers where all together are over the limit; start them where there is room."""
-        pointers, cold = self._pointers, self._cold
+        pointers, cold, now = self._pointers, self._cold, asyncio.get_running_loop().time()
         if cold is not None:
-            if total + cold.size < _ROOM * limit:
+            if thermostat.room(total, cold.size, now):
                 log.info("there is memory again: release %s is kept warm", short(cold.release))
                 self._cold = None
                 self.settle()
@@ -300,10 +306,12 @@ class Fleet:
         previous = pointers.previous
         pool = self._pools.get(previous) if previous is not None else None
         needed = {pointers.champion, pointers.challenger, *(release for release, _ in pointers.traffic)}
-        if total <= limit or pool is None or pool is self._routed or pool.release in needed or not pool.workers:
+        if pool is None or pool is self._routed or pool.release in needed or not pool.workers:
+            return
+        if not thermostat.too_much(kept := sum(sizes.values()), now):
             return
         self._cold = _Cold(pool.release, sizes.get(pool.release, 0), pool.start_seconds)
-        over = f"{total:,} bytes, over the limit of {limit:,}"
+        over = f"{kept:,} bytes, over the limit of {thermostat.limit:,}"
         log.warning("workers take %s: release %s goes cold", over, short(pool.release))
         self.settle()
 
@@ -341,4 +349,9 @@ class Fleet:
             return
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("endpoint %s: work beside the requests ended: %s", self.endpoint, error, exc_info=error)
