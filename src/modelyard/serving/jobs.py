@@ -1,7 +1,8 @@
 """A worker's side of the wire: frames in, jobs on a bounded number of threads, frames out.
 
-The thread that reads hands every job over, so that cancelling and pinging always get through. To do quick jobs where
-they were read saves a tenth of the hop's CPU (benchmarks/hop.py), and was not worth a watch over those that are not.
+The thread that reads hands jobs over, so that cancelling and pinging always get through. While scoring takes less than
+it costs to wake another thread, the thread that reads does that too; a job that takes longer than expected loses it
+the reading, which another thread goes on with (`serving.reading`).
 """
 
 from __future__ import annotations
@@ -34,10 +35,13 @@ from modelyard.ports.workload import (
     Workload,
 )
 from modelyard.serving.answer import stream
-from modelyard.serving.wire import Decoder, Frame, encode, error_to_json
+from modelyard.serving.reading import Connection, Readers
+from modelyard.serving.wire import Frame, error_to_json
 
 QUEUE = 1024
 """Requests that may wait for a thread; more are refused as busy."""
+QUICK_SECONDS = 0.001
+"""Scoring that takes less, on average, is done where it was read."""
 
 
 class Opened(Protocol):
@@ -55,29 +59,6 @@ class Opened(Protocol):
     def close(self) -> None: ...
 
 
-class Connection:
-    """One gateway. Sends from any thread; remembers what is under way, so that it can be cancelled."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock, self._lock = sock, threading.Lock()
-        self.under_way: dict[int, threading.Event] = {}
-
-    def send(self, frame: Frame, payload: bytes = b"") -> None:
-        """Raises ValueError or TypeError for what JSON cannot hold. A gateway that is gone is no error: what it asked
-        for is cancelled."""
-        data = encode(frame, payload)
-        try:
-            with self._lock:
-                self.sock.sendall(data)
-        except OSError:
-            self.cancel_all()
-
-    def cancel_all(self) -> None:
-        """Cancel what is under way."""
-        for cancelled in list(self.under_way.values()):
-            cancelled.set()
-
-
 class Server:
     """Answers what comes over connections to a listener, with at most `threads` jobs at a time."""
 
@@ -88,8 +69,13 @@ class Server:
         self._opened, self._clock, self._discreet = opened, clock, discreet
         self._threads, self._queue = threads, queue
         self._jobs: SimpleQueue[tuple[Connection, Frame, Call]] = SimpleQueue()
+        self._readers = Readers(self._take)
+        self._invoke = opened.predictor.invoke if isinstance(opened.predictor, CanInvoke) else None
+        self._pace = math.inf
+        """Seconds that scoring takes, of late."""
         self._started = 0
-        self._lock = threading.Condition()
+        self._lock = threading.Lock()
+        self._ended = threading.Condition(self._lock)
         self._pending = 0
         self._draining = False
 
@@ -97,7 +83,7 @@ class Server:
         """Accept until an exception ends it: the handler of SIGTERM raises one."""
         while True:
             sock, _ = listener.accept()
-            threading.Thread(target=self._read, args=(Connection(sock),), daemon=True).start()
+            self._readers.read(Connection(sock))
 
     def drain(self, seconds: float) -> bool:
         """Refuse what is new and wait for what is under way; whether all of it was done in time."""
@@ -105,26 +91,14 @@ class Server:
         with self._lock:
             self._draining = True
             while self._pending and time.monotonic() < until:
-                self._lock.wait(until - time.monotonic())
+                self._ended.wait(until - time.monotonic())
             return not self._pending
-
-    def _read(self, connection: Connection) -> None:
-        decoder, sock = Decoder(), connection.sock
-        try:
-            while data := sock.recv(1 << 18):
-                for frame in decoder.feed(data):
-                    self._take(connection, frame)
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # a gateway that died, or that speaks another protocol: either way it gets no answers
-        finally:
-            connection.cancel_all()
-            sock.close()
 
     def _take(self, connection: Connection, frame: Frame) -> None:
         number, do = frame["id"], frame["do"]
         if do == "cancel":
-            if (cancelled := connection.under_way.get(number)) is not None:
-                cancelled.set()
+            if (going := connection.under_way.get(number)) is not None:
+                going.cancel()
             return
         if do == "ping":
             connection.send({"id": number, "result": self._about()})
@@ -133,7 +107,8 @@ class Server:
             full, draining = self._pending >= self._threads + self._queue, self._draining
             taken = not full and not draining
             self._pending += taken
-            more = taken and self._started < min(self._threads, self._pending)
+            here = taken and self._pending == 1 and do == "invoke" and self._pace < QUICK_SECONDS
+            more = taken and not here and self._started < min(self._threads, self._pending)
             self._started += more
         if draining:
             connection.send({"id": number, "refused": True})
@@ -143,11 +118,19 @@ class Server:
             return
         if more:
             threading.Thread(target=self._work, name=f"request-{self._started}", daemon=True).start()
-        cancelled = connection.under_way[number] = threading.Event()
-        deadline = self._clock.monotonic() + frame["timeout"] if "timeout" in frame else None
+        going = connection.begin(number)
+        timeout = frame.get("timeout")
+        deadline = self._clock.monotonic() + timeout if timeout is not None else None
         groups, effects = frozenset(frame.get("groups", ())), str(frame.get("effects", "live"))
-        call = Call(self._clock, str(frame.get("key", "")), deadline, cancelled.is_set, effects, groups)
-        self._jobs.put((connection, frame, call))
+        call = Call(self._clock, str(frame.get("key", "")), deadline, going.cancelled, effects, groups)
+        if here:
+            self._readers.busy(connection)
+            try:
+                self._run(connection, frame, call)
+            finally:
+                self._readers.free(connection)
+        else:
+            self._jobs.put((connection, frame, call))
 
     def _work(self) -> None:
         while True:
@@ -173,7 +156,7 @@ class Server:
             with self._lock:
                 self._pending -= 1
                 if self._draining:
-                    self._lock.notify_all()
+                    self._ended.notify_all()
 
     def _answer(self, connection: Connection, frame: Frame, call: Call) -> None:
         number, predictor = frame["id"], self._opened.predictor
@@ -187,10 +170,12 @@ class Server:
                     elif frame["stream"]:
                         _reply(connection, {"id": number, "delta": event.text})
             case "invoke":
-                call.check()
-                if not isinstance(predictor, CanInvoke):
+                began = time.monotonic()
+                if self._invoke is None:
                     raise NotFound(f"release {short(self._opened.id)} takes no bodies as they are")
-                done = predictor.invoke(frame.get("payload", b""), frame["content_type"], call)
+                done = self._invoke(frame.get("payload", b""), frame["content_type"], call)
+                took = time.monotonic() - began
+                self._pace = took if self._pace == math.inf else self._pace + (took - self._pace) / 8
                 reply = {"content_type": done.content_type, "rows": done.rows, "signals": _finite(done.signals)}
                 _reply(connection, {"id": number, "response": reply}, done.body)
             case "search":
@@ -231,7 +216,7 @@ class Server:
             "accepts": sorted(workload.accepts),
             "search": isinstance(predictor, CanSearch),
             "picture": isinstance(predictor, CanPicture),
-            "invoke": isinstance(predictor, CanInvoke),
+            "invoke": self._invoke is not None,
             "schema": asdict(predictor.schema) if isinstance(predictor, HasSchema) and predictor.schema else None,
         }
 

@@ -1,7 +1,7 @@
 """A log that survives: a row is durable before whoever appended it goes on, and many rows share one commit of the disk.
 
 `durability="disk"`: written and synced, by a thread of the log's own, so that a slow disk stops no event loop; and
-while the disk has been quick for a while by the loop itself, which saves the threads from waking each other. Survives a
+while the disk is quick by the loop itself, which saves the threads from waking each other. Survives a
 killed process and a lost machine. `durability="process"`: written to the system at once, never synced. Survives a
 killed process only. Not covered: a disk that says that it has written what it has not.
 
@@ -35,8 +35,8 @@ RETRY_SECONDS = 1.0
 """How often a log that could not be written tries again."""
 LOOK_SECONDS = 0.5
 """Least time between two looks at what the reader has deleted, while the log is full."""
-QUICK_SECONDS, STEADY = 0.0003, 64
-"""After so many commits in a row that took less the loop commits itself, until one takes longer."""
+QUICK_SECONDS, STEADY = 0.0005, 64
+"""After so many commits the loop commits itself as long as they take less on average (of the last some 16)."""
 ROOM_BYTES = 1 << 20
 """With less space left than that, or a fiftieth of all, a log is full."""
 LOOK_BYTES = 64 << 10
@@ -95,7 +95,8 @@ class Log:
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._batch, self._busy = _Batch(), False
         self._flushing: asyncio.AbstractEventLoop | None = None
-        self._quick = 0
+        self._pace, self._paced = 0.0, 0
+        """Seconds of a commit of late, and after how many."""
         self._turning = False
         self._lock = hold(folder)
         try:
@@ -243,7 +244,7 @@ class Log:
             self._backlog += len(row)
             if self._busy or (self._flushing is not None and self._flushing is loop):
                 return True
-            here = self._quick >= STEADY and loop is not None
+            here = self._paced >= STEADY and self._pace < QUICK_SECONDS and loop is not None
             self._busy, self._flushing = not here, loop if here else None
         if here and loop is not None:
             loop.call_soon(self._flush)  # with what else arrives in this turn of the loop
@@ -320,7 +321,8 @@ class Log:
         took, self._committing = self._clock.monotonic() - started, None
         self.slowest = max(self.slowest, took)
         if batch.rows:
-            self._quick = self._quick + 1 if took < QUICK_SECONDS and not refusal else 0
+            self._paced = 0 if refusal else self._paced + 1
+            self._pace += (took - self._pace) / 16
         self._unseen += sum(map(len, batch.rows))
         if self._unseen > LOOK_BYTES:
             with contextlib.suppress(OSError):

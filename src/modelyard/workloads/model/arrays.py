@@ -39,13 +39,14 @@ _LARGEST_FLOAT: Final = float(np.finfo(np.float32).max)
 
 
 class Reader:
-    """Turns bodies into what a model takes. Made once for a model; safe to use from several threads."""
+    """Turns bodies into what a model takes. Made once for a model; safe to use from several threads. `doubles`: it is
+    rows of float64 and nothing else."""
 
     def __init__(self, signature: Signature, takes: Takes, allows_missing: bool) -> None:
         self._signature, self._takes, self._allows_missing = signature, takes, allows_missing
         self._names = [column.name for column in signature.columns] if signature.named else None
         self._places = {name: i for i, name in enumerate(self._names or ())}
-        self._doubles = takes == "matrix" and signature.named and all(c.kind == "double" for c in signature.columns)
+        self.doubles = takes == "matrix" and signature.named and all(c.kind == "double" for c in signature.columns)
         self._exact = [(i, c) for i, c in enumerate(signature.columns) if c.kind != "double"]
 
     def read(self, body: Body, *, lenient: bool = False) -> tuple[Given, int]:
@@ -66,7 +67,7 @@ class Reader:
     def _one_row(self, value: Any) -> NDArray[np.float64] | None:
         """The commonest request, without further questions: one row of plain numbers for a model of doubles, its
         columns in the signature's order. None where it is any other."""
-        if not self._doubles or type(value) is not dict or len(value) != 2 or value.get("columns") != self._names:
+        if not self.doubles or type(value) is not dict or len(value) != 2 or value.get("columns") != self._names:
             return None
         data = value.get("data")
         if type(data) is not list or len(data) != 1:

@@ -27,11 +27,12 @@ class ModelPredictor:
         self._reader = None
         if model.takes != "request" and signature is not None:
             self._reader = Reader(signature, model.takes, model.allows_missing)
+        self._doubles = self._reader is not None and self._reader.doubles
 
     def invoke(self, body: bytes, content_type: str, call: Call) -> Invoked:
         """The reply to a body of MLflow's scoring protocol, as `mlflow models serve` gives it."""
         call.check()
-        parsed = parse(body, content_type)
+        parsed = parse(body, content_type, doubles=self._doubles)
         answer, rows = self._answer(parsed, lenient=False)
         said, figures = reply(answer, bare=parsed.form == "messages")
         call.check()
