@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from modelyard.errors import NotFound, RequestError
 from modelyard.gateway import chat, control_data, inference_v2, invocations, ops, ops_api, pages
-from modelyard.gateway.auth import Auth, Callers
+from modelyard.gateway.auth import Auth, Callers, Door
 from modelyard.gateway.body import Bodies, Held, Holding
 from modelyard.gateway.console import Console, Watched
 from modelyard.gateway.control import Control
@@ -81,7 +81,7 @@ def build(
         routes=routes,
         middleware=[
             Middleware(Held, holding),
-            Middleware(Auth, callers, endpoint.meter, metrics_for),
+            Middleware(Auth, Door(callers, metrics_for), endpoint.meter),
             Middleware(Metered, endpoint.meter, endpoint.name),
             Middleware(Straight, {"/v1/chat/completions": chat.completions, "/invocations": invocations.invocations}),
         ],

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelyard.errors import ModelyardError, RateLimited, RefusedByPolicy, RequestError, Unauthorized
@@ -60,53 +61,16 @@ class Callers(Protocol):
         ...
 
 
-class Auth:
-    """Middleware. Where `callers.required` is False the gateway listens on loopback only, and then the Host must be of
-    loopback, so that no name of somebody else's that resolves to 127.0.0.1 (DNS rebinding) gets in.
+class Door:
+    """Says who comes in. Where `callers.required` is False the gateway listens on loopback only, and then the Host must
+    be of loopback, so that no name of somebody else's that resolves to 127.0.0.1 (DNS rebinding) gets in. `metrics` is
+    who may read /metrics."""
 
-    It leaves in the scope: "modelyard.caller", "modelyard.groups" (theirs), and "modelyard.trusted": readiness tells
-    everybody whether, and only those who may come in why not. `metrics` is who may read /metrics.
-    """
+    def __init__(self, callers: Callers, metrics: str = "operate") -> None:
+        self._callers, self._metrics = callers, metrics
 
-    def __init__(self, app: ASGIApp, callers: Callers, meter: Meter, metrics: str = "operate") -> None:
-        self._app, self._callers, self._meter, self._metrics = app, callers, meter, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        path: str = scope["path"]
-        try:
-            caller, trusted = self._admit(path, scope)
-            allowance = caller.allowance
-            if allowance is not None:
-                if path.startswith(BESIDE):
-                    allowance.admit(question=False)
-                elif scope["method"] == "POST" and not path.startswith(OPERATE):
-                    allowance.admit()
-                send = _with_limits(send, allowance)
-        except ModelyardError as error:
-            self._meter.count("modelyard_refused_total", error.code)
-            reply = refusal(error, shape_of(path))
-            if isinstance(error, RateLimited) and (error.retry_after or 0) > 60:
-                reply.headers["x-should-retry"] = "false"  # longer than any client waits by itself
-            await reply(scope, receive, send)
-            return
-        scope["modelyard.caller"], scope["modelyard.trusted"] = caller, trusted
-        scope["modelyard.groups"] = caller.groups
-        await self._app(scope, receive, send)
-
-    def _admit(self, path: str, scope: Scope) -> tuple[Caller, bool]:
+    def admit(self, path: str, host: str, authorization: str, origin: str | None) -> tuple[Caller, bool]:
         """Who asks, and whether they may come in at all. Raises Unauthorized, Forbidden, RequestError."""
-        host = authorization = ""
-        origin = None
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                authorization = value.decode("latin-1")
-            elif name == b"host":
-                host = value.decode("latin-1")
-            elif name == b"origin":
-                origin = value.decode("latin-1")
         kind, _, secret = authorization.partition(" ")
         secret = secret.strip() if kind.lower() == "bearer" else ""
         caller = self._callers.find(secret) if secret else None
@@ -129,6 +93,59 @@ class Auth:
         if operate and caller.scope != "operate":
             raise Forbidden("this token may ask for answers only; this needs one of scope operate")
         return caller, True
+
+
+def turned_away(error: ModelyardError, path: str, meter: Meter) -> Response:
+    """The reply to a request that does not come in, which is counted."""
+    meter.count("modelyard_refused_total", error.code)
+    reply = refusal(error, shape_of(path))
+    if isinstance(error, RateLimited) and (error.retry_after or 0) > 60:
+        reply.headers["x-should-retry"] = "false"  # longer than any client waits by itself
+    return reply
+
+
+class Auth:
+    """Middleware: nobody gets past it whom the door does not admit, or whose allowance is used up.
+
+    It leaves in the scope: "modelyard.caller", "modelyard.groups" (theirs), and "modelyard.trusted": readiness tells
+    everybody whether, and only those who may come in why not.
+    """
+
+    def __init__(self, app: ASGIApp, door: Door, meter: Meter) -> None:
+        self._app, self._door, self._meter = app, door, meter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path: str = scope["path"]
+        try:
+            caller, trusted = self._admit(path, scope)
+            allowance = caller.allowance
+            if allowance is not None:
+                if path.startswith(BESIDE):
+                    allowance.admit(question=False)
+                elif scope["method"] == "POST" and not path.startswith(OPERATE):
+                    allowance.admit()
+                send = _with_limits(send, allowance)
+        except ModelyardError as error:
+            await turned_away(error, path, self._meter)(scope, receive, send)
+            return
+        scope["modelyard.caller"], scope["modelyard.trusted"] = caller, trusted
+        scope["modelyard.groups"] = caller.groups
+        await self._app(scope, receive, send)
+
+    def _admit(self, path: str, scope: Scope) -> tuple[Caller, bool]:
+        host = authorization = ""
+        origin = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value.decode("latin-1")
+            elif name == b"host":
+                host = value.decode("latin-1")
+            elif name == b"origin":
+                origin = value.decode("latin-1")
+        return self._door.admit(path, host, authorization, origin)
 
 
 class Forbidden(RefusedByPolicy):
@@ -163,8 +180,7 @@ def _with_limits(send: Send, allowance: Allowance) -> Send:
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            more = [(name.encode(), value.encode()) for name, value in allowance.headers()]
-            message = {**message, "headers": [*message.get("headers", []), *more]}
+            message = {**message, "headers": [*message.get("headers", []), *allowance.raw_headers()]}
         await send(message)
 
     return sending

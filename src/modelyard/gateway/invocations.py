@@ -8,18 +8,24 @@ reply to a bad request is one sentence without a traceback.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from modelyard.errors import RequestError
-from modelyard.gateway.body import Bodies, read_bytes, read_json
-from modelyard.gateway.replies import mlflow_error, released, replying
-from modelyard.gateway.service import enter, gone, service
+from modelyard.errors import Cancelled, ModelyardError, RequestError
+from modelyard.gateway.auth import Caller, Door, turned_away
+from modelyard.gateway.body import FREE_BYTES, Bodies, SlowBody, read_bytes, read_json
+from modelyard.gateway.edge import Headers, Leaving, Reply
+from modelyard.gateway.replies import internal, mlflow_error, refusal, released, replying
+from modelyard.gateway.service import begin, enter, gone, idempotency_key, service
+from modelyard.ids import short
 from modelyard.serving.answer import prediction
-from modelyard.serving.passage import Passage
+from modelyard.serving.assignment import unit_of
+from modelyard.serving.endpoint import Endpoint
+from modelyard.serving.passage import Arrival, Passage
 
 MOST_ROWS = 256
 AT_ONCE = 8
@@ -47,6 +53,9 @@ WITHOUT_EFFECT = frozenset(
     }
 )
 """Fields that chat clients of MLflow and Databricks send along; a release answers the same whatever they say."""
+
+
+PATH, _PATH = "/invocations", b"/invocations"
 
 
 @replying(mlflow_error)
@@ -85,11 +94,101 @@ async def one_by_one(
 async def handed_through(request: Request, passage: Passage, raw: bytes, kind: str) -> Response:
     """The body, of content type `kind`, goes to the release as it is, and its reply is passed on as it is: nobody
     parses either on the way."""
-    with passage.exchange({"do": "invoke", "content_type": kind, "payload": raw}, gone(request)) as exchange:
+    with passage.exchange(_invoke(raw, kind), gone(request)) as exchange:
         reply = await exchange.result()
         passage.heard(exchange, reply)
     headers = {"content-type": reply["content_type"], "modelyard-release": exchange.release}
     return Response(reply["body"], headers=headers)
+
+
+def _invoke(raw: bytes, kind: str) -> dict[str, Any]:
+    return {"do": "invoke", "content_type": kind, "payload": raw}
+
+
+class Scoring:
+    """The same for the common case, without a Request, a route and middleware (`gateway.edge`): a request to the
+    project's own endpoint while the release that answers there reads bodies itself."""
+
+    def __init__(self, endpoint: Endpoint, door: Door, bodies: Bodies) -> None:
+        self.most, self.patience = min(FREE_BYTES, bodies.scoring), endpoint.timeout
+        self._endpoint, self._door = endpoint, door
+
+    def takes(self, url: bytes, headers: Headers) -> bool:
+        return url == _PATH and self._endpoint.invokes
+
+    def late(self) -> Reply:
+        slow = SlowBody(f"the body did not arrive within {self.patience:g} s")
+        return Reply(*_parts(refusal(slow, mlflow_error)), lambda _: None)
+
+    async def answer(self, headers: Headers, body: bytes, leaving: Leaving) -> Reply:
+        here, began = self._endpoint, time.monotonic()
+        authorization, origin = headers.get(b"authorization", b""), headers.get(b"origin")
+        more: list[tuple[bytes, bytes]] = []
+        try:
+            caller, _ = self._door.admit(
+                PATH,
+                headers.get(b"host", b"").decode("latin-1"),
+                authorization.decode("latin-1"),
+                None if origin is None else origin.decode("latin-1"),
+            )
+            if caller.allowance is not None:
+                caller.allowance.admit()
+                more = caller.allowance.raw_headers()
+        except ModelyardError as error:
+            refused = turned_away(error, PATH, here.meter)
+            return Reply(*_parts(refused), lambda _: None)
+        passage: Passage | None = None
+        failure: ModelyardError | None = None
+        release = ""
+        try:
+            passage = await begin(here, caller, self._arrival(headers, body, caller))
+            with passage.exchange(_invoke(body, headers.get(b"content-type", b"").decode("latin-1"))) as exchange:
+                leaving.then(exchange.cancel)
+                said = await exchange.result()
+                passage.heard(exchange, said)
+            release = exchange.release
+            kept = [(b"content-type", said["content_type"].encode()), (b"modelyard-release", release.encode())]
+            status, head, whole = 200, kept, said["body"]
+        except Cancelled as error:  # read by nobody
+            failure = error
+            status, head, whole = error.status, [], b""
+        except ModelyardError as error:
+            failure = error
+            status, head, whole = _parts(refusal(error, mlflow_error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a sentence and the log the traceback
+            failure = ModelyardError(type(error).__name__)
+            status, head, whole = _parts(internal(mlflow_error))
+        if passage is not None:
+            head.append((b"x-request-id", passage.id.encode()))
+            try:
+                await passage.finish(status, whole, failure)
+            except ModelyardError as error:
+                status, head, whole = _parts(refusal(error, mlflow_error))
+        arm = passage.given.arm if passage is not None else "champion"
+        named = short(release or (passage.release if passage is not None else "")) or "none"
+
+        def sent(there: bool) -> None:
+            seen = status if there or status >= 400 else 499
+            here.meter.answered(here.name, named, arm, "mlflow", seen, time.monotonic() - began)
+
+        return Reply(status, head + more, whole, sent)
+
+    def _arrival(self, headers: Headers, body: bytes, caller: Caller) -> Arrival:
+        name, key = headers.get(b"x-conversation-id"), headers.get(b"idempotency-key")
+        return Arrival(
+            "mlflow",
+            body,
+            idempotency_key(None if key is None else key.decode("latin-1"), caller),
+            unit_of(caller.id, name.decode("latin-1") if name else None, body),
+            False,
+            caller.id,
+            tuple(sorted(caller.groups)),
+        )
+
+
+def _parts(reply: Response) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Of a refusal."""
+    return reply.status_code, [pair for pair in reply.raw_headers if pair[0] != b"content-length"], bytes(reply.body)
 
 
 def requests(body: dict[str, Any], accepts: frozenset[str]) -> tuple[list[dict[str, Any]], bool]:

@@ -100,6 +100,12 @@ class Allowance:
                 ]
         return out
 
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """The same as ASGI has them; none where nothing is limited by the minute."""
+        if self._requests is None and self._tokens is None:
+            return []
+        return [(name.encode(), value.encode()) for name, value in self.headers()]
+
     def unsaved(self) -> dict[str, Spent]:
         """What was used since this was asked last, by day. Give it back with `again` when it could not be saved."""
         out, self._unsaved = self._unsaved, {}

@@ -16,6 +16,7 @@ from modelyard.serving.assignment import unit_of
 from modelyard.serving.endpoint import Endpoint
 from modelyard.serving.estate import Estate
 from modelyard.serving.exchange import Exchange
+from modelyard.serving.meter import Meter
 from modelyard.serving.passage import Arrival, Passage
 from modelyard.serving.rows import request_id
 from modelyard.serving.wire import Frame
@@ -69,7 +70,7 @@ async def enter(
     arrival = Arrival(
         dialect,
         raw,
-        idempotency_key(request, caller),
+        idempotency_key(request.headers.get("idempotency-key"), caller),
         await aside(len(first), unit_of, caller.id, conversation, first),
         begun,
         caller.id,
@@ -77,10 +78,16 @@ async def enter(
         client if isinstance(client, str) else None,
         release,
     )
-    passage = Passage(here, arrival, lambda usage: _spent(request, usage))
-    await passage.enter()
+    passage = await begin(here, caller, arrival)
     request.scope[PASSAGE] = passage
     request.scope["modelyard.release"], request.scope["modelyard.arm"] = passage.release, passage.given.arm
+    return passage
+
+
+async def begin(here: Endpoint, caller: Caller, arrival: Arrival) -> Passage:
+    """What arrived from `caller`, on record. Raises RecordFull."""
+    passage = Passage(here, arrival, lambda usage: _spent(here.meter, caller, usage))
+    await passage.enter()
     return passage
 
 
@@ -97,10 +104,8 @@ def _conversation(request: Request, raw: bytes, body: Mapping[str, Any]) -> tupl
     return name, json.dumps(said[:1]).encode(), len(said) > 1
 
 
-def _spent(request: Request, usage: Mapping[str, int]) -> None:
+def _spent(meter: Meter, caller: Caller, usage: Mapping[str, int]) -> None:
     """Count what a model read and wrote, as it says, for the caller whose request it was."""
-    caller: Caller = request.scope["modelyard.caller"]
-    meter = service(request).meter
     used = {kind: int(usage.get(f"{kind}_tokens", 0)) for kind in ("prompt", "completion")}
     for kind, tokens in used.items():
         if tokens > 0:
@@ -128,9 +133,9 @@ async def gone(request: Request) -> None:
         pass
 
 
-def idempotency_key(request: Request, caller: Caller) -> str:
-    """The caller's, told from the same key of another caller, or one of our own. Raises RequestError."""
-    key = request.headers.get("idempotency-key")
+def idempotency_key(key: str | None, caller: Caller) -> str:
+    """The caller's, as the header of that name has it, told from the same key of another caller, or one of our own.
+    Raises RequestError."""
     if key is None:
         return request_id()
     if not key.strip() or len(key) > _KEY_LENGTH or not key.isascii() or not key.isprintable():

@@ -176,6 +176,8 @@ class Server:
                 done = self._invoke(frame.get("payload", b""), frame["content_type"], call)
                 took = time.monotonic() - began
                 self._pace = took if self._pace == math.inf else self._pace + (took - self._pace) / 8
+                if not (done.content_type.isascii() and done.content_type.isprintable()):
+                    raise ModelyardError("the release answered with a content type that is none")
                 reply = {"content_type": done.content_type, "rows": done.rows, "signals": _finite(done.signals)}
                 _reply(connection, {"id": number, "response": reply}, done.body)
             case "search":

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from modelyard.calc.price import cost
 from modelyard.errors import ModelyardError
@@ -25,8 +23,7 @@ NAMED = "named"
 """The arm of a request that names the release it is for."""
 
 
-@dataclass(frozen=True)
-class Arrival:
+class Arrival(NamedTuple):
     """A request as it came in. `body` is what was sent, `requester` the token's id (never the secret), `key` the
     idempotency key. `unit` is the conversation or entity it belongs to, which a rollout assigns and counts by; `begun`
     says that this is not the first that is heard of it. `release`: the one that was asked for by name answers it,
@@ -52,7 +49,7 @@ class Passage:
         self.endpoint, self.arrival = endpoint, arrival
         self.given = Assignment()
         self.release = self._chosen = ""
-        self.usage: Counter[str] = Counter()
+        self.usage: dict[str, int] = {}
         self.signals: dict[str, float] = {}
         self.cost: float | None = None
         """As the release says itself (a signal of that name), else by the prices of what it used."""
@@ -98,8 +95,9 @@ class Passage:
         """Seconds until its deadline; 0 past it."""
         return max(0.0, self.endpoint.timeout - (self.endpoint.clock.monotonic() - self._began))
 
-    def exchange(self, job: Frame, end: Awaitable[None], part: int | None = None) -> Exchange:
-        """`job` on its way to a worker of the release; cancelled as soon as `end` is there. `part` numbers the jobs of
+    def exchange(self, job: Frame, end: Awaitable[None] | None = None, part: int | None = None) -> Exchange:
+        """`job` on its way to a worker of the release; cancelled as soon as `end` is there, or by who has nothing to
+        wait for (`Exchange.cancel`). `part` numbers the jobs of
         a request that has several. Close it, and say with `heard` what came of it."""
         key = self.arrival.key if part is None else f"{self.arrival.key}-{part}"
         frame = {**job, "key": key, "groups": list(self.arrival.groups)}
@@ -108,7 +106,8 @@ class Passage:
         stays = self.arrival.release is not None or (release is not None and fleet.pool(release) is not None)
         pinned = release if stays else None
         exchange = Exchange(fleet, frame, self.left, pinned)
-        exchange.until(end)
+        if end is not None:
+            exchange.until(end)
         self._exchanges.append(exchange)
         self._job = frame
         return exchange
@@ -116,12 +115,13 @@ class Passage:
     def heard(self, exchange: Exchange, response: dict[str, Any]) -> None:
         """A worker's whole response: its usage adds up, and what it cost; its signals are those of the last."""
         self.release, self._response = exchange.release, response
-        usage, signals = response.get("usage", {}), response.get("signals", {})
-        self.usage.update(usage)
-        self.signals.update(signals)
+        usage, signals = response.get("usage"), response.get("signals", {})
         spent = signals.get("cost")
-        if spent is None and usage:
-            spent = cost(usage, self.endpoint.prices)
+        if usage:
+            for kind, count in usage.items():
+                self.usage[kind] = self.usage.get(kind, 0) + count
+            spent = cost(usage, self.endpoint.prices) if spent is None else spent
+        self.signals.update(signals)
         if spent is not None:
             self.cost = spent + (self.cost or 0.0)
 

@@ -82,6 +82,7 @@ class Worker(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._decoder, self._leaving = Decoder(), False
+        self._unsent: list[bytes] = []
         self._numbers = itertools.count(1)
         self._listeners: dict[int, Listening] = {}
         self._heard = self._loop.time()
@@ -235,8 +236,14 @@ class Worker(asyncio.Protocol):
             listener.hear(None)
 
     def _write(self, data: bytes) -> None:
+        self._unsent.append(data)
+        if len(self._unsent) == 1:
+            self._loop.call_soon(self._flush)  # with what else is sent in this turn of the loop
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
         if self._transport is not None:
-            self._transport.write(data)
+            self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
 
     def _close(self) -> None:
         if self._transport is not None:

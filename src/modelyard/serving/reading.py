@@ -46,14 +46,31 @@ class Connection:
         """Which of its readers reads it; the others before have been relieved."""
         self.since: float | None = None
         """Since when its reader is busy with a job."""
+        self.corked = False
+        """What is sent waits until `uncork`: more is going to be, at once."""
+        self._held: list[bytes] = []
 
     def send(self, frame: Frame, payload: bytes = b"") -> None:
         """Raises ValueError or TypeError for what JSON cannot hold. A gateway that is gone is no error: what it asked
         for is cancelled."""
         data = encode(frame, payload)
+        with self._sending:
+            if self.corked:
+                self._held.append(data)
+            else:
+                self._send(data)
+
+    def uncork(self) -> None:
+        """Send what waited."""
+        with self._sending:
+            self.corked = False
+            if self._held:
+                self._send(b"".join(self._held))
+                self._held.clear()
+
+    def _send(self, data: bytes) -> None:
         try:
-            with self._sending:
-                self.sock.sendall(data)
+            self.sock.sendall(data)
         except OSError:
             self.cancel_all()
 
@@ -102,7 +119,12 @@ class Readers:
         try:
             while connection.reader == mine:
                 if frames:
-                    self._take(connection, frames.popleft())
+                    frame = frames.popleft()
+                    if frames:
+                        connection.corked = True
+                    self._take(connection, frame)
+                    if connection.corked and not frames and connection.reader == mine:
+                        connection.uncork()
                 elif data := sock.recv(1 << 18):
                     frames.extend(decoder.feed(data))
                 else:
@@ -135,4 +157,5 @@ class Readers:
                 return
             connection.since = None
             connection.reader += 1
+        connection.uncork()
         self._begin(connection)
