@@ -53,6 +53,7 @@ VENDORS = {
     "workloads/chatbot": {"PIL", "pypdfium2", "pypdfium2_raw", "selectolax"},
     "project": {"pydantic", "yaml"},
     "gateway": {"starlette", "uvicorn", "uvloop"},
+    "workloads/model/bodies.py": {"orjson"},
     "serving/rows.py": {"orjson"},
     "serving/wire.py": {"orjson"},
     "serving/meter.py": {"prometheus_client"},
