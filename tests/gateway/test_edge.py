@@ -203,7 +203,7 @@ def test_a_token_and_its_limits_count(place: Town) -> None:
 
 
 def test_a_gateway_that_is_stopped_answers_what_it_took(place: Town) -> None:
-    with place.gateway() as gateway:
+    with place.gateway(limits={"drain": 0.5}) as gateway:
         gateway.until_ready()
         idle, client = Client(gateway), Client(gateway)
         client.send(b"hold it")
