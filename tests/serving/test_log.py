@@ -411,6 +411,31 @@ def test_a_disk_that_does_not_answer_makes_nobody_else_wait(tmp_path: Path, monk
     assert list(replay(tmp_path)) == [b"first", b"second"]
 
 
+def test_closing_does_not_wait_for_ever_for_a_disk_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hung, log = threading.Event(), Log.open(tmp_path)
+    monkeypatch.setattr(log_module, "CLOSE_SECONDS", 0.1)
+
+    async def story() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(appender, "sync", lambda file: hung.wait())
+            waiting = asyncio.create_task(append(log, b"first"))
+            await until(lambda: log._committing is not None)
+            log.close()
+            assert "its disk does not answer" in caplog.text
+            with pytest.raises(Busy):  # it may still write: nobody else may have the folder
+                Log.open(tmp_path)
+            with pytest.raises(RecordFull, match="closed"):
+                await log.append(b"late")
+            hung.set()
+            await waiting  # what waited is told
+
+    asyncio.run(story())
+    log._thread.join()
+    assert list(replay(tmp_path)) == [b"first"] and not listed(tmp_path, OPEN)
+
+
 @given(st.lists(st.binary(min_size=1, max_size=30), max_size=6), st.data())
 def test_of_a_file_that_anything_was_done_to_only_rows_that_were_written_are_read(
     written: list[bytes], data: st.DataObject

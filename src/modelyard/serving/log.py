@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import queue
 import threading
@@ -27,6 +28,8 @@ from modelyard.serving.appender import Appender
 from modelyard.serving.disk import hold, scarce
 from modelyard.serving.segment import CLOSED, FRAME_BYTES, OPEN, listed, read
 from modelyard.units import show_size
+
+log = logging.getLogger("modelyard.gateway")
 
 Durability = Literal["disk", "process"]
 
@@ -43,6 +46,8 @@ LOOK_BYTES = 64 << 10
 """What may be written between two looks at the space that is left on the disk."""
 STUCK_SECONDS = 5.0
 """A commit that takes longer is a disk that does not answer: nobody else is made to wait for it."""
+CLOSE_SECONDS = 10.0
+"""How long closing waits for such a disk."""
 BACKLOG_BYTES = 64 << 20
 """Most bytes that may wait for a commit: past them the disk is too slow for what arrives."""
 
@@ -198,17 +203,19 @@ class Log:
                 await future
 
     def close(self) -> None:
-        """Write what waits, close the segment, give the folder back. Doing it again is no error."""
+        """Write what waits, close the segment, give the folder back. Doing it again is no error. A disk that does not
+        answer is not waited for longer than CLOSE_SECONDS: then the folder stays this process's, and what was written
+        is read by who opens it next."""
         with self._mutex:
             if self._ended:
                 return
             self._ended = True
         self._bell.put(None)
-        self._thread.join(timeout=30)
-        with self._writing:
-            self._shut = True
-            self._file.close()
-        os.close(self._lock)
+        self._thread.join(timeout=CLOSE_SECONDS)
+        if self._thread.is_alive():
+            log.error("the log in %s is not closed in order: its disk does not answer", self.folder)
+        else:
+            os.close(self._lock)
 
     # Taking rows in: the loop's side.
 
@@ -281,6 +288,12 @@ class Log:
     # Writing: the thread's side.
 
     def _run(self) -> None:
+        self._write_on()
+        with self._writing, contextlib.suppress(OSError):
+            self._shut = True
+            self._file.close()
+
+    def _write_on(self) -> None:
         while True:
             try:
                 self._bell.get(timeout=RETRY_SECONDS if self._refusal else None)
