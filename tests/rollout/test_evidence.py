@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from modelyard.errors import (
     UnsupportedType,
 )
 from modelyard.ports.records import SHADOW, Pointers
+from modelyard.serving import appender
+from modelyard.serving import rollout as rollouts
 from modelyard.serving.assignment import Assignment, outcome, unit_of
 from modelyard.serving.evidence import CHALLENGER, CHAMPION, KEPT, LEAST_KEPT, Evidence
 from modelyard.serving.log import Log
@@ -273,6 +276,26 @@ def test_what_cannot_be_written_down_goes_to_the_champion_and_is_not_counted(
         trial.close()
 
     asyncio.run(full())
+
+
+def test_a_coin_that_does_not_get_to_the_disk_is_not_waited_for(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung = threading.Event()
+    monkeypatch.setattr(rollouts, "COIN_SECONDS", 0.05)
+
+    async def story() -> None:
+        trial = Trial(rollout(2), tmp_path / "r1", clock, iter((0.0, 0.9)).__next__)
+        with monkeypatch.context() as patch:
+            patch.setattr(appender, "sync", lambda file: hung.wait())
+            for _ in range(2):
+                with pytest.raises(RecordFull, match="does not answer"):
+                    await trial.assign("u")
+            hung.set()
+        assert (await trial.assign("u")).release == NEW  # one coin, and it fell
+        trial.close()
+
+    asyncio.run(story())
 
 
 def test_conversations_of_before_stay_with_the_champion_at_first(tmp_path: Path, clock: FakeClock) -> None:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from hypothesis import strategies as st
 from modelyard.clock import FakeClock
 from modelyard.errors import Busy, RecordFull, UserError
 from modelyard.ports.tokens import new_secret
+from modelyard.serving import appender
 from modelyard.serving import log as log_module
 from modelyard.serving.log import replay
 from modelyard.serving.record import Accepted, Finished, Outcome, Record, Redaction, request_id
@@ -327,6 +329,42 @@ def test_over_the_limit_it_refuses_or_by_policy_counts(tmp_path: Path) -> None:
     assert strict.full and strict.trouble and strict.counts.refused == 1
     strict.close()
     loose.close()
+
+
+@pytest.mark.parametrize("when_full", ["refuse", "unlogged"])
+def test_for_a_disk_that_does_not_answer_nobody_waits_longer_than_a_request_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when_full: Any
+) -> None:
+    clock, hung = FakeClock(), threading.Event()
+    record = Record.open(tmp_path, clock=clock, patience=20.0, when_full=when_full)
+    one, two = request_id(), request_id()
+
+    async def story() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(appender, "sync", lambda file: hung.wait())
+            begun = [
+                asyncio.create_task(record.accepted(accepted(one))),
+                asyncio.create_task(record.outcome(Outcome(one, "thumb", "up", 5))),
+            ]
+            await asyncio.sleep(0.01)
+            clock.advance(4)
+            later = asyncio.create_task(record.accepted(accepted(two)))
+            await asyncio.sleep(0.01)
+            clock.advance(17)
+            record.sweep()
+            for task in begun:
+                with pytest.raises(RecordFull, match="did not answer in time") as refused:
+                    await task
+                assert refused.value.status == 503 and type(refused.value) is RecordFull
+            assert not later.done() and "does not answer" in (record.trouble or "")
+            hung.set()
+            assert await later and record.trouble is None
+        await record.finished(finished(two))
+
+    asyncio.run(story())
+    record.close()
+    assert ends(tmp_path) == {one: (503, "RecordFull", True), two: (200, None, False)}
+    assert record.open_requests == 0 and record.counts.refused == 1
 
 
 def test_an_end_without_a_beginning_is_counted_and_not_written(tmp_path: Path) -> None:

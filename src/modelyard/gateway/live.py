@@ -104,4 +104,5 @@ def _record(folder: Path, wanted: Recording, timeout: float) -> Record:
         max_request=wanted.max_payload,
         max_response=wanted.max_payload,
         max_open=max(MAX_OPEN_SECONDS, 2 * timeout),
+        patience=timeout,
     )

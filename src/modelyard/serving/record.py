@@ -42,6 +42,7 @@ MAX_PAYLOAD = 1 << 20
 """Bytes of a request, or of a response, that are kept; a longer one is left out, and a code says so."""
 MAX_OPEN_SECONDS = 3600.0
 """A request that was accepted longer ago than that is closed as aborted: nobody is going to finish it."""
+PATIENCE_SECONDS = 60.0
 REQUEST_LEFT_OUT = "MAX_REQUEST_SIZE_EXCEEDED"
 RESPONSE_LEFT_OUT = "MAX_RESPONSE_SIZE_EXCEEDED"
 
@@ -63,17 +64,31 @@ class Counts:
     strays: int = 0
 
 
+class _Late(RecordFull):
+    """A row that is not on the disk in time, and may be some time."""
+
+
 class Record:
     """Opened by `Record.open`; used from one event loop."""
 
     def __init__(
-        self, log: Log, clock: Clock, when_full: WhenFull, redaction: Redaction, most: tuple[int, int], max_open: float
+        self,
+        log: Log,
+        clock: Clock,
+        when_full: WhenFull,
+        redaction: Redaction,
+        most: tuple[int, int],
+        max_open: float,
+        patience: float,
     ) -> None:
         """Use `Record.open`."""
         self.log, self.counts, self.recall = log, Counts(), Recall()
         self._when_full, self._redaction, self._clock = when_full, redaction, clock
         self._max_request, self._max_response = most
         self._max_open = max_open
+        self._patience = patience
+        self._waiting: dict[asyncio.Future[None], float] = {}
+        """What a disk has to write before something begins, and since when."""
         self._open: dict[bytes, float] = {}
         self._owed: dict[bytes, None] = {}
         """Requests whose end could not be written. It is as soon as something can be again."""
@@ -91,17 +106,21 @@ class Record:
         max_request: int = MAX_PAYLOAD,
         max_response: int = MAX_PAYLOAD,
         max_open: float = MAX_OPEN_SECONDS,
+        patience: float = PATIENCE_SECONDS,
         segment_bytes: int = SEGMENT_BYTES,
         clock: Clock | None = None,
     ) -> Record:
         """The record in `folder`; what another process left open is closed as aborted. Sizes in bytes, times in
-        seconds; `max_open` must be more than any request may take. Raises Busy when another process has the folder,
+        seconds; `max_open` must be more than any request may take, `patience` is how long one waits for the disk before
+        it is refused (`sweep` looks). Raises Busy when another process has the folder,
         StorageError.
         """
         clock = clock or SystemClock()
         log = Log.open(folder, durability=durability, segment_bytes=segment_bytes, limit_bytes=limit_bytes, clock=clock)
         try:
-            record = cls(log, clock, when_full, redaction or Redaction(), (max_request, max_response), max_open)
+            record = cls(
+                log, clock, when_full, redaction or Redaction(), (max_request, max_response), max_open, patience
+            )
             record._close_orphans(_open_in(folder))
         except BaseException:
             log.close()
@@ -144,7 +163,11 @@ class Record:
         key = bytes.fromhex(row.id)
         data = self._accepted(row) if self._quick(row.request) else await self._aside(self._accepted, row)
         try:
-            await self.log.append(data)
+            await self._durable(data)
+        except _Late as late:
+            self._abort(key, 503, "RecordFull")  # it may be written yet
+            self.counts.refused += 1
+            raise RecordFull(str(late)) from None
         except RecordFull:
             if self._when_full == "refuse":
                 self.counts.refused += 1
@@ -188,14 +211,21 @@ class Record:
     async def outcome(self, row: Outcome) -> None:
         """Write what turned out true of a request. Raises RecordFull."""
         value = self._redaction.comment(row.value) if row.kind == "comment" else row.value
-        await self.log.append(encode_outcome(row._replace(value=value)))
+        try:
+            await self._durable(encode_outcome(row._replace(value=value)))
+        except _Late as late:
+            raise RecordFull(str(late)) from None
         self.counts.outcomes += 1
 
     def sweep(self) -> None:
         """Close as aborted what nobody finished in time, write what is owed, and see what is in tables by now. To be
         called every second or so."""
         self.log.look()
-        before = self._clock.monotonic() - self._max_open
+        now = self._clock.monotonic()
+        for waiting in [waiting for waiting, since in self._waiting.items() if since < now - self._patience]:
+            if not waiting.done():
+                waiting.set_exception(_Late(f"the disk of {self.log.folder} did not answer in time"))
+        before = now - self._max_open
         for key in [key for key, since in self._open.items() if since < before]:
             del self._open[key]
             self._abort(key, 504, "DeadlineExceeded")
@@ -209,6 +239,18 @@ class Record:
     def close(self) -> None:
         """Give the folder back. What is still open is closed as aborted by who opens it next."""
         self.log.close()
+
+    async def _durable(self, row: bytes) -> None:
+        """Raises _Late where the disk takes longer than any request may: the row may be written afterwards."""
+        waiting = self.log.append(row)
+        if not isinstance(waiting, asyncio.Future):
+            await waiting
+            return
+        self._waiting[waiting] = self._clock.monotonic()
+        try:
+            await waiting
+        finally:
+            del self._waiting[waiting]
 
     def _quick(self, body: bytes | None) -> bool:
         return body is None or len(body) <= ASIDE_BYTES or self._redaction.policy != "patterns"

@@ -26,6 +26,8 @@ from modelyard.serving.log import Durability, Log, replay
 MOST_UNITS = 1_000_000
 """Units that a rollout keeps in mind; past them new ones go to the champion and are not counted."""
 LOG_BYTES = 1 << 30
+COIN_SECONDS = 5.0
+"""How long a new unit waits for its coin to be on disk; past it the log takes no more of them anyway."""
 _ARMS = ("champion", "challenger")
 
 
@@ -62,9 +64,10 @@ class Trial:
 
     async def assign(self, unit: str, begun: bool = False) -> Assignment:
         """The release of a unit; of a new one it is durable when this returns. `begun`: the request shows that the
-        conversation is under way, so in the first time of a rollout (`linger`) it is not taken for a new one."""
+        conversation is under way, so in the first time of a rollout (`linger`) it is not taken for a new one. Raises
+        RecordFull where the disk does not answer: the coin falls when it does."""
         if (waiting := self._durable.get(unit)) is not None:
-            await asyncio.shield(waiting)
+            await _fallen(waiting)
         if (known := self._found.known(unit)) is None:
             known = await self._first(unit, begun)
         stage, arm = known
@@ -138,7 +141,7 @@ class Trial:
         # Whoever asks for the same unit meanwhile waits for this coin, and it falls even if this caller goes away.
         self._durable[unit] = waiting = asyncio.ensure_future(self._durably(row))
         waiting.add_done_callback(lambda _: self._durable.pop(unit, None))
-        await asyncio.shield(waiting)
+        await _fallen(waiting)
         return self._found.known(unit) or (SHADOW, CHAMPION)
 
     async def _durably(self, row: list[Any]) -> None:
@@ -170,6 +173,14 @@ class Trial:
 
     def _time(self) -> float:
         return round(self._clock.now().timestamp(), 3)
+
+
+async def _fallen(coin: asyncio.Future[None]) -> None:
+    try:
+        async with asyncio.timeout(COIN_SECONDS):
+            await asyncio.shield(coin)
+    except TimeoutError:
+        raise RecordFull("the disk that a rollout is written to does not answer: try again") from None
 
 
 class Mirror(Protocol):
