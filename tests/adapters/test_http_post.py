@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelyard.adapters.http_post import LONGEST, Failed, Late, Post, Wrong
+from modelyard.adapters.http_post import IDLE, LONGEST, Failed, Late, Post, Wrong
+from modelyard.clock import FakeClock
 
 KEY = "sk-very-secret"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
@@ -262,22 +263,25 @@ def test_a_head_that_does_not_come_is_late(serve: Callable[..., Server]) -> None
 
 
 def test_a_connection_is_used_again_though_the_end_of_the_reply_comes_late(serve: Callable[..., Server]) -> None:
-    gone = threading.Event()
+    gone, ended = threading.Event(), threading.Event()
 
     def streams(opened: socket.socket, sent: bytes) -> bool:
         opened.sendall(CHUNKED + b"5\r\ndone\n\r\n")
         gone.wait(5)
         opened.sendall(b"1\r\n\n\r\n0\r\n\r\n")
+        ended.set()
         return True
 
     server = serve(streams)
     post = Post(server.url, {})
     for _ in range(3):
         gone.clear()
+        ended.clear()
         with post.send(b"{}", within(5)) as reply:
             assert next(reply.lines()) == b"done"
             reply.enough()
         gone.set()
+        assert ended.wait(5)
         time.sleep(0.05)
     assert [number for number, _ in server.requests] == [1, 1, 1]
 
@@ -291,6 +295,20 @@ def test_a_connection_whose_reply_goes_on_is_not_used_again(serve: Callable[...,
     assert ask(post) == (200, b"ok")  # and something nobody asked for behind it
     assert ask(post, b"mine") == (200, b"mine")
     assert [number for number, _ in server.requests] == [1, 2, 3]
+
+
+def test_a_reply_that_has_no_end_holds_nobody_up(serve: Callable[..., Server]) -> None:
+    def on(opened: socket.socket, sent: bytes) -> None:
+        opened.sendall(CHUNKED + b"5\r\ndone\n\r\n")
+        while True:
+            opened.sendall(b"1\r\n\n\r\n")
+            time.sleep(0.001)
+
+    post = Post(serve(on, echo).url, {})
+    with post.send(b"{}", within(5)) as reply:
+        assert next(reply.lines()) == b"done"
+        reply.enough()
+    assert ask(post) == (200, b"{}")
 
 
 def test_leaving_a_reply_ends_its_connection(serve: Callable[..., Server]) -> None:
@@ -319,6 +337,20 @@ def test_a_kept_connection_that_ends_without_a_byte_is_replaced_once(serve: Call
     with pytest.raises(Failed, match="without a reply"):
         ask(post)
     assert [number for number, _ in server.requests] == [1, 1, 2, 2, 3]
+
+
+def test_connections_that_are_needed_no_more_are_closed(serve: Callable[..., Server]) -> None:
+    server, clock = serve(echo), FakeClock()
+    post = Post(server.url, {}, clock)
+    with post.send(b"one", within(5)) as one, post.send(b"two", within(5)) as two:
+        assert (one.read(), two.read()) == (b"one", b"two")
+    clock.advance(IDLE / 2)
+    assert ask(post) == (200, b"{}") and server.connections == 2 and not server.left.is_set()
+    clock.advance(IDLE / 2)
+    assert ask(post) == (200, b"{}") and server.connections == 2
+    assert server.left.wait(5)  # the other one
+    clock.advance(IDLE)
+    assert ask(post) == (200, b"{}") and server.connections == 3
 
 
 @pytest.mark.parametrize("begun", [b"HTTP/1", OK[:17], CHUNKED, CHUNKED + b"5\r\ndone\n\r\n"])

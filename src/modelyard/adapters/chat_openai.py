@@ -53,12 +53,12 @@ class OpenAIChat:
         if key and not {h.lower() for h in sent} & {"authorization", "api-key"}:
             sent["Authorization"] = f"Bearer {key}"
         self._secrets = [value for name, value in sent.items() if name.lower() in _SECRET or len(value) >= _LONG]
-        self._post = Post(_route(url), sent)
         self._timeout, self._retries = timeout, retries
         self._budget_tokens, self._budget_requests = budget_tokens, budget_requests
         self._tokens = self._requests = 0
         self._lock = threading.Lock()
         self._clock = clock or SystemClock()
+        self._post = Post(_route(url), sent, self._clock)
 
     def close(self) -> None:
         """Close the connections."""

@@ -8,11 +8,11 @@ are not whole in memory.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
 import ssl
-import time
 import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -22,14 +22,16 @@ from types import TracebackType
 import httptools
 
 from modelyard.adapters.http_dial import Address, Failed, Late, Left, Wrong, address, seconds
+from modelyard.clock import Clock, SystemClock
 
 __all__ = ["Failed", "Late", "Left", "Post", "Reply", "Wrong"]
 
 LONGEST = 32 * 1024 * 1024
 """Bytes: a reply, or one line of it, that is longer is nonsense."""
-_LONGEST_HEAD = 256 * 1024
-_IDLE = 30.0
+IDLE = 30.0
 """Seconds. A connection that was not used for longer may have been forgotten on the way without a word."""
+_TAIL = 0.02
+_LONGEST_HEAD = 256 * 1024
 _KEPT = 32
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
@@ -38,8 +40,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 class Post:
     """Requests to `url`, each with `headers`. Raises nothing: what is wrong of both is said by `send`."""
 
-    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        self._url, self._headers = url, dict(headers)
+    def __init__(self, url: str, headers: Mapping[str, str], clock: Clock | None = None) -> None:
+        self._url, self._headers, self._clock = url, dict(headers), clock or SystemClock()
         self._idle: deque[_Connection] = deque()
         self._process, self._closed = os.getpid(), False
 
@@ -106,7 +108,7 @@ class Post:
                 kept = self._idle.pop()
             except IndexError:
                 return None
-            if time.monotonic() - kept.since < _IDLE and kept.ready():
+            if self._clock.monotonic() - kept.since < IDLE and kept.ready():
                 return kept
             kept.close()
 
@@ -114,8 +116,12 @@ class Post:
         if self._closed or connection.process != os.getpid() or len(self._idle) >= _KEPT:
             connection.close()
             return
-        connection.since = time.monotonic()
+        now = connection.since = self._clock.monotonic()
         self._idle.append(connection)
+        # The one used last is used next, so those that are needed no more gather at the other end.
+        with contextlib.suppress(IndexError):
+            while now - self._idle[0].since >= IDLE:
+                self._idle.popleft().close()
 
 
 class Reply:
@@ -230,11 +236,13 @@ class _Connection:
         return data
 
     def ready(self) -> bool:
-        """May a request be sent? Nothing may follow the last reply but its end, and that must have come."""
+        """May a request be sent? Nothing may follow the last reply but its end, and that must have come; a moment's
+        wait for it costs less than another connection."""
         try:
-            self._socket.settimeout(0)
-            while data := self._socket.recv(4096):
-                if self.complete:
+            for _ in range(4):
+                self._socket.settimeout(0 if self.complete else _TAIL)
+                data = self._socket.recv(4096)
+                if not data or self.complete:
                     return False
                 self._feed(data)
             return False
