@@ -282,17 +282,17 @@ def test_a_coin_that_does_not_get_to_the_disk_is_not_waited_for(
     tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hung = threading.Event()
-    monkeypatch.setattr(rollouts, "COIN_SECONDS", 0.05)
 
     async def story() -> None:
         trial = Trial(rollout(2), tmp_path / "r1", clock, iter((0.0, 0.9)).__next__)
         with monkeypatch.context() as patch:
             patch.setattr(appender, "sync", lambda file: hung.wait())
+            patch.setattr(rollouts, "COIN_SECONDS", 0.05)
             for _ in range(2):
                 with pytest.raises(RecordFull, match="does not answer"):
                     await trial.assign("u")
             hung.set()
-        assert (await trial.assign("u")).release == NEW  # one coin, and it fell
+        assert (await trial.assign("u")).release == NEW.id  # one coin, and it fell
         trial.close()
 
     asyncio.run(story())
