@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.pyfunc import scoring_server
 from mlflow.types.llm import ChatCompletionResponse
-from mlflow.types.schema import ColSpec, Schema
+from mlflow.types.schema import AnyType, Array, ColSpec, Map, Schema
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
@@ -98,6 +98,36 @@ class Loud(mlflow.pyfunc.PythonModel):
         return [text.upper() for text in model_input]
 
 
+class Agent(mlflow.pyfunc.PythonModel):
+    """A model of the user's own that answers as agents do, in the form it is asked for."""
+
+    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+        said = {"role": "assistant", "content": "You said Hi"}
+        part = {"type": "output_text", "text": "You said Hi"}
+        forms = {
+            "message": {**said, "type": "ai"},
+            "agent": {"messages": [{"role": "user", "content": "Hi"}, said]},
+            "responses": {"output": [{"type": "reasoning"}, {"type": "message", "content": [part]}]},
+            "other": {"answer": 42},
+        }
+        messages = model_input["messages"]
+        return forms[list(messages)[0][0]["content"] if hasattr(messages, "iloc") else messages[0]["content"]]
+
+
+CHAIN = """
+import mlflow
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableLambda
+
+def answer(asked):
+    last = (asked["messages"] if isinstance(asked, dict) else asked)[-1]
+    return AIMessage(content="You said " + (last["content"] if isinstance(last, dict) else last.content))
+
+mlflow.models.set_model(RunnableLambda(answer))
+"""
+"""A chain as MLflow keeps one of LangChain's: its code."""
+
+
 @functools.cache
 def folder(name: str) -> Path:
     """The folder of the model called so."""
@@ -154,8 +184,13 @@ def folder(name: str) -> Path:
     elif name == "lightgbm_estimator":
         estimator = __import__("lightgbm").LGBMClassifier(n_estimators=5, n_jobs=1, verbose=-1).fit(x, y)
         _save(mlflow.lightgbm, estimator, path, x, y, None, serialization_format="cloudpickle")
-    elif name in ("talker", "loud"):
-        made = Talker() if name == "talker" else Loud()
+    elif name == "chain":
+        source = _root() / "chain.py"
+        source.write_text(CHAIN)
+        asked = ModelSignature(inputs=Schema([ColSpec(Array(Map(AnyType())), "messages")]))
+        mlflow.langchain.save_model(str(source), path, signature=asked, pip_requirements=["langchain"])
+    elif name in ("talker", "loud", "agent"):
+        made = {"talker": Talker, "loud": Loud, "agent": Agent}[name]()
         mlflow.pyfunc.save_model(path, python_model=made, pip_requirements=["mlflow"])
     elif name == "onnx":
         _save(mlflow.onnx, graph(), path, x.to_numpy("float32"), {"y": x.to_numpy("float32")}, None)

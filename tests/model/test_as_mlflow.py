@@ -33,6 +33,7 @@ MODELS = [
 MISSING = {"lightgbm", "lightgbm_classes", "xgboost", "xgboost_classifier", "gradient"}
 """Models that take a missing value."""
 NEEDS = {name: package for name, _, _ in MODELS for package in ("lightgbm", "xgboost") if name.startswith(package)}
+NEEDS["chain"] = "langchain"
 
 small = st.floats(-1000, 1000, width=32)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -289,6 +290,7 @@ def test_whatever_is_sent_is_answered_or_refused(sent: bytes) -> None:
     [
         ("talker", {"messages": [{"role": "user", "content": "Hi"}]}),
         ("talker", {"messages": [{"role": "user", "content": "Hi"}], "temperature": 0.5}),
+        ("chain", {"messages": [{"role": "user", "content": "Hi"}]}),
         ("loud", {"inputs": ["a", "b"]}),
         ("unsigned", {"dataframe_split": {"columns": NUMBERS, "data": [[0.5] * 5]}}),
         ("unsigned", {"inputs": [[0.5] * 5]}),
@@ -303,6 +305,7 @@ def test_whatever_is_sent_is_answered_or_refused(sent: bytes) -> None:
     ],
 )
 def test_models_of_other_kinds_answer_as_mlflow_lets_them(name: str, sent: dict[str, Any]) -> None:
+    _needed(name)
     body = json.dumps(sent).encode()
     assert ours(name, RUNTIME.get(name, "pyfunc"), body) == theirs(name, body) is not None
 
@@ -311,6 +314,18 @@ def test_models_of_other_kinds_answer_as_mlflow_lets_them(name: str, sent: dict[
 def test_messages_that_are_none(messages: Any) -> None:
     with pytest.raises(RequestError, match="messages"):
         ours("talker", "pyfunc", json.dumps({"messages": messages}).encode())
+
+
+@pytest.mark.parametrize("form", ["message", "agent", "responses"])
+def test_an_agent_says_its_text_whatever_its_form(form: str) -> None:
+    (response,) = predictor("agent", "pyfunc").predict({"messages": [{"role": "user", "content": form}]}, call())
+    assert isinstance(response, Response) and response.text == "You said Hi"
+
+
+def test_a_chain_of_langchain_says_its_text() -> None:
+    _needed("chain")
+    (response,) = predictor("chain", "pyfunc").predict({"messages": [{"role": "user", "content": "Hi"}]}, call())
+    assert isinstance(response, Response) and response.text == "You said Hi"
 
 
 def test_a_language_model_says_its_text_and_what_it_used() -> None:

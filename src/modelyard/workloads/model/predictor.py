@@ -122,13 +122,20 @@ def _usage(output: Mapping[str, Any]) -> Mapping[str, int]:
 
 
 def _said(found: Any) -> str:
-    """What a person reads of a language model's answer: OpenAI's first choice, the text, else JSON."""
-    if isinstance(found, list) and len(found) == 1:
-        found = found[0]
-    if isinstance(found, dict):
-        choices = found.get("choices")
+    """What a person reads of a language model's answer: the text of OpenAI's first choice, of a message (LangChain's), of
+    the last message of an agent, of the outputs of a Responses agent; else JSON."""
+    one = found[0] if isinstance(found, list) and len(found) == 1 else found
+    if isinstance(one, dict):
+        choices, messages, outputs = (one.get(name) for name in ("choices", "messages", "output"))
         if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-            content = (choices[0].get("message") or {}).get("content")
-            if isinstance(content, str):
-                return content
-    return found if isinstance(found, str) else encode(found).decode()
+            one = choices[0].get("message")
+        elif isinstance(messages, list) and messages:
+            one = messages[-1]
+        elif isinstance(outputs, list):
+            items = [item for item in outputs if isinstance(item, dict)]
+            parts = [part for item in items for part in item.get("content") or () if isinstance(part, dict)]
+            one = {"content": "".join(part["text"] for part in parts if isinstance(part.get("text"), str))}
+        if isinstance(one, dict) and isinstance(one.get("content"), str) and one["content"]:
+            text: str = one["content"]
+            return text
+    return one if isinstance(one, str) else encode(found).decode()
