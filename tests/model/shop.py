@@ -111,7 +111,7 @@ class Agent(mlflow.pyfunc.PythonModel):
             "other": {"answer": 42},
         }
         messages = model_input["messages"]
-        return forms[list(messages)[0][0]["content"] if hasattr(messages, "iloc") else messages[0]["content"]]
+        return forms[next(iter(messages))[0]["content"] if hasattr(messages, "iloc") else messages[0]["content"]]
 
 
 CHAIN = """

@@ -122,8 +122,8 @@ def _usage(output: Mapping[str, Any]) -> Mapping[str, int]:
 
 
 def _said(found: Any) -> str:
-    """What a person reads of a language model's answer: the text of OpenAI's first choice, of a message (LangChain's), of
-    the last message of an agent, of the outputs of a Responses agent; else JSON."""
+    """What a person reads of a language model's answer: the text of OpenAI's first choice, of a message (LangChain's),
+    of the last message of an agent, of the outputs of a Responses agent; else JSON."""
     one = found[0] if isinstance(found, list) and len(found) == 1 else found
     if isinstance(one, dict):
         choices, messages, outputs = (one.get(name) for name in ("choices", "messages", "output"))
