@@ -166,7 +166,7 @@ def test_an_interrupt_ends_the_waiting(stub: Stub) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        embedder(stub, batch=1, retries=10**6).embed([str(i) for i in range(50)], progress=stop)
+        embedder(stub, batch=1, parallel=1, retries=10**6).embed([str(i) for i in range(50)], progress=stop)
     assert not [t for t in threading.enumerate() if t.name.startswith("embed")]
 
 
