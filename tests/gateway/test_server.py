@@ -7,16 +7,21 @@ import signal
 import socket
 import stat
 import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from town import Town, eventually, start
 
+from modelyard.adapters.ledger_endpoints import SqliteEndpoints
 from modelyard.adapters.ledger_sqlite import SqliteLedger
 from modelyard.adapters.rollouts_sqlite import SqliteRollouts
+from modelyard.adapters.tokens_sqlite import SqliteTokens
 from modelyard.errors import Busy, Damaged, RefusedByPolicy, StorageError, UserError
 from modelyard.gateway.server import ServeConfig, serve
+from modelyard.serving.record import Record
 from modelyard.serving.route import alive, ask_gateway
 
 TOKEN = "a-token-of-the-test"
@@ -55,6 +60,41 @@ def test_an_address_that_is_not_ours(town: Town, host: str) -> None:
 def test_a_token_that_no_header_can_carry(town: Town, token: str) -> None:
     with pytest.raises(UserError, match="the token may hold"):
         serve(config(town, token=token, port=0))
+
+
+@pytest.mark.parametrize("broken", [SqliteRollouts, SqliteEndpoints, SqliteTokens])
+def test_a_step_of_the_end_that_fails_keeps_none_of_the_others_from_it(town: Town, broken: type[Any]) -> None:
+    town.point(town.release("one: "))
+
+    def opened(kind: type[Any]) -> Any:
+        def close(self: Any) -> None:
+            kind.close(self)
+            raise StorageError("it does not close")
+
+        return (type(kind.__name__, (kind,), {"close": close}) if kind is broken else kind)(town.layout.ledger)
+
+    stop = threading.Event()
+    openers = {
+        "rollouts": lambda: opened(SqliteRollouts),
+        "endpoints": lambda: opened(SqliteEndpoints),
+        "tokens": lambda: opened(SqliteTokens),
+    }
+    with pytest.raises(StorageError, match="it does not close"):
+        serve(
+            replace(
+                config(town, port=0, record={"fold_every": None}, stop=stop, on_ready=lambda url: stop.set()),
+                **openers,  # type: ignore[arg-type]
+            )
+        )
+    Record.open(town.layout.record).close()  # nobody has it any more
+    assert not [pid for pid in Path("/proc").glob("[0-9]*") if _of(pid, town) and pid.name != str(os.getpid())]
+
+
+def _of(pid: Path, town: Town) -> bool:
+    try:
+        return str(town.root).encode() in (pid / "cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def test_one_gateway_a_target(town: Town) -> None:

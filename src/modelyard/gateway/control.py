@@ -54,8 +54,10 @@ class Control:
 
     async def stop(self) -> None:
         """Updates under way are left as far as they came."""
-        await self._updates.stop()
-        await self.estate.stop()
+        try:
+            await self._updates.stop()
+        finally:
+            await self.estate.stop()
 
     @property
     def desk(self) -> Desk:

@@ -72,11 +72,13 @@ class Keyring:
     async def stop(self) -> None:
         """Write down what was spent, and let go of the file. May be called when it was never started."""
         self._stopping.set()
-        if self._following is not None:
-            await self._following
-        if self._tokens is not None:
-            await self._save(self._tokens)
-        self.close()
+        try:
+            if self._following is not None:
+                await self._following
+            if self._tokens is not None:
+                await self._save(self._tokens)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Let go of the file."""

@@ -4,6 +4,7 @@ tables."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,12 +67,14 @@ class Live:
         self._tidying = asyncio.get_running_loop().create_task(self._tidy())
 
     async def stop(self) -> None:
-        """End in the order in which one needs the other. What was not started is no error."""
-        if self._tidying is not None:
-            self._tidying.cancel()
-        await self._own.stop()
-        await self.folding.stop()
-        self._record.close()
+        """End in the order in which one needs the other, each also where one before it fails. What was not started is
+        no error."""
+        async with contextlib.AsyncExitStack() as ending:
+            ending.callback(self._record.close)
+            if self._tidying is not None:
+                ending.callback(self._tidying.cancel)
+            ending.push_async_callback(self.folding.stop)
+            ending.push_async_callback(self._own.stop)
 
     async def _tidy(self) -> None:
         while True:

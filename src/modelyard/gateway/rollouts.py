@@ -109,11 +109,12 @@ class Runner:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._take(None)
-        for opened in (self._rollouts, self._ledger):
-            if opened is not None:
-                await self._aside(opened.close)
-        self._thread.shutdown()
+        async with contextlib.AsyncExitStack() as ending:
+            ending.callback(self._thread.shutdown)
+            for opened in (self._ledger, self._rollouts):
+                if opened is not None:
+                    ending.push_async_callback(self._aside, opened.close)
+            await self._take(None)
 
     async def look(self) -> Decision | None:
         """Judge the evidence there is now, and step where that says so. The decision; None where nothing is on its

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,12 @@ class ServedEndpoint:
         await self.runner.start()
 
     async def stop(self) -> None:
-        """End in the order in which one needs the other. What was not started is no error."""
-        await self._shadow.close()
-        await self.runner.stop()
-        await self._fleet.stop()
+        """End in the order in which one needs the other, each also where one before it fails. What was not started is
+        no error."""
+        async with contextlib.AsyncExitStack() as ending:
+            ending.push_async_callback(self._fleet.stop)
+            ending.push_async_callback(self.runner.stop)
+            ending.push_async_callback(self._shadow.close)
 
     def _is_up(self, release: str) -> bool:
         pool = self._fleet.pool(release)

@@ -249,7 +249,12 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, key
             h11_max_incomplete_event_size=64 << 10,
         ),
     )
-    try:
+    async with contextlib.AsyncExitStack() as ending:  # from the last to the first, also where one of them fails
+        ending.push_async_callback(live.stop)
+        if control is not None:
+            ending.push_async_callback(control.stop)
+        ending.push_async_callback(keyring.stop)
+        ending.push_async_callback(console.close)
         await live.start()
         if control is not None:
             await control.start()
@@ -261,12 +266,6 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, key
         telling.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await telling  # where telling failed (a full disk, say), serving ended because of it
-    finally:
-        await console.close()
-        await keyring.stop()
-        if control is not None:
-            await control.stop()
-        await live.stop()
 
 
 def _tend_garbage() -> None:

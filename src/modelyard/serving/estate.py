@@ -94,16 +94,14 @@ class Estate:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        members, self._members = list(self._members.values()), {}
-        failed = await asyncio.gather(*(member.stop() for member in members), return_exceptions=True)
-        try:
+        async with contextlib.AsyncExitStack() as ending:  # each also where one before it fails
+            ending.callback(self._thread.shutdown)
             if self._register is not None:
-                await self.aside(self._register.close)
-        finally:
-            self._thread.shutdown()
-        for error in failed:
-            if isinstance(error, BaseException):
-                raise error
+                ending.push_async_callback(self.aside, self._register.close)
+            members, self._members = self._members, {}
+            for error in await asyncio.gather(*(one.stop() for one in members.values()), return_exceptions=True):
+                if error is not None:
+                    raise error
 
     def __iter__(self) -> Iterator[Endpoint]:
         """Those that are served now, the project's own first."""

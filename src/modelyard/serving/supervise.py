@@ -9,6 +9,7 @@ where it began. Runs on one event loop; the ledger is asked in a thread of its o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
@@ -127,12 +128,13 @@ class Fleet:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(pool.stop() for pool in (*self._pools.values(), *self._leaving)))
-        if self._ledger is not None:
-            await self._aside(self._ledger.close)
-        self._thread.shutdown()
-        if self._sockets is not None:
-            self._sockets.close()
+        async with contextlib.AsyncExitStack() as ending:  # each also where one before it fails
+            if self._sockets is not None:
+                ending.callback(self._sockets.close)
+            ending.callback(self._thread.shutdown)
+            if self._ledger is not None:
+                ending.push_async_callback(self._aside, self._ledger.close)
+            await asyncio.gather(*(pool.stop() for pool in (*self._pools.values(), *self._leaving)))
 
     @property
     def ending(self) -> bool:
