@@ -20,6 +20,8 @@ from modelyard.adapters.ledger_sqlite import SqliteLedger
 from modelyard.adapters.rollouts_sqlite import SqliteRollouts
 from modelyard.adapters.tokens_sqlite import SqliteTokens
 from modelyard.errors import Busy, Damaged, RefusedByPolicy, StorageError, UserError
+from modelyard.gateway import live
+from modelyard.gateway.folding import Folding
 from modelyard.gateway.server import ServeConfig, serve
 from modelyard.serving.record import Record
 from modelyard.serving.route import alive, ask_gateway
@@ -95,6 +97,34 @@ def _of(pid: Path, town: Town) -> bool:
         return str(town.root).encode() in (pid / "cmdline").read_bytes()
     except OSError:
         return False
+
+
+def test_work_beside_the_requests_that_fails_is_said_and_goes_on(
+    town: Town, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    town.point(town.release("one: "))
+    stop, sweeps, folds = threading.Event(), 0, 0
+
+    def sweep(record: Record) -> None:
+        nonlocal sweeps
+        sweeps += 1
+        if sweeps < 4:
+            raise ZeroDivisionError("sweeping")
+
+    async def fold(folding: Folding) -> None:
+        nonlocal folds
+        folds += 1
+        if sweeps >= 4 and folds >= 4:
+            stop.set()
+        raise ZeroDivisionError("folding")
+
+    monkeypatch.setattr(Record, "sweep", sweep)
+    monkeypatch.setattr(Folding, "fold", fold)
+    monkeypatch.setattr(live, "TIDY_SECONDS", 0.01)
+    with pytest.raises(ZeroDivisionError):  # the last fold, at the end
+        serve(config(town, port=0, record={"fold_every": 0.01}, stop=stop))
+    said = [record.getMessage() for record in caplog.records]
+    assert said.count("the record cannot be looked through") == said.count("the record cannot be put into tables") == 1
 
 
 def test_one_gateway_a_target(town: Town) -> None:

@@ -97,7 +97,12 @@ class Folding:
 
     async def _run(self, every: float) -> None:
         while True:
-            await self.fold()
+            try:
+                await self.fold()
+            except Exception as error:  # whatever it is: the record must not fill up in silence
+                if repr(error) != self._broken:
+                    log.exception("the record cannot be put into tables")
+                self._broken = repr(error)
             until = asyncio.get_running_loop().time() + every
             while (left := until - asyncio.get_running_loop().time()) > 0:
                 await asyncio.sleep(min(left, LOOK_SECONDS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from modelyard.project.model import Recording
 from modelyard.serving.meter import Meter
 from modelyard.serving.record import MAX_OPEN_SECONDS, Record, Redaction
 from modelyard.serving.supervise import Fleet
+
+TIDY_SECONDS = 1.0
+log = logging.getLogger("modelyard.gateway")
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,16 @@ class Live:
             ending.push_async_callback(self._own.stop)
 
     async def _tidy(self) -> None:
+        broken: str | None = None
         while True:
-            await asyncio.sleep(1.0)
-            self._record.sweep()
+            await asyncio.sleep(TIDY_SECONDS)
+            try:
+                self._record.sweep()
+                broken = None
+            except Exception as error:  # whatever it is: deadlines are kept here
+                if repr(error) != broken:
+                    log.exception("the record cannot be looked through")
+                broken = repr(error)
 
     def _serve(self, fleet: Fleet, trials: Path) -> ServedEndpoint:
         return ServedEndpoint(
