@@ -5,7 +5,8 @@
 The first part looks after every single unit, or every request, with the bets of `calc.sequential` alone. The second
 runs whole rollouts by the default policy (shadow aside) with the product's own counting, judging and stepping, on
 traffic made up: conversations of three requests in the mean, one a second, 0.5 % of answers failed, latencies
-log-normal, 10 % of conversations with an answer refused. Nothing here is timed.
+log-normal, 10 % of conversations with an answer that says it does not know, 1 % with a mistake of the caller's, which
+either release refuses. Nothing here is timed.
 """
 
 from __future__ import annotations
@@ -72,8 +73,9 @@ def null_by_caller(
 @dataclass(frozen=True)
 class Fault:
     """What the challenger does differently. `errors` is the share of its answers that fail, `slower` its latency's
-    factor, `tail` the share of its answers that are ten times as slow, `abstained` its share of conversations with a
-    refusal, `score` a shift of its scores in standard deviations."""
+    factor, `tail` the share of its answers that are ten times as slow, `abstained` its share of conversations with an
+    answer that does not know, `score` a shift of its scores in standard deviations, `narrow` the share of conversations
+    of which it refuses every request, because they send what it does not take."""
 
     name: str
     errors: float = 0.005
@@ -81,8 +83,11 @@ class Fault:
     tail: float = 0.0
     abstained: float = 0.1
     score: float = 0.0
+    narrow: float = 0.0
 
 
+WRONG = 0.01
+"""Share of conversations in which a request is the caller's mistake."""
 SCENARIOS = (
     Fault("none (null)"),
     Fault("errors 0.5 % -> 1 %", errors=0.01),
@@ -91,8 +96,11 @@ SCENARIOS = (
     Fault("latency +30 %", slower=1.3),
     Fault("latency x2", slower=2.0),
     Fault("2 % of answers ten times as slow", tail=0.02),
-    Fault("refusals 10 % -> 20 %", abstained=0.2),
-    Fault("refusals 10 % -> 40 %", abstained=0.4),
+    Fault("does not know in 10 % -> 20 %", abstained=0.2),
+    Fault("does not know in 10 % -> 40 %", abstained=0.4),
+    Fault("refuses what 3 % of conversations send", narrow=0.03),
+    Fault("refuses what 10 % of conversations send", narrow=0.10),
+    Fault("refuses what 50 % of conversations send", narrow=0.50),
     Fault("scores shifted by half a deviation", score=0.5),
 )
 
@@ -100,7 +108,7 @@ SCENARIOS = (
 def answers(fault: Fault, rng: random.Random) -> list[dict[str, float]]:
     """What the answers of one conversation were."""
     pace = math.exp(rng.gauss(0, 0.3))
-    refused = rng.random() < fault.abstained
+    unsure, narrow, wrong = (rng.random() < share for share in (fault.abstained, fault.narrow, WRONG))
     asked = 1
     while rng.random() < 2 / 3:
         asked += 1
@@ -109,12 +117,15 @@ def answers(fault: Fault, rng: random.Random) -> list[dict[str, float]]:
         milliseconds = 100 * pace * fault.slower * math.exp(rng.gauss(0, 0.4))
         if rng.random() < fault.tail:
             milliseconds *= 10
-        if rng.random() < fault.errors:
-            out.append({"errors": 1.0})
+        if narrow or (wrong and i == 0):
+            out.append({"errors": 0.0, "refused": 1.0})
+        elif rng.random() < fault.errors:
+            out.append({"errors": 1.0, "refused": 0.0})
         else:
-            abstained = float(refused and i == 0)
+            abstained = float(unsure and i == 0)
             score = rng.gauss(fault.score, 1)
-            out.append({"errors": 0.0, "latency": milliseconds, "abstained": abstained, "score": score})
+            found = {"errors": 0.0, "refused": 0.0, "latency": milliseconds, "abstained": abstained, "score": score}
+            out.append(found)
     return out
 
 
@@ -145,7 +156,7 @@ def play(fault: Fault, policy: Mapping[str, Any], rng: random.Random, most: int,
         said = answers(fault if arm else good, rng)
         for values in said:
             found.observed(unit, values, now)
-        if number % every and not (arm and any(values["errors"] for values in said)):
+        if number % every and not (arm and any(values["errors"] or values["refused"] for values in said)):
             continue
         evidence = {
             "rollout": "r",
