@@ -188,7 +188,8 @@ class Scoring:
 
 def _parts(reply: Response) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """Of a refusal."""
-    return reply.status_code, [pair for pair in reply.raw_headers if pair[0] != b"content-length"], bytes(reply.body)
+    beside = (b"content-length", b"connection")
+    return reply.status_code, [pair for pair in reply.raw_headers if pair[0] not in beside], bytes(reply.body)
 
 
 def requests(body: dict[str, Any], accepts: frozenset[str]) -> tuple[list[dict[str, Any]], bool]:

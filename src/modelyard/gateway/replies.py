@@ -82,6 +82,8 @@ def refusal(error: ModelyardError, shape: Shape) -> Response:
         headers["retry-after"] = str(math.ceil(error.retry_after))
     elif error.status == 503:
         headers["retry-after"] = "1"
+    if error.status == 408:
+        headers["connection"] = "close"  # what still comes on it is the rest of the body
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = "Bearer"
     return JSONResponse(shape(error), error.status, headers)
