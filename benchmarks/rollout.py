@@ -1,12 +1,13 @@
 """What a rollout's bounds are worth: null rollouts under constant peeking, and how soon planted faults are found.
 
-`python benchmarks/rollout.py [--rollouts N] [--seed 0]` prints tables for docs/rollouts.md, and a JSON line per figure.
+`python benchmarks/rollout.py [--rollouts N] [--nulls N] [--part callers|faults|steps] [--seed 0]` prints tables for
+docs/rollouts.md, and a JSON line per figure.
 
-The first part looks after every single unit, or every request, with the bets of `calc.sequential` alone. The second
-runs whole rollouts by the default policy (shadow aside) with the product's own counting, judging and stepping, on
-traffic made up: conversations of three requests in the mean, one a second, 0.5 % of answers failed, latencies
-log-normal, 10 % of conversations with an answer that says it does not know, 1 % with a mistake of the caller's, which
-either release refuses. Nothing here is timed.
+The first part looks after every single unit, or every request, with the bets of `calc.sequential` alone. The others
+run whole rollouts by the default policy, or with other steps (shadow aside), with the product's own counting, judging
+and stepping, on traffic made up: conversations of three requests in the mean, one a second, 0.5 % of answers failed,
+latencies log-normal, 10 % of conversations with an answer that says it does not know, 1 % with a mistake of the
+caller's, which either release refuses. Nothing here is timed.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from modelyard.project.model import Rollout as Policy
 from modelyard.serving.evidence import CHALLENGER, CHAMPION, Evidence
 
 ALPHA = 0.01
+LADDERS = ((1, 5, 25, 100), (5, 25, 100), (5, 10, 25, 50, 100), (10, 25, 50, 100), (25, 50, 100), (50, 100))
 CHAMPION_ID, CHALLENGER_ID = "c" * 64, "d" * 64
 
 
@@ -184,59 +186,67 @@ def describe(runs: list[Run], state: str, field: Callable[[Run], int]) -> str:
     return f"{statistics.median(found):,.0f} ({found[min(len(found) - 1, int(0.9 * len(found)))]:,})"
 
 
+def by_callers(nulls: int, seed: int) -> None:
+    """What the bound is worth by request, and by unit."""
+    rng = np.random.default_rng(seed)
+    print("\n| callers | share | sent back, by request | sent back, by unit |\n|---|---|---|---|")
+    for callers in (40, 100, 200):
+        for share in (0.05, 0.25, 0.5):
+            by_request, by_unit = null_by_caller(callers, share, nulls, rng)
+            print(f"| {callers} | {share:.0%} | {by_request:.1%} | {by_unit:.2%} |", flush=True)
+            figures = {"callers": callers, "share": share, "by_request": by_request, "by_unit": by_unit}
+            print(json.dumps({"figure": "null", **figures, "rollouts": nulls}))
+
+
+def several(fault: Fault, policy: Mapping[str, Any], count: int, most: int, seed: int) -> list[Run]:
+    dice = random.Random(f"{seed} {fault.name}")
+    return [play(fault, policy, dice, most) for _ in range(count)]
+
+
+def told(label: str, fault: Fault, runs: list[Run], **more: Any) -> None:
+    """A line of a table, and one of JSON."""
+    states = Counter(run.state for run in runs)
+    end = "promoted" if states["promoted"] > states["reverted"] else "reverted"
+    units, theirs = describe(runs, end, lambda r: r.units), describe(runs, end, lambda r: r.challenger)
+    back, on = states["reverted"] / len(runs), states["promoted"] / len(runs)
+    print(f"| {label} | {back:.1%} | {on:.1%} | {units} | {theirs} |", flush=True)
+    shares = Counter(run.share for run in runs)
+    print(json.dumps({"figure": "fault", "fault": fault.name, **more, **states, "rollouts": len(runs), "ends": shares}))
+
+
+def by_faults(rollouts: int, most: int, seed: int) -> None:
+    """How soon each fault is found, by the default policy."""
+    print("\n| fault | sent back | promoted | units to the end, median (90 %) | the challenger's |")
+    print("|---|---|---|---|---|")
+    for fault in SCENARIOS:
+        count = rollouts * (4 if fault is SCENARIOS[0] else 1)
+        told(fault.name, fault, several(fault, policy_of(Policy()), count, most, seed))
+
+
+def by_steps(rollouts: int, most: int, seed: int) -> None:
+    """What other steps would cost."""
+    print("\n| steps, fault | sent back | promoted | units to the end, median (90 %) | the challenger's |")
+    print("|---|---|---|---|---|")
+    for steps in LADDERS:
+        for fault in (SCENARIOS[0], SCENARIOS[2]):
+            runs = several(fault, policy_of(Policy(steps=list(steps))), rollouts, most, seed)
+            told(f"{list(steps)}, {fault.name}", fault, runs, steps=steps)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rollouts", type=int, default=200)
     parser.add_argument("--nulls", type=int, default=2000)
     parser.add_argument("--most", type=int, default=40_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--part", choices=("callers", "faults", "steps"), help="one table only")
     args = parser.parse_args()
-    rng = np.random.default_rng(args.seed)
-
-    print("\n| callers | share | sent back, by request | sent back, by unit |\n|---|---|---|---|")
-    for callers in (40, 100, 200):
-        for share in (0.05, 0.25, 0.5):
-            by_request, by_unit = null_by_caller(callers, share, args.nulls, rng)
-            print(f"| {callers} | {share:.0%} | {by_request:.1%} | {by_unit:.2%} |", flush=True)
-            print(
-                json.dumps(
-                    {
-                        "figure": "null",
-                        "callers": callers,
-                        "share": share,
-                        "by_request": by_request,
-                        "by_unit": by_unit,
-                        "rollouts": args.nulls,
-                    }
-                )
-            )
-
-    policy = policy_of(Policy())
-    print("\n| fault | sent back | promoted | units to the end, median (90 %) | the challenger's |")
-    print("|---|---|---|---|---|")
-    for fault in SCENARIOS:
-        dice = random.Random(f"{args.seed} {fault.name}")
-        count = args.rollouts * (4 if fault is SCENARIOS[0] else 1)
-        runs = [play(fault, policy, dice, args.most) for _ in range(count)]
-        states = Counter(run.state for run in runs)
-        end = "promoted" if states["promoted"] > states["reverted"] else "reverted"
-        units, theirs = describe(runs, end, lambda r: r.units), describe(runs, end, lambda r: r.challenger)
-        print(
-            f"| {fault.name} | {states['reverted'] / len(runs):.1%} | {states['promoted'] / len(runs):.1%} | {units} "
-            f"| {theirs} |",
-            flush=True,
-        )
-        print(
-            json.dumps(
-                {
-                    "figure": "fault",
-                    "fault": fault.name,
-                    **states,
-                    "rollouts": len(runs),
-                    "shares": Counter(run.share for run in runs),
-                }
-            )
-        )
+    if args.part in (None, "callers"):
+        by_callers(args.nulls, args.seed)
+    if args.part in (None, "faults"):
+        by_faults(args.rollouts, args.most, args.seed)
+    if args.part in (None, "steps"):
+        by_steps(args.rollouts, args.most, args.seed)
 
 
 if __name__ == "__main__":

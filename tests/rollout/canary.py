@@ -24,7 +24,7 @@ BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def policy(**more: Any) -> dict[str, Any]:
-    return policy_of(Policy(**more))
+    return policy_of(Policy(**{"steps": [1, 5, 25, 100], **more}))
 
 
 def rollout(stage: int = SHADOW, **more: Any) -> Rollout:

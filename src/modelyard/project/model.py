@@ -325,7 +325,7 @@ class Rollout(Section):
 
     policy: Literal["direct", "canary"] = Field("direct", description="how `run` and a plain promote go about it")
     shadow: bool = Field(True, description="first let it answer copies of requests, which nobody is shown")
-    steps: list[int] = Field([1, 5, 25, 100], min_length=1, description="percent of what is new; the last is 100")
+    steps: list[int] = Field([10, 25, 50, 100], min_length=1, description="percent of what is new; the last is 100")
     alpha: float = Field(
         0.01, gt=0, le=0.2, description="bound on sending back what is no worse, and on promoting what is"
     )
