@@ -38,6 +38,15 @@ def test_one_that_fails_more_often_goes_back_and_says_by_how_much() -> None:
     assert "12 of 100 units (challenger) against 9 of 1,900 units (champion)" in decision.reasons[0]
 
 
+def test_callers_mistakes_are_against_nobody_and_more_of_them_are_against_the_challenger() -> None:
+    clumsy = decided(evidence(tests={**CLEAN, "refused": arms((1900, 190), (100, 10))}))
+    assert clumsy.verdict == "abstain" and any(reason.startswith("refused: ") for reason in clumsy.reasons)
+    narrow = decided(evidence(tests={**CLEAN, "refused": arms((1900, 19), (100, 20))}))
+    assert act_on(narrow) == "revert" and narrow.reasons[0].startswith("refused: 20 of 100 units (challenger)")
+    assert policy(margins={"refused": 0.1})["tests"]["refused"]["margin"] == 0.1
+    assert "refused" not in policy(tests={"refused": None})["tests"]
+
+
 @pytest.mark.parametrize("age", [0.0, 10.0**9])
 def test_silence_decides_nothing(age: float) -> None:
     decision = decided(evidence(units={"champion": 0, "challenger": 0}, age=age))
