@@ -1,6 +1,6 @@
 """What one scoring request costs: CPU of all processes of a server, one row of 30 features as `dataframe_split`.
 
-    python benchmarks/tabular.py [--rounds 8] [--requests 300] [--only NAME ...] [--rate 500]
+    python benchmarks/tabular.py [--rounds 8] [--requests 600] [--only NAME ...] [--rate 500]
 
 One LightGBM model (200 trees) with a signature, saved by MLflow, behind: `modelyard serve` (gateway, worker, record on
 disk); a bare Starlette application around the same library call, and one around `Booster.predict`; `mlflow models
@@ -387,7 +387,7 @@ async def measure(found: list[Server], rounds: int, requests: int, rate: int) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--requests", type=int, default=300)
+    parser.add_argument("--requests", type=int, default=600)
     parser.add_argument("--rate", type=int, default=500, help="requests a second for the latencies; 0: none")
     parser.add_argument("--only", nargs="*", default=[])
     args = parser.parse_args()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import uvicorn
 from test_recorded import Rows
 from town import Gateway, Town, eventually
+from uvicorn.server import ServerState
+
+from modelyard.gateway.edge import Edge, Headers, Leaving, Reply
 
 INVOKING = """
 from modelyard.ports.workload import Invoked
@@ -224,3 +229,44 @@ def test_a_body_that_does_not_come_is_not_waited_for(place: Town) -> None:
         assert status == 408 and headers["connection"] == "close" and b"0.5 s" in said and client.ended()
         client.close()
         assert ask(gateway, b"hello")[0] == 200
+
+
+class Echo:
+    """A shortcut for everything, which says what it was sent."""
+
+    most, patience = 1_000, 5.0
+
+    def takes(self, url: bytes, headers: Headers) -> bool:
+        return url == b"/invocations"
+
+    def late(self) -> Reply:
+        raise NotImplementedError
+
+    async def answer(self, headers: Headers, body: bytes, leaving: Leaving) -> Reply:
+        return Reply(200, [], body, lambda there: None)
+
+
+def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def story() -> None:
+        config = uvicorn.Config(app, timeout_keep_alive=1, log_config=None)
+        config.load()
+        loop, state = asyncio.get_running_loop(), ServerState()
+        server = await loop.create_server(lambda: Edge(Echo(), config, state, {}), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        for number in range(8):  # for longer than an idle one would be kept
+            if number % 4 == 3:
+                writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert b"204" in await reader.readuntil(b"\r\n\r\n")
+            else:
+                writer.write(b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi")
+                assert (await reader.readuntil(b"\r\n\r\nhi")).startswith(b"HTTP/1.1 200 OK\r\n")
+            await asyncio.sleep(0.3)
+        assert await asyncio.wait_for(reader.read(), 30) == b""
+        writer.close()
+        server.close()
+
+    asyncio.run(story())

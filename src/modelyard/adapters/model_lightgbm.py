@@ -10,7 +10,7 @@ import ctypes
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,11 +64,11 @@ class LightgbmModel:
 
     def predict(self, given: Given, params: Mapping[str, Any] | None = None) -> NDArray[np.float64]:
         """Shape [rows], or [rows, classes]."""
-        matrix = np.ascontiguousarray(given, dtype=np.float64)
-        out = self._one(matrix) if len(matrix) == 1 else self._many(matrix)
-        return out if self._classes == 1 else out.reshape(len(matrix), self._classes)
+        matrix, rows = cast("NDArray[Any]", given), len(given)
+        out = self._one(matrix) if rows == 1 else self._many(np.ascontiguousarray(matrix, dtype=np.float64))
+        return out if self._classes == 1 else out.reshape(rows, self._classes)
 
-    def _one(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _one(self, matrix: NDArray[Any]) -> NDArray[np.float64]:
         own: _Row | None = getattr(self._local, "row", None)
         if own is None:
             own = self._local.row = _Row(self._features, self._classes, self._fast())

@@ -77,6 +77,35 @@ class Edge(HttpToolsProtocol):
         self._shortcut, self._most = shortcut, shortcut.most
         self._short: _Short | None = None
         """The request that is being read, where it goes the shorter way."""
+        self._idle: asyncio.TimerHandle | None = None
+        self._idle_since = 0.0
+
+    def answered(self) -> None:
+        """As `on_response_complete`; but one timer for how long the connection may be idle serves many requests."""
+        if self.pipeline:
+            self.on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self._idle_since = self.loop.time()
+        if self._idle is None and not self.transport.is_closing():
+            self._idle = self.loop.call_later(self.timeout_keep_alive, self._expire)
+
+    def _expire(self) -> None:
+        self._idle = None
+        if self.timeout_keep_alive_task is not None or self.transport.is_closing():
+            return  # the last request went the other way, which looks after itself
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if not self.cycle.response_complete:
+            left = self.timeout_keep_alive
+        if left > 0:
+            self._idle = self.loop.call_later(left, self._expire)
+        else:
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -178,15 +207,16 @@ class _Short:
             protocol.transport.write(self._bytes(reply))
             if not self.keep_alive:
                 protocol.transport.close()
-            protocol.on_response_complete()
+            protocol.answered()
         reply.sent(not self.disconnected)
 
     def _bytes(self, reply: Reply) -> bytes:
-        pieces = [STATUS_LINE[reply.status]]
-        for name, value in (*self._protocol.server_state.default_headers, *reply.headers):
-            pieces += (name, b": ", value, b"\r\n")
-        pieces.append(b"content-length: %d\r\n" % len(reply.body))
+        pieces = [STATUS_LINE[reply.status][:-2]]
+        for name, value in self._protocol.server_state.default_headers:
+            pieces.append(b"%s: %s" % (name, value))
+        for name, value in reply.headers:
+            pieces.append(b"%s: %s" % (name, value))
+        pieces.append(b"content-length: %d" % len(reply.body))
         if not self.keep_alive:
-            pieces.append(b"connection: close\r\n")
-        pieces += (b"\r\n", reply.body)
-        return b"".join(pieces)
+            pieces.append(b"connection: close")
+        return b"%s\r\n\r\n%s" % (b"\r\n".join(pieces), reply.body)

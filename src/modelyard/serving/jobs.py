@@ -8,7 +8,6 @@ the reading, which another thread goes on with (`serving.reading`).
 from __future__ import annotations
 
 import base64
-import contextlib
 import math
 import socket
 import sys
@@ -240,9 +239,12 @@ def _finite(found: Mapping[str, Any]) -> dict[str, float]:
     """The numbers among what a release says of an answer. What else it says is left out, and the answer stands."""
     out = {}
     for name, value in found.items():
-        with contextlib.suppress(TypeError, ValueError, OverflowError):
-            if math.isfinite(number := float(value)):
-                out[str(name)] = number
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            continue
+        if math.isfinite(number):
+            out[str(name)] = number
     return out
 
 

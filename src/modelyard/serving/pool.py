@@ -93,11 +93,14 @@ class Pool:
     @property
     def out(self) -> bool:
         """Whether none is up, and none is expected to come up now."""
-        return all(seat.given_up for seat in self._seats) and not self.workers
+        return self.ready() is None and all(seat.given_up for seat in self._seats)
 
     def ready(self) -> Worker | None:
         """One of those that are ready."""
-        return next(iter(self.workers), None)
+        for seat in self._seats:
+            if seat.worker is not None and seat.worker.alive:
+                return seat.worker
+        return None
 
     def take(self, request: Request, again: bool) -> None:
         """A request that entered wants a worker: it gets one, now or later. `again`: it had one before."""
