@@ -25,6 +25,7 @@ from modelyard.workloads.chatbot.cells import (
     row_name,
     section_words,
 )
+from modelyard.workloads.chatbot.kinds import MEASURED
 from modelyard.workloads.chatbot.lexicon import squeeze
 from modelyard.workloads.chatbot.marks import held, missing, named_rows, names_one, share, subject, told
 from modelyard.workloads.chatbot.match import Alike, strength
@@ -35,6 +36,8 @@ from modelyard.workloads.chatbot.table import Row, Table, is_empty, is_value
 MOST_WORDS = 58
 """An answer is at most this long; a longer sentence is cut at its clauses."""
 _YEAR = re.compile(r"(?<![\d.,])(?:19|20)\d\d(?![\d,]|\.\d)")
+_OWN_YEAR = re.compile(rf"(?<!\bby )(?<!\buntil )(?<!\bsince )(?<!\bbefore )(?<!\bthan in ){_YEAR.pattern}")
+"""A year that the sentence speaks of, not one that only bounds or compares."""
 _LEANS = re.compile(
     r"(?:it|its|they|their|them|this|these|those|that|he|she|both|such|the same|here|otherwise|then|also)\b", re.I
 )
@@ -131,8 +134,11 @@ class Extractor:
         covered = _cover(question.terms, zones, self._glossary)
         for term in question.terms:
             # A sentence that names other years speaks of those.
-            if term.kind == "year" and covered[term.stem] < 1 and _YEAR.search(text):
+            if term.kind == "year" and covered[term.stem] < 1 and _OWN_YEAR.search(text):
                 covered[term.stem] = 0.0
+            elif term.kind == "year" and len(re.findall(rf"(?<!than in )\b{term.stem}\b", text)) == 0:
+                # "Two fewer than in 2023" speaks of another year.
+                covered[term.stem] = min(covered[term.stem], 0.0 if term.stem in text else 1.0)
         leans = _LEANS.match(text) is not None or sentence.item
         gist = ". ".join(p for p in (view.title, section, lead[-200:] if leans else "", text) if p)
         echo = told(question, text)
@@ -148,7 +154,8 @@ class Extractor:
         weights = np.array([t.weight for t in question.terms])
         heavy = weights >= 0.15
         named = np.array([t.text[:1].isupper() for t in question.terms], bool)
-        naming = (heavy | named) & np.array([t.kind not in ("year", "quarter") for t in question.terms], bool)
+        period = np.array([t.kind in ("year", "quarter") for t in question.terms], bool)
+        naming = (heavy | named) & ~period
         asked_rows = named_rows(question, table)
         context = (
             (plain_caption(table), 0.95),
@@ -186,7 +193,11 @@ class Extractor:
                         default=0.0,
                     ),
                     "clash": float((weights * clash).sum() / max(weights.sum(), 1e-9)),
-                    "unasked": float(met.row(at, j, naming) < 0.5 and extreme < 1),
+                    "unasked": float(
+                        met.row(at, j, naming | period if _YEAR.fullmatch(row.cells[0]) else naming) < 0.5
+                        and extreme < 1
+                        and not (question.kind in MEASURED and fit[j] == 1)
+                    ),
                     "unnamed": float(
                         met.column(j, heavy) < 0.5 and not only and not (question.undated and table.is_period(j))
                     ),

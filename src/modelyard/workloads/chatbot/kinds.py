@@ -13,6 +13,7 @@ Kind = Literal[
     "temperature",
     "email",
     "phone",
+    "secret",
     "money",
     "percent",
     "duration",
@@ -68,8 +69,15 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
     (r"\bhow much\b", "number"),
     (r"\bwhat(?:'s| is| was)\b(?=.*\be-?mail(?: address)?\b)", "email"),
     (
-        r"\b(?:what|which)\b(?=.*\b(?:phone|telephone) number\b)|\b(?:what|which) number\b(?=.*\b(?:call|dial|ring)\b)",
+        r"\b(?:tele)?phone number\b|\b(?:mobile|direct|cell|fax|hotline|extension) number\b|\b(?:what|which) extension\b|"
+        r"\b(?:what|which) number\b(?=.*\b(?:call|callers?|dial|ring|reach|use)\b)|\b(?:what|which) number for\b|"
+        r"^(?:what(?:'s| is) the )?number of the\b(?! \w+s\b(?! \w))",
         "phone",
+    ),
+    (
+        r"\bwhat(?:'s| is| was| are| were) the (?:[\w-]+ ){0,3}(?:password|passcode|pin|code)s?\b"
+        r"(?=[?.!,]|\s*$| (?:of|for|to|in|on|at|from)\b)",
+        "secret",
     ),
     (
         r"\bwhat(?:'s| is| was| are| were) (?:(?:the|our|my|an?) )?(?:[\w-]+ ){0,2}(?:rate|amount|yield|score|quota|"
@@ -90,10 +98,16 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
     (
         r"\b(?:which|what) (?:(?!(?:is|are|was|were|do|does|did|can|may|will|must|should) )[\w-]+ ){0,3}?(?:bank|"
         r"insurer|company|companies|firm|provider|airline|restaurant|"
-        r"brand|manufacturer|auditor|lawyer|agency|software|app|services|vendor)s?\b(?! (?:car|bonus|card|phone))",
+        r"brand|manufacturer|auditor|lawyer|agency|software|app|services|vendor)s?\b(?! (?:car|bonus|card|phone))|"
+        r"\bwhat(?:'s| is| are| was| were) the names?\b(?! of the (?:[\w-]+ )?(?:log-?in|user|file|folder|field|setting))|"
+        r"\bwhat (?:is|was|are|will|were)\b(?=.*\b(?:called|named)\b)",
         "named",
     ),
-    (r"\bwhy\b|\bwhat (?:is|was|were|are) the (?:reason|cause)s?\b", "reason"),
+    (
+        r"\bwhy\b|\bhow come\b|\bwhat(?:'s| is| was| were| are) the (?:[\w-]+ )?(?:reason|cause)s?\b|"
+        r"\b(?:what|which reasons?) (?:has |have |had )?(?:caused?|causes|led to|made)\b|\bfor what reason\b",
+        "reason",
+    ),
     (
         r"\b(?:cost|price|fee|salary|wage|revenue|profit|budget|bonus|allowance|deposit|dividend|refund|fare|"
         r"rent|lease amount)\b",
@@ -105,6 +119,8 @@ STRICT = MEASURED | {
     "count",
     "email",
     "phone",
+    "secret",
+    "reason",
     "clock",
     "country",
     "percent",
@@ -135,8 +151,8 @@ def kind_of(lower: str) -> Kind:
 _SUM = re.compile(
     r"\b(?:calculate|compute|by how (?:much|many)|how (?:much|many) (?:more|less|fewer|higher|lower|longer|"
     r"shorter)|difference between|sum of|"
-    r"combined|together|in total|average between|year average|ratio|turnover|growth rate|compared? (?:to|with)|"
-    r"increase or decrease|what percent of)\b"
+    r"combined(?! \w*(?:ticket|pass|card|fare))|together|in total|average between|year average|ratio|(?:asset|inventory|receivables?|payables?) turnover|turnover (?:of|to)\b|growth rate|compared? (?:to|with)|"
+    r"increase or decrease|(?<=what )percent of)\b"
 )
 _GREATEST = r"(?:highest|largest|biggest|greatest|longest|heaviest|most expensive|dearest|oldest|best|latest|most)"
 _LEAST = r"(?:lowest|smallest|least|fewest|shortest|lightest|cheapest|worst|earliest|youngest|newest)"

@@ -24,7 +24,15 @@ _ANY = frozenset(["piec", "unit", "item"])
 """An amount for one of these is for one of whatever is asked about."""
 _SENTENCES = re.compile(r"(?<!\bMr\.|\bDr\.|\bSt\.|\bNo\.)(?<!\bProf\.)(?<!\bMrs\.)(?<=[.!?])\s+(?=[A-Z])")
 _CLAUSES = re.compile(_SENTENCES.pattern + r"|;\s+|,\s+(?=(?:and|but|while|whereas)\b)")
-_RATE = re.compile(r"\bper [\d,.]*\d\b")
+_MONEY = re.compile(r"\b(?:euro|dollar|pound|franc|crown|yen)s?\b", re.I)
+_IN_MONEY = re.compile(r"\bin (euro|dollar|pound|franc|crown|yen)s?\b", re.I)
+_AMOUNT = re.compile(
+    r"\b(?:costs?|fees?|prices?|rates?|shares?|deposits?|limits?|charges?|rents?|amounts?|percentage|budgets?|bonus(?:es)?|"
+    r"sales|turnover|profits?|loss(?:es)?|interest|fines?|salar(?:y|ies)|tax(?:es)?|dividends?|allowances?|score|number)\b",
+    re.I,
+)
+"""What is high without being tall."""
+_RATE = re.compile(r"\b(?:per|(?:for |in |out of )every) [\d,.]*\d\b")
 _PARTS = re.compile(r"\s*\([^()]*\)|,\s|\s(?:and|or|/)\s")
 _DEGREES = {
     "deep": "deep depth",
@@ -83,16 +91,23 @@ def held(question: Question, own: str, zones: Zones, cell: bool) -> dict[str, fl
     """
     asked = question.bases
     around = " ".join(text for text, _ in zones[:3])
-    rate = question.kind == "count" and _RATE.search(around) and not _RATE.search(question.text)
+    rate = question.kind == "count" and _RATE.search(around if cell else own) and not _RATE.search(question.text)
     given = bases(around) if asked else frozenset()
     clauses = [" ".join(text for text, _ in zones[:2])] if cell else _CLAUSES.split(own)
     return {
         "local": _best(question, clauses)[0],
         "astray": 0.0 if cell else _astray(question, own),
-        "basis": float(bool(rate) or (bool(given) and given.isdisjoint(asked | _ANY))),
+        "basis": float(bool(rate) or (bool(given) and given.isdisjoint(asked | _ANY)) or _foreign_money(question, around)),
         "baseless": float(bool(asked) and not given),
         "sum": float(bool(question.sum) and question.sum not in own.lower()),
     }
+
+
+def _foreign_money(question: Question, around: str) -> bool:
+    """Whether an amount in one currency is asked for and others are told."""
+    asked = {m[1].lower() for m in _IN_MONEY.finditer(question.text)}
+    told_ = {m[0].lower().rstrip("s") for m in _MONEY.finditer(around)}
+    return bool(asked and told_) and asked.isdisjoint(told_)
 
 
 def missing(question: Question, covered: Mapping[str, float], fit: float, zones: Zones) -> dict[str, float]:
@@ -145,6 +160,8 @@ def _astray(question: Question, own: str) -> float:
 def _unmeasured(question: Question, zones: Zones) -> bool:
     """Whether the question asks how deep something is and the statement says nothing of depth."""
     wanted = _SPELT.get(question.degree)
-    if wanted is None or (question.degree in ("long", "fast") and question.kind == "duration"):
+    if wanted is None or (question.degree in ("long", "fast", "far") and question.kind == "duration"):
+        return False
+    if question.degree == "high" and _AMOUNT.search(question.text):
         return False
     return all(wanted.isdisjoint(bag(text).roots) for text, weight in zones if weight >= 0.9)

@@ -308,11 +308,21 @@ def _numbers(text: str, lower: str) -> list[Term]:
             else stem((match[4] or "").lower())
         )
         out.append(Term(match[0].strip(), each[0], each[0], 0.5, "number", False, value, noun))
-    for match in re.finditer(r"\b([a-z]+)[\s-]+([a-z]+)", lower):
-        if match[1] in NUMBER_WORDS and stem(match[2]) in _UNITS and match[1] not in ("one", "first", "second", "once"):
-            value_text = NUMBER_WORDS[match[1]]
-            out.append(Term(match[0], value_text, value_text, 0.5, "number", False, float(value_text), stem(match[2])))
+    for match in re.finditer(r"\b([a-z]+)(?=[\s-]+([a-z]+))", lower):
+        value_text, noun = NUMBER_WORDS.get(match[1]), match[2]
+        if value_text is None:
+            continue
+        if stem(noun) in _UNITS and match[1] not in ("one", "first", "second", "once"):
+            text_, weight = f"{match[1]} {noun}", 0.5
+        elif match[1] not in _COMMON_NUMBERS and noun not in STOP_WORDS | LIGHT:
+            text_, weight = match[1], 0.3
+        else:
+            continue
+        out.append(Term(text_, value_text, value_text, weight, "number", False, float(value_text), stem(noun)))
     return out
+
+
+_COMMON_NUMBERS = frozenset(["one", "first", "second", "once", "zero", "third", "two"])
 
 
 def _measured(word: str | None) -> bool:
@@ -332,6 +342,7 @@ def _names(text: str) -> frozenset[str]:
         code = any(c.isdigit() for c in word) and any(c.isalpha() for c in word)
         acronym = len(word) > 1 and word.isupper()
         capital = _NAME.fullmatch(word) is not None and word[0].isupper()
+        code = code and not re.fullmatch(r"\d+(?:st|nd|rd|th)", word)
         if (code or acronym or (capital and not start)) and fold(word).lower() not in _CALENDAR:
             parts = re.findall(r"[^\W_]+(?:[&'][^\W_]+)*", word)
             out.update(p for p in parts if len(parts) == 1 or not p.islower())  # "Teams-style", "12-year-old"
@@ -340,7 +351,8 @@ def _names(text: str) -> frozenset[str]:
 
 
 _FOCUS = re.compile(
-    r"\b(?:how many|how much|what|which|whose)\s+(?:is|are|was|were|kind of|type of|sort of)?\s*"
+    r"(?:\b(?:how many|how much|what|which|whose)\s+(?:is|are|was|were|kind of|type of|sort of)?|"
+    r"\bwho(?:'s| is| are| was| were| will be))\s*"
     r"(?:the|an?|our|my|your)?\s*"
     r"((?:[\w-]+\s+){0,3}?[\w-]+)(?=\s+(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|"
     r"have|had|of|in|for|on|at|to|"

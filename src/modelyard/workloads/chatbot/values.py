@@ -62,6 +62,10 @@ _NUMBERED = re.compile(
 """What stands before a number that names a thing and counts none: "Table 5", "TW-204", "ISO 27001"."""
 
 
+_CLAUSE_ENDS = re.compile(r"[.,;:()\n]|\s(?:an?|per|each|every|for (?:each|every))\s")
+"""What a number counts ends here: of "two cases a member" it counts no members."""
+
+
 @dataclass(frozen=True)
 class Number:
     """A number of a text. term: as the index has it. after: roots of the words that follow it in its clause."""
@@ -84,7 +88,7 @@ def numbers(text: str) -> tuple[Number, ...]:
         if follows and sort in ("plain", "fraction", "year"):
             sort = out[-1].sort
         term = NUMBER_WORDS.get(match[0].lower()) or (analyse(match["number"] or match[0]) or [""])[0]
-        clause = re.split(r"[.,;:()\n]", rest, maxsplit=1)[0]
+        clause = _CLAUSE_ENDS.split(rest, maxsplit=1)[0]
         out.append(Number(term, sort, tuple(root(t) for t in analyse(clause)[:4])))
     return tuple(reversed(out))
 
@@ -118,7 +122,8 @@ _PERCENT = re.compile(
 _LASTING = re.compile(
     r"\b(?:immediately|at once|permanent(?:ly)?|(?:for)?ever|same (?:working )?day|unlimited|indefinitely|overnight|"
     r"half (?:an? )?(?:hour|day|year)|(?:(?:within|in|for|after|takes?|lasts?|least|most|about|over|under|than|until|"
-    r"is) an?|several|few|next|following) (?:(?:working|full|whole) )?(?:second|minute|hour|day|week|month|year)s?)\b",
+    r"is) an?|several|few|next|following) (?:(?:working|full|whole) )?(?:second|minute|hour|day|week|month|year)s?|"
+    r"an? (?:minute|hour|day|week|month|year) (?:before|after|ahead|earlier|later))\b",
     re.I,
 )
 _UNTIL = re.compile(
@@ -149,20 +154,32 @@ _NOBODY = re.compile(
     re.I,
 )
 _ROLE = re.compile(
-    r"\b(?:manager|director|officer|head|lead|engineer|physician|doctor|nurse|counsel|supervisor|executive|owner|"
+    r"\b(?:manager|director|officer|head(?! office)|lead|engineer|physician|doctor|nurse|counsel|supervisor|executive|owner|"
     r"founder|chair|secretary|buyer|approver|leader|author|auditor|operator|teacher|coordinator|caretaker|midwife|"
-    r"expert|president|mayor|chief|deputy|assistant|planner|administrator|librarian|pharmacist|ceo|cfo)s?\b",
+    r"expert|president|contractor|mayor|chief|deputy|assistant|planner|administrator|librarian|pharmacist|ceo|cfo)s?\b",
     re.I,
 )
 _BODY = re.compile(
     r"\b(?:team|desk|board|department|committee|staff|people|finance|reception|whoever|customer|supplier|everyone|"
     r"everybody|anyone|anybody|nobody|member|person|name|contact|responsible|payroll|facilities|council|employee|employer|"
-    r"colleague|technician|parent|who|volunteer|visitor|patient|guest|security|role)s?\b",
+    r"colleague|technician|parent|volunteer|visitor|patient|guest|security|role)s?\b",
     re.I,
 )
 _PHONE = re.compile(r"\+?\(?\d[\d /()-]{5,}\d|(?<![\d.,])\d{3,6}(?![\d.,]*\d)(?!\s?(?:%|[a-z]))", re.I)
 _CALL = re.compile(
     r"\b(?:(?:tele)?phone|tel|call|dial|extension|switchboard|hotline|mobile|ring|number|line)s?\b", re.I
+)
+_CAUSE = re.compile(
+    r"\b(?:because|since|due to|owing to|thanks to|so that|in order|therefore|thus|hence|reasons?|why|caus\w+|result\w*|"
+    r"as (?:it|they|he|she|we|the|there|no|too|an?)\b|for (?:want|fear|lack)|to (?:avoid|keep|save|protect|prevent|make|"
+    r"ensure|spare|reduce|allow|give|let|cut)|otherwise|too (?:few|many|much|little|\w+)|prevent\w*|led to|make\w* it|"
+    r"after (?:an?|the|two|three|several)|when (?:an?|the)|blam\w+|trigger\w+|mean(?:s|t|ing)|failed|broke|fault\w*|lack\w*)\b",
+    re.I,
+)
+_SECRET = re.compile(
+    r"(?<![\w.,])(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{3,}|\b[A-Z][A-Z0-9-]{2,}\b|(?<![\d.,])\d{4,}(?![\d.,]*\d)|"
+    r"[\"\u201c\u2018'][^\s\"\u201d]+[\"\u201d\u2019']|\b(?:password|passcode|pin|code)s? (?:is|are|was|of)(?! (?:changed?|set|kept|"
+    r"given|locked|not|in|on|at|for|new|the|an?)\b)",
 )
 _PLACE = re.compile(
     r"(?<=[a-z,] )[A-Z\u00c0-\u00de]\w+|\b(?:rooms?|building|hall|floor|portal|intranet|site|office|reception|desk|"
@@ -188,8 +205,12 @@ def fits_kind(kind: Kind, text: str, given: Set[str], counted: str = "", names: 
     given: the terms that are numbers of the question; they are no answer to it. counted: stem of what is to be counted.
     names: terms of the question, which name nobody that it asks for.
     """
-    if kind in ("polar", "thing", "reason"):
+    if kind in ("polar", "thing"):
         return 1.0
+    if kind == "reason":
+        return float(_CAUSE.search(text) is not None)
+    if kind == "secret":
+        return float(_SECRET.search(text) is not None)
     if kind == "email":
         return float("@" in text)
     if kind == "phone":
@@ -253,12 +274,18 @@ def _time(kind: Kind, text: str, sorts: Set[Sort]) -> float:
 def _person(text: str, names: Set[str]) -> float:
     for match in _TITLE.finditer(text):
         words = match[0].split()
-        if not any(_NOBODY.fullmatch(w) for w in words) and not set(analyse(match[0])) & (names | PLACES.keys()):
+        if not any(_NOBODY.fullmatch(w) for w in words) and not _given(match[0], names):
             return 1.0
     for pattern, fit in ((_ROLE, 0.9), (_BODY, 0.7)):
         if any(not set(analyse(m[0])) & names for m in pattern.finditer(text)):
             return fit
     return 0.3 if _ROLE.search(text) or _BODY.search(text) else 0.0  # the office that the question itself names
+
+
+def _given(name: str, names: Set[str]) -> bool:
+    """Whether `name` is a place, or one that the question itself says: "Tallis Lift Service" is more than its lift."""
+    words = set(analyse(name))
+    return not words.isdisjoint(PLACES.keys()) or words <= names
 
 
 def _counts(text: str, held: list[Number], counted: str) -> float:
@@ -282,7 +309,7 @@ def _counts(text: str, held: list[Number], counted: str) -> float:
 
 _BASIS = re.compile(
     r"\b(?:per|each|every)\s(?:full |working |calendar |single )?([a-z]+)"
-    r"|\ban?\s(?:full |whole )?(second|minute|hour|day|night|week|month|year|person|user|page|head|piece|litre|gram|"
+    r"|\ban?\s(?:full |whole )?(second(?!\s[a-z])|minute|hour|day|night|week|month|year|person|user|page|head|piece|litre|gram|"
     r"kilo|kilometre|mile)\b"
     r"|\b(hourly|daily|nightly|weekly|monthly|quarterly|yearly|annual|annually)\b|/(h|min|month|year|week|day)\b",
     re.I,
