@@ -36,6 +36,7 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
         r"proportion)\b(?! price)",
         "percent",
     ),
+    (r"\bhow long (?:is|are|do|does|was|were)\b(?=.*\bopen\b)", "clock"),
     (r"\b(?:within|in|after) (?:what|which|how much) time\b", "duration"),
     (r"\b(?:what|which) (?:time|hours?)\b|\b(?:opening|office|working) hours\b|\blatest time\b", "clock"),
     (r"\b(?:what|which) countr(?:y|ies)\b", "country"),
@@ -67,7 +68,12 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
     ),
     (r"\b(?:what|which) (?:amount|sum|value)\b", "number"),
     (r"\bhow much\b", "number"),
-    (r"\bwhat(?:'s| is| was)\b(?=.*\be-?mail(?: address)?\b)", "email"),
+    (
+        r"\bwhat(?:'s| is| was)\b(?=.*\be-?mail(?: address)?\b)|"
+        r"\b(?:give|send|tell) (?:me|us) (?:the|her|his|their|its|your) (?:[\w-]+ ){0,3}e-?mail\b",
+        "email",
+    ),
+    (r"\b(?:give|send|tell) (?:me|us) (?:the|her|his|their|its|your) (?:[\w-]+ ){0,3}(?:phone|number)\b", "phone"),
     (
         r"\b(?:tele)?phone number\b|\b(?:mobile|direct|cell|fax|hotline|extension) number\b|\b(?:what|which) extension\b|"
         r"\b(?:what|which) number\b(?=.*\b(?:call|callers?|dial|ring|reach|use)\b)|\b(?:what|which) number for\b|"
@@ -137,9 +143,18 @@ _POLAR = re.compile(
 )
 
 
+_TELL = re.compile(
+    r"(?:and |but |so )?(?:can|could|would|will) you (?:please )?(?:tell|give|show|send|say|remind)\b|"
+    r"(?:do|does|would) (?:you|we|anyone|anybody|somebody|someone) (?:happen to )?know (?:who|what|which|when|where|how|why)\b|"
+    r"may i (?:ask|know) (?:who|what|which|when|where|how|why)\b",
+    re.I,
+)
+"""What is worded as yes or no and asks for something else."""
+
+
 def is_polar(text: str) -> bool:
     """Whether yes or no is asked."""
-    return _POLAR.match(text) is not None
+    return _POLAR.match(text) is not None and _TELL.match(text) is None
 
 
 def kind_of(lower: str) -> Kind:

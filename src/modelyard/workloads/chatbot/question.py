@@ -236,9 +236,14 @@ _ASKING = (
 _SENTENCES = re.compile(rf"(?<=[.!?])\s+(?=[A-Z]|(?i:{_ASKING}))|[:;]\s+(?=(?i:{_ASKING}))")
 
 
+_KNOWS = re.compile(r"(?:do (?:we|you) know|(?:any|no) idea|can you (?:help|tell)(?: me)?|please)\W*", re.I)
+
+
 def _asked(text: str) -> str:
     """The sentences of `text` that ask, without what leads up to them; all of it where none does."""
     parts = _SENTENCES.split(text)
+    if len(parts) > 1 and _KNOWS.fullmatch(parts[-1]):
+        return text
     asking = [p for p in parts if p.rstrip().endswith("?")] or [p for p in parts if re.match(_ASKING, p, re.I)]
     return " ".join(asking) or text
 

@@ -288,6 +288,10 @@ def _given(name: str, names: Set[str]) -> bool:
     return not words.isdisjoint(PLACES.keys()) or words <= names
 
 
+_CELL = 10
+"""Words that a cell with its label, or a line with a colon, has at most."""
+
+
 def _counts(text: str, held: list[Number], counted: str) -> float:
     """Whether one of the numbers `held` counts things of the name `counted`."""
     wanted = root(counted)
@@ -302,7 +306,7 @@ def _counts(text: str, held: list[Number], counted: str) -> float:
         return 0.5 if any(n.sort in ("time", "measure", "percent") for n in held) else 0.0
     if not wanted:
         return 1.0
-    if any(not n.after for n in plain):
+    if any(not n.after for n in plain) and len(text.split()) <= _CELL:
         return 0.9  # a bare number, as in a cell
     return 0.3 if wanted in bag(text).roots else 0.6
 
