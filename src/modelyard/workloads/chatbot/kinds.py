@@ -163,6 +163,22 @@ def kind_of(lower: str) -> Kind:
     return min(found)[2] if found else "thing"
 
 
+_BEGIN = r"(?:start\w*|beg[aiu]n\w*|since)"
+_END = r"(?:end(?:s|ed|ing)?|stop\w*|finish\w*|clos\w*|expir\w*|until|till)"
+
+
+def other_end(asked: str, text: str) -> bool:
+    """Whether it is asked when something begins and `text` tells only until when it lasts, or the other way round."""
+    begins = re.search(rf"\b{_BEGIN}\b", asked, re.I) is not None
+    ends = re.search(rf"\b{_END}\b", asked, re.I) is not None
+    if begins == ends:
+        return False
+    told, wanted = (_END, rf"{_BEGIN}|from|between|on|at") if begins else (_BEGIN, rf"{_END}|to|by|between")
+    return bool(re.search(rf"\b{told}\b", text, re.I)) and not re.search(
+        rf"\b(?:{wanted})\b|\d\s?[-\u2013]\s?\d", text, re.I
+    )
+
+
 _SUM = re.compile(
     r"\b(?:calculate|compute|by how (?:much|many)|how (?:much|many) (?:more|less|fewer|higher|lower|longer|"
     r"shorter)|difference between|sum of|"

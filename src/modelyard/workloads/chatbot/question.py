@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from modelyard.calc.text import STOP_WORDS, analyse, fold, stem
-from modelyard.workloads.chatbot.kinds import Kind, arithmetic, is_polar, kind_of, superlative
+from modelyard.workloads.chatbot.kinds import Kind, arithmetic, is_polar, kind_of, other_end, superlative
 from modelyard.workloads.chatbot.lexicon import GENERIC, LIGHT, NUMBER_WORDS, plain_verbs, root
 from modelyard.workloads.chatbot.values import bases, fits_kind
 
@@ -226,6 +226,8 @@ def fits(question: Question, text: str) -> float:
 
     Numbers that the question itself names are no answer to it.
     """
+    if question.kind in ("date", "clock") and other_end(question.asked, text):
+        return 0.0
     names = frozenset(t.stem for t in question.terms if t.weight >= 0.2 or t.text[:1].isupper())
     return fits_kind(question.kind, text, question.given, question.counted, names)
 
