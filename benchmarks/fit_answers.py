@@ -1,16 +1,17 @@
 """Fits the weights by which the extractive answerer chooses a statement, or none, and says how far to trust them.
 
     python benchmarks/fit_answers.py --on DOCUMENTS QUESTIONS.jsonl... [--on ...] [--keep DIR] [--folds 8]
-        [--threshold 0.2]
+        [--threshold 0.2] [--without folder]
 
 Questions are put to the product's own chain, and what it had to choose from is kept. To answer is then one choice among
 the statements and "refuse": z = marks @ weights for a statement, one z for refusing, softmax. Fitted is the mean log of
-the credit earned (1 for what is right, CREDIT for refusing what could be answered), with PENALTY, within SIGNS.
+the credit earned (1 for what is right, CREDIT for refusing what could be answered), with PENALTY, within SIGNS and
+AT_MOST.
 
-Prints one JSON line a threshold, cross-validated by document: shares of answerable questions answered right, of all
-answered wrong, of unanswerable ones refused. Then the same of the weights in use, and last the weights fitted on
-everything as chain.py writes them, the bias shifted so that `--threshold`, the working point chosen from those lines,
-becomes 0.5. Lines of QUESTIONS: see answers.py. What the marks are: docs/chat-answers.md.
+Prints one JSON line a threshold, cross-validated by document, or with whole folders left out: shares of answerable
+questions answered right, of all answered wrong, of unanswerable ones refused. Then the same of the weights in use, and
+last the weights fitted on everything as chain.py writes them, the bias shifted so that `--threshold`, the working point
+chosen from those lines, becomes 0.5. Lines of QUESTIONS: see answers.py. What the marks are: docs/chat-answers.md.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ SIGNS = {**dict.fromkeys(FOR, 1), "cell": 0, **dict.fromkeys((*AGAINST, *AGAINST
 """What a mark may say: 1 never against a statement, -1 never for it, 0 either. Some hundred questions cannot prove
 each sign; without them a rare mark gets a weight that suits nothing but the questions at hand."""
 
+AT_MOST = {"hard": -7.0, "basis": -5.5, "astray": -4.0, "sum": -4.0}
+"""Weights no nearer to zero than this: such statements never answer, and too few questions say so."""
 UNANSWERABLE = 1.5
 """What an unanswerable question weighs against an answerable one: an answer made up does more harm than one missing."""
 CREDIT = 0.25
@@ -73,6 +76,7 @@ class Recorder(Extractor):
 class Asked:
     """A question and what there was to choose from. right: [statements], whether each alone would be judged right."""
 
+    folder: str
     file: str
     case: Mapping[str, Any]
     question: Question
@@ -94,8 +98,8 @@ def told(case: Mapping[str, Any], question: Question, found: Sequence[Candidate]
     return judge(case["answers"], case["evidence"], bool(case.get("unanswerable")), output)
 
 
-def put(files: Sequence[Path], searcher: Searcher, embedder: MiniLM) -> list[Asked]:
-    """Every question of `files`, put to the chain."""
+def put(folder: Path, files: Sequence[Path], searcher: Searcher, embedder: MiniLM) -> list[Asked]:
+    """Every question of `files` on the documents of `folder`, put to the chain."""
     bot = Chatbot(searcher, embedder, None, {}, DEFAULT_PROMPT)
     bot._extractor = recorder = Recorder(embedder, {}, IN_USE)
     out = []
@@ -104,7 +108,7 @@ def put(files: Sequence[Path], searcher: Searcher, embedder: MiniLM) -> list[Ask
             ask(bot, case)
             question, found = recorder.last
             right = [told(case, question, [replace(c, value=0.0)]) == "right" for c in found]
-            out.append(Asked(str(file), case, question, found, np.array(right, bool)))
+            out.append(Asked(str(folder), str(file), case, question, found, np.array(right, bool)))
     return out
 
 
@@ -150,11 +154,13 @@ def loss(at: Floats, given: Choices) -> tuple[float, Floats]:
 
 def fit(asked: Sequence[Asked]) -> dict[str, float]:
     """The weights, "bias" among them: a value of 0 is as good as refusing."""
-    bounds = [{1: (0, None), -1: (None, 0), 0: (None, None)}[sign] for sign in (*SIGNS.values(), 0)]
+    bounds = [{1: (0, None), -1: (None, AT_MOST.get(m, 0)), 0: (None, None)}[sign] for m, sign in SIGNS.items()]
+    bounds.append((None, None))
     # The loss has a second valley, where all is refused: of two beginnings the better end counts.
     given = choices(asked)
-    begin = np.append(np.array([2.0 * sign for sign in SIGNS.values()]), 8.0)
-    ends = [minimize(loss, at, (given,), "L-BFGS-B", True, bounds=bounds) for at in (begin, np.zeros(len(bounds)))]
+    begin = np.append(np.array([AT_MOST.get(m, 2.0 * sign) for m, sign in SIGNS.items()]), 8.0)
+    level = np.append(np.array([AT_MOST.get(m, 0.0) for m in SIGNS]), 0.0)
+    ends = [minimize(loss, at, (given,), "L-BFGS-B", True, bounds=bounds) for at in (begin, level)]
     *weights, refuse = min(ends, key=lambda end: float(end.fun)).x.tolist()
     return {**dict(zip(SIGNS, weights, strict=True)), "bias": -refuse}
 
@@ -168,6 +174,14 @@ def folds(cases: Sequence[Mapping[str, Any]], count: int) -> list[int]:
         sizes[of[document]] += size
     rest = cycle(range(count))
     return [of[d] if d else next(rest) for d in on]
+
+
+def apart(asked: Sequence[Asked], count: int, without: str) -> list[int]:
+    """The fold of each: `count` folds by document, or one a folder."""
+    if without == "folder":
+        names = list(dict.fromkeys(a.folder for a in asked))
+        return [names.index(a.folder) for a in asked]
+    return folds([a.case for a in asked], count)
 
 
 def outcome(asked: Asked, weights: Mapping[str, float]) -> tuple[float, str]:
@@ -208,6 +222,7 @@ def main() -> None:
     )
     parser.add_argument("--keep", type=Path, help="folder for the indexes, kept for the next run")
     parser.add_argument("--folds", type=int, default=8)
+    parser.add_argument("--without", choices=("document", "folder"), default="document", help="what a fold leaves out")
     parser.add_argument("--threshold", type=float, default=0.2, help="the working point, which becomes 0.5")
     args = parser.parse_args()
     if other := SIGNS.keys() ^ IN_USE.keys() ^ {"bias"}:
@@ -219,9 +234,9 @@ def main() -> None:
         asked = []
         for at, (documents, *questions) in enumerate(args.on):
             searcher = open_index(documents, embedder, (args.keep or Path(scratch)) / str(at))
-            asked += put(questions, searcher, embedder)
-    fold = folds([a.case for a in asked], args.folds)
-    without = [fit([a for a, f in zip(asked, fold, strict=True) if f != k]) for k in range(args.folds)]
+            asked += put(documents, questions, searcher, embedder)
+    fold = apart(asked, args.folds, args.without)
+    without = [fit([a for a, f in zip(asked, fold, strict=True) if f != k]) for k in range(max(fold) + 1)]
     outcomes = [outcome(a, without[f]) for a, f in zip(asked, fold, strict=True)]
     for threshold in THRESHOLDS:
         print(json.dumps({"threshold": threshold, **report(asked, outcomes, threshold)}))

@@ -85,6 +85,9 @@ def test_what_is_asked_for_is_found(chatbot: Chatbot, question: str, gold: str) 
         "Who is the site manager of Porto?",  # a site is nobody
         "What was our on-time delivery in 2023?",
         "How heavy is the Brook 25?",
+        "Why was hold H-21 lifted?",
+        "What's the phone number of the head cook?",
+        "What is the wifi password in Delft?",
     ],
 )
 def test_what_only_looks_like_it_is_refused(chatbot: Chatbot, question: str) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.calc.text import stem
-from modelyard.workloads.chatbot.kinds import Kind, kind_of
+from modelyard.workloads.chatbot.kinds import Kind, kind_of, other_end
 from modelyard.workloads.chatbot.lexicon import plain_verbs
 from modelyard.workloads.chatbot.question import Question, analyse_question
 from modelyard.workloads.chatbot.values import bases, fits_kind, numbers
@@ -56,6 +56,13 @@ def test_a_number_is_known_by_what_stands_beside_it(text: str, sorts: list[str])
         ("percent", "Half of the visitors came back.", True),
         ("count", "It has 57 employees.", True),
         ("count", "A night costs 57 euros.", False),
+        ("reason", "The ferry stopped because the pier was rotten.", True),
+        ("reason", "The ferry stopped in 2019.", False),
+        ("secret", "The password is brook-7714.", True),
+        ("secret", "The door has a code that Ada Krol changes each month.", False),
+        ("phone", "The workshop at Brack is run by Ada Krol.", False),
+        ("duration", "It is opened an hour before it is poured.", True),
+        ("person", "Head office is in Salt Road.", False),
     ],
 )
 def test_a_text_holds_what_is_asked_for_or_not(kind: Kind, text: str, answers: bool) -> None:
@@ -67,10 +74,12 @@ def test_what_is_counted_is_what_the_number_stands_before() -> None:
     assert fits_kind("count", "There are 40 beds.", frozenset(), beds) == 1
     assert fits_kind("count", "Each bed has a locker; there are 15 keys.", frozenset(), beds) < 0.5
     assert fits_kind("count", "7.00", frozenset(), beds) == 0
+    assert fits_kind("count", "At most two lockers a bed are lent.", frozenset(), beds) < 1
 
 
 def test_names_of_the_question_are_nobody() -> None:
     assert fits_kind("person", "Salt Road was lent 624 times.", frozenset(), names=frozenset({"salt", "road"})) == 0
+    assert fits_kind("person", "Lifts: Tallis Lift Service", frozenset(), names=frozenset({"lift"})) == 1
 
 
 @pytest.mark.parametrize(
@@ -83,6 +92,7 @@ def test_names_of_the_question_are_nobody() -> None:
         ("0.28 euros per kilowatt-hour", {"kilowatt"}),
         ("What does it cost per kWh?", {"kilowatt"}),
         ("three euros", set()),
+        ("a permit for a second car", set()),
     ],
 )
 def test_what_an_amount_is_for_one_of(text: str, found: set[str]) -> None:
@@ -112,6 +122,50 @@ def test_verbs_of_two_words_become_one(question: str, plain: str) -> None:
 def test_who_asks_for_somebody_only_where_it_asks() -> None:
     assert kind_of("who runs the shop?") == "person"
     assert kind_of("what does a guest who stays a week get?") != "person"
+
+
+@pytest.mark.parametrize(
+    ("question", "kind"),
+    [
+        ("what is the mobile number of ada krol?", "phone"),
+        ("number of the safety office", "phone"),
+        ("what is the number of the visitors?", "thing"),
+        ("what's the wifi password in the attic?", "secret"),
+        ("what is the dress code?", "thing"),
+        ("what caused the fire?", "reason"),
+        ("how come the pool is shut?", "reason"),
+        ("what will the new ship be called?", "named"),
+        ("how long is the pool open?", "clock"),
+        ("could you give me her e-mail?", "email"),
+    ],
+)
+def test_the_kind_asked_for(question: str, kind: Kind) -> None:
+    assert kind_of(question) == kind
+
+
+@pytest.mark.parametrize(
+    ("asked", "text", "other"),
+    [
+        ("When did her leave start?", "She is on leave until August.", True),
+        ("When does the sale end?", "The sale begins on 3 May.", True),
+        ("When does the sale end?", "The sale begins on 3 May and ends in June.", False),
+        ("When does the sale start?", "On Monday, until noon.", False),
+        ("When does the shift start?", "Shifts are from 06:00 until 14:00.", False),
+        ("When is the sale?", "Until June.", False),
+    ],
+)
+def test_when_something_begins_is_not_until_when_it_lasts(asked: str, text: str, other: bool) -> None:
+    assert other_end(asked, text) is other
+
+
+def test_what_only_sounds_like_yes_or_no_asks_for_something_else() -> None:
+    assert not _asked("Could you give me her e-mail?").polar
+    assert not _asked("Do you know when the shop opens?").polar
+    assert _asked("Can you bring a dog?").polar
+
+
+def test_number_words_before_any_noun_are_numbers() -> None:
+    assert [t.value for t in _asked("How much is a pass for four zones?").terms if t.kind == "number"] == [4.0]
 
 
 def _asked(text: str, known: frozenset[str] = frozenset()) -> Question:

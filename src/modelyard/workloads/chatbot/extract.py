@@ -136,9 +136,8 @@ class Extractor:
             # A sentence that names other years speaks of those.
             if term.kind == "year" and covered[term.stem] < 1 and _OWN_YEAR.search(text):
                 covered[term.stem] = 0.0
-            elif term.kind == "year" and len(re.findall(rf"(?<!than in )\b{term.stem}\b", text)) == 0:
-                # "Two fewer than in 2023" speaks of another year.
-                covered[term.stem] = min(covered[term.stem], 0.0 if term.stem in text else 1.0)
+            elif term.kind == "year" and term.stem in text and not re.search(rf"(?<!than in )\b{term.stem}\b", text):
+                covered[term.stem] = 0.0  # "two fewer than in 2023"
         leans = _LEANS.match(text) is not None or sentence.item
         gist = ". ".join(p for p in (view.title, section, lead[-200:] if leans else "", text) if p)
         echo = told(question, text)

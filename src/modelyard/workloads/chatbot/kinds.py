@@ -75,13 +75,14 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
     ),
     (r"\b(?:give|send|tell) (?:me|us) (?:the|her|his|their|its|your) (?:[\w-]+ ){0,3}(?:phone|number)\b", "phone"),
     (
-        r"\b(?:tele)?phone number\b|\b(?:mobile|direct|cell|fax|hotline|extension) number\b|\b(?:what|which) extension\b|"
-        r"\b(?:what|which) number\b(?=.*\b(?:call|callers?|dial|ring|reach|use)\b)|\b(?:what|which) number for\b|"
+        r"\b(?:tele)?phone number\b|\b(?:mobile|direct|cell|fax|hotline|extension) number\b|"
+        r"\b(?:what|which) extension\b|\b(?:what|which) number\b(?=.*\b(?:call|callers?|dial|ring|reach|use)\b)|"
+        r"\b(?:what|which) number for\b|"
         r"^(?:what(?:'s| is) the )?number of the\b(?! \w+s\b(?! \w))",
         "phone",
     ),
     (
-        r"\bwhat(?:'s| is| was| are| were) the (?:[\w-]+ ){0,3}(?:password|passcode|pin|code)s?\b"
+        r"\bwhat(?:'s| is| was| are| were) the (?:[\w-]+ ){0,3}(?:password|passcode|pin|(?<!dress )(?<!source )code(?! of conduct))s?\b"
         r"(?=[?.!,]|\s*$| (?:of|for|to|in|on|at|from)\b)",
         "secret",
     ),
@@ -105,7 +106,8 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
         r"\b(?:which|what) (?:(?!(?:is|are|was|were|do|does|did|can|may|will|must|should) )[\w-]+ ){0,3}?(?:bank|"
         r"insurer|company|companies|firm|provider|airline|restaurant|"
         r"brand|manufacturer|auditor|lawyer|agency|software|app|services|vendor)s?\b(?! (?:car|bonus|card|phone))|"
-        r"\bwhat(?:'s| is| are| was| were) the names?\b(?! of the (?:[\w-]+ )?(?:log-?in|user|file|folder|field|setting))|"
+        r"\bwhat(?:'s| is| are| was| were) the names?\b"
+        r"(?! of the (?:[\w-]+ )?(?:log-?in|user|file|folder|field|setting))|"
         r"\bwhat (?:is|was|are|will|were)\b(?=.*\b(?:called|named)\b)",
         "named",
     ),
@@ -145,8 +147,8 @@ _POLAR = re.compile(
 
 _TELL = re.compile(
     r"(?:and |but |so )?(?:can|could|would|will) you (?:please )?(?:tell|give|show|send|say|remind)\b|"
-    r"(?:do|does|would) (?:you|we|anyone|anybody|somebody|someone) (?:happen to )?know (?:who|what|which|when|where|how|why)\b|"
-    r"may i (?:ask|know) (?:who|what|which|when|where|how|why)\b",
+    r"(?:(?:do|does|would) (?:you|we|anyone|anybody|somebody|someone) (?:happen to )?know|may i (?:ask|know)) "
+    r"(?:who|what|which|when|where|how|why)\b",
     re.I,
 )
 """What is worded as yes or no and asks for something else."""
@@ -173,7 +175,7 @@ def other_end(asked: str, text: str) -> bool:
     ends = re.search(rf"\b{_END}\b", asked, re.I) is not None
     if begins == ends:
         return False
-    told, wanted = (_END, rf"{_BEGIN}|from|between|on|at") if begins else (_BEGIN, rf"{_END}|to|by|between")
+    told, wanted = (_END, rf"{_BEGIN}|from|between|(?:on|at) (?:\d\w*|\w+day)") if begins else (_BEGIN, rf"{_END}|to|by|between")
     return bool(re.search(rf"\b{told}\b", text, re.I)) and not re.search(
         rf"\b(?:{wanted})\b|\d\s?[-\u2013]\s?\d", text, re.I
     )
@@ -182,7 +184,9 @@ def other_end(asked: str, text: str) -> bool:
 _SUM = re.compile(
     r"\b(?:calculate|compute|by how (?:much|many)|how (?:much|many) (?:more|less|fewer|higher|lower|longer|"
     r"shorter)|difference between|sum of|"
-    r"combined(?! \w*(?:ticket|pass|card|fare))|together|in total|average between|year average|ratio|(?:asset|inventory|receivables?|payables?) turnover|turnover (?:of|to)\b|growth rate|compared? (?:to|with)|"
+    r"combined(?! \w*(?:ticket|pass|card|fare))|together|in total|average between|year average|ratio|"
+    r"(?:asset|inventory|receivables?|payables?) turnover|turnover (?:of|to)\b|growth rate|"
+    r"compared? (?:to|with)|"
     r"increase or decrease|(?<=what )percent of)\b"
 )
 _GREATEST = r"(?:highest|largest|biggest|greatest|longest|heaviest|most expensive|dearest|oldest|best|latest|most)"

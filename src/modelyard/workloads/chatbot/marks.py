@@ -97,7 +97,9 @@ def held(question: Question, own: str, zones: Zones, cell: bool) -> dict[str, fl
     return {
         "local": _best(question, clauses)[0],
         "astray": 0.0 if cell else _astray(question, own),
-        "basis": float(bool(rate) or (bool(given) and given.isdisjoint(asked | _ANY)) or _foreign_money(question, around)),
+        "basis": float(
+            bool(rate) or (bool(given) and given.isdisjoint(asked | _ANY)) or _foreign_money(question, around)
+        ),
         "baseless": float(bool(asked) and not given),
         "sum": float(bool(question.sum) and question.sum not in own.lower()),
     }

@@ -154,8 +154,8 @@ _NOBODY = re.compile(
     re.I,
 )
 _ROLE = re.compile(
-    r"\b(?:manager|director|officer|head(?! office)|lead|engineer|physician|doctor|nurse|counsel|supervisor|executive|owner|"
-    r"founder|chair|secretary|buyer|approver|leader|author|auditor|operator|teacher|coordinator|caretaker|midwife|"
+    r"\b(?:manager|director|officer|head(?! office)|lead|engineer|physician|doctor|nurse|counsel|supervisor|executive|"
+    r"owner|founder|chair|secretary|buyer|approver|leader|author|auditor|operator|teacher|coordinator|caretaker|midwife|"
     r"expert|president|contractor|mayor|chief|deputy|assistant|planner|administrator|librarian|pharmacist|ceo|cfo)s?\b",
     re.I,
 )
@@ -170,16 +170,18 @@ _CALL = re.compile(
     r"\b(?:(?:tele)?phone|tel|call|dial|extension|switchboard|hotline|mobile|ring|number|line)s?\b", re.I
 )
 _CAUSE = re.compile(
-    r"\b(?:because|since|due to|owing to|thanks to|so that|in order|therefore|thus|hence|reasons?|why|caus\w+|result\w*|"
-    r"as (?:it|they|he|she|we|the|there|no|too|an?)\b|for (?:want|fear|lack)|to (?:avoid|keep|save|protect|prevent|make|"
-    r"ensure|spare|reduce|allow|give|let|cut)|otherwise|too (?:few|many|much|little|\w+)|prevent\w*|led to|make\w* it|"
-    r"after (?:an?|the|two|three|several)|when (?:an?|the)|blam\w+|trigger\w+|mean(?:s|t|ing)|failed|broke|fault\w*|lack\w*)\b",
+    r"\b(?:because|since|due to|owing to|thanks to|so that|in order|therefore|thus|hence|reasons?|why|caus\w+|"
+    r"result\w*|as (?:it|they|he|she|we|the|there|no|too|an?)\b|for (?:want|fear|lack)|"
+    r"to (?:avoid|keep|save|protect|prevent|make|ensure|spare|reduce|allow|give|let|cut)|otherwise|too \w+|prevent\w*|"
+    r"led to|make\w* it|after (?:an?|the|two|three|several)|when (?:an?|the)|blam\w+|trigger\w+|mean(?:s|t|ing)|"
+    r"failed|broke|fault\w*|lack\w*)\b",
     re.I,
 )
 _SECRET = re.compile(
-    r"(?<![\w.,])(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{3,}|\b[A-Z][A-Z0-9-]{2,}\b|(?<![\d.,])\d{4,}(?![\d.,]*\d)|"
-    r"[\"\u201c\u2018'][^\s\"\u201d]+[\"\u201d\u2019']|\b(?:password|passcode|pin|code)s? (?:is|are|was|of)(?! (?:changed?|set|kept|"
-    r"given|locked|not|in|on|at|for|new|the|an?)\b)",
+    r"(?<![\w.,])(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{3,}|(?<![\d.,])\d{4,}(?![\d.,]*\d)|"
+    r"[\"\u201c\u2018'][^\s\"\u201d]+[\"\u201d\u2019']|"
+    r"\b(?:password|passcode|pin|code)s? (?:is|are|was|of)"
+    r"(?! (?:changed?|set|kept|given|locked|not|in|on|at|for|new|the|an?)\b)",
 )
 _PLACE = re.compile(
     r"(?<=[a-z,] )[A-Z\u00c0-\u00de]\w+|\b(?:rooms?|building|hall|floor|portal|intranet|site|office|reception|desk|"
@@ -313,8 +315,8 @@ def _counts(text: str, held: list[Number], counted: str) -> float:
 
 _BASIS = re.compile(
     r"\b(?:per|each|every)\s(?:full |working |calendar |single )?([a-z]+)"
-    r"|\ban?\s(?:full |whole )?(second(?!\s[a-z])|minute|hour|day|night|week|month|year|person|user|page|head|piece|litre|gram|"
-    r"kilo|kilometre|mile)\b"
+    r"|\ban?\s(?:full |whole )?(second(?!\s[a-z])|minute|hour|day|night|week|month|year|person|user|page|head|piece|"
+    r"litre|gram|kilo|kilometre|mile)\b"
     r"|\b(hourly|daily|nightly|weekly|monthly|quarterly|yearly|annual|annually)\b|/(h|min|month|year|week|day)\b",
     re.I,
 )
