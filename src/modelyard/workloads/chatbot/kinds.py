@@ -82,7 +82,8 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
         "phone",
     ),
     (
-        r"\bwhat(?:'s| is| was| are| were) the (?:[\w-]+ ){0,3}(?:password|passcode|pin|(?<!dress )(?<!source )code(?! of conduct))s?\b"
+        r"\bwhat(?:'s| is| was| are| were) the (?:[\w-]+ ){0,3}"
+        r"(?:password|passcode|pin|(?<!dress )(?<!source )code(?! of conduct))s?\b"
         r"(?=[?.!,]|\s*$| (?:of|for|to|in|on|at|from)\b)",
         "secret",
     ),
@@ -175,7 +176,9 @@ def other_end(asked: str, text: str) -> bool:
     ends = re.search(rf"\b{_END}\b", asked, re.I) is not None
     if begins == ends:
         return False
-    told, wanted = (_END, rf"{_BEGIN}|from|between|(?:on|at) (?:\d\w*|\w+day)") if begins else (_BEGIN, rf"{_END}|to|by|between")
+    told, wanted = _END, rf"{_BEGIN}|from|between|(?:on|at) (?:\d\w*|\w+day)"
+    if ends:
+        told, wanted = _BEGIN, rf"{_END}|to|by|between"
     return bool(re.search(rf"\b{told}\b", text, re.I)) and not re.search(
         rf"\b(?:{wanted})\b|\d\s?[-\u2013]\s?\d", text, re.I
     )
