@@ -58,6 +58,7 @@ def test_a_number_is_known_by_what_stands_beside_it(text: str, sorts: list[str])
         ("count", "A night costs 57 euros.", False),
         ("reason", "The ferry stopped because the pier was rotten.", True),
         ("reason", "The ferry stopped in 2019.", False),
+        ("reason", "Results of the ferry are published in May.", False),
         ("secret", "The password is brook-7714.", True),
         ("secret", "The door has a code that Ada Krol changes each month.", False),
         ("phone", "The workshop at Brack is run by Ada Krol.", False),

@@ -171,7 +171,8 @@ _CALL = re.compile(
 )
 _CAUSE = re.compile(
     r"\b(?:because|since|due to|owing to|thanks to|so that|in order|therefore|thus|hence|reasons?|why|caus\w+|"
-    r"result\w*|as (?:it|they|he|she|we|the|there|no|too|an?)\b|for (?:want|fear|lack)|"
+    r"(?:as a|the) result of|result(?:s|ed|ing) (?:from|in)|for (?:want|fear|lack)|"
+    r"as (?:it|they|he|she|we|the|there|no|too|an?)\b|"
     r"to (?:avoid|keep|save|protect|prevent|make|ensure|spare|reduce|allow|give|let|cut)|otherwise|too \w+|prevent\w*|"
     r"led to|make\w* it|after (?:an?|the|two|three|several)|when (?:an?|the)|blam\w+|trigger\w+|mean(?:s|t|ing)|"
     r"failed|broke|fault\w*|lack\w*)\b",
