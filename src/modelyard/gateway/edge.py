@@ -198,7 +198,11 @@ class _Short:
         if self.timer is not None:
             self.timer.cancel()
         body = parts[0] if len(parts) == 1 else b"".join(parts)
-        reply = await shortcut.answer(self._headers, body, self)
+        try:
+            reply = await shortcut.answer(self._headers, body, self)
+        except BaseException:  # a bug, or the end of the server: whoever waits hears that nothing comes
+            protocol.transport.close()
+            raise
         self._then = None
         if protocol.flow.write_paused and not self.disconnected:
             await protocol.flow.drain()
