@@ -28,7 +28,7 @@ Command = Callable[[str, Path], Sequence[str]]
 
 @dataclass(frozen=True)
 class Limits:
-    """What the workers of a release may take. Seconds, and bytes of memory over all workers of a gateway.
+    """What the workers of a release may take. Seconds, and bytes of memory over all workers of an endpoint.
 
     `threads` is the requests one worker answers at a time, `queue` how many of a release may wait beyond those,
     `payloads` the bytes of bodies of theirs that are held meanwhile. A
