@@ -285,7 +285,7 @@ class Serve(Section):
     threads: int = Field(8, ge=1, le=256, description="requests that one of them answers at a time")
     queue: int = Field(1024, ge=0, le=100_000, description="requests of a release that may wait beyond those")
     memory_limit: Size | None = Field(
-        None, description="of all workers of an endpoint; over it the previous release is stopped, and rollback starts it"
+        None, description="of all workers of an endpoint; over it the previous release is stopped, rollback starts it"
     )
     record: Recording = Recording()
     timeout: Seconds = 60.0
