@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import Iterator
@@ -115,6 +116,7 @@ def ask(gateway: Gateway, body: bytes, *headers: str, **more: Any) -> tuple[int,
         (b"hello", ["Idempotency-Key: " + "x" * 300], {}, 400),
         (b"hello", [], {"host": "evil.example"}, 400),
         (b"hello", ["Origin: http://evil.example"], {}, 403),
+        (b"hello", ["Origin: http://["], {}, 403),
         (b"hello", ["Authorization: Bearer my_secret"], {}, 200),
         (b"hello", ["Connection: close"], {}, 200),
         (b"hello", [], {"version": "1.0"}, 200),
@@ -246,11 +248,12 @@ class Echo:
         return Reply(200, [], body, lambda there: None)
 
 
-def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body"})
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
 
+
+def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
     async def story() -> None:
         config = uvicorn.Config(app, timeout_keep_alive=1, log_config=None)
         config.load()
@@ -266,6 +269,48 @@ def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
                 assert (await reader.readuntil(b"\r\n\r\nhi")).startswith(b"HTTP/1.1 200 OK\r\n")
             await asyncio.sleep(0.3)
         assert await asyncio.wait_for(reader.read(), 30) == b""
+        writer.close()
+        server.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    "sent", [b"POST /invocations HTTP/1.1\r\nHo", b"GET /health HTTP/1.1\r\nX: " + b"x" * (1 << 20)]
+)
+def test_a_head_that_does_not_end_is_not_waited_for(place: Town, sent: bytes) -> None:
+    with place.gateway(timeout=0.5) as gateway:
+        gateway.until_ready()
+        client = Client(gateway)
+        with contextlib.suppress(OSError):
+            client.sock.sendall(sent)
+        assert client.hear()[0] == 400
+        client.close()
+
+
+def test_a_body_that_does_not_come_is_counted(place: Town) -> None:
+    with place.gateway(timeout=0.5) as gateway:
+        gateway.until_ready()
+        client = Client(gateway)
+        client.sock.sendall(b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhe")
+        assert client.hear()[0] == 408
+        client.close()
+        assert 'dialect="mlflow",endpoint="town",release="none",status="408"} 1.0' in gateway.http.get("/metrics").text
+
+
+def test_a_request_whose_head_comes_in_pieces_keeps_its_connection() -> None:
+    async def story() -> None:
+        config = uvicorn.Config(app, timeout_keep_alive=1, log_config=None)
+        config.load()
+        loop, state = asyncio.get_running_loop(), ServerState()
+        server = await loop.create_server(lambda: Edge(Echo(), config, state, {}), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        for pause in (0.0, 0.7):
+            await asyncio.sleep(pause)
+            writer.write(b"POST /invocations HTTP/1.1\r\nHost: local")
+            await asyncio.sleep(0.6)
+            writer.write(b"host\r\nContent-Length: 2\r\n\r\nhi")
+            assert (await reader.readuntil(b"\r\n\r\nhi")).startswith(b"HTTP/1.1 200 OK\r\n")
         writer.close()
         server.close()
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from modelyard.clock import SystemClock
+from modelyard.errors import RequestError
 from modelyard.ports.workload import Call, Invoked
 from modelyard.serving.jobs import Server
 from modelyard.serving.wire import Decoder, Frame, encode
@@ -151,3 +152,25 @@ def test_one_after_another_they_all_may_hang(gateway: Gateway) -> None:
     assert gateway.hear()["id"] == 9_000
     gateway.release.predictor.go_on.set()
     assert sorted(gateway.hear()["id"] for _ in numbers) == numbers
+
+
+def test_what_waits_for_more_is_sent_before_the_end(gateway: Gateway) -> None:
+    gateway.ask()
+    (connection,) = gateway.server._readers._connections
+    connection.corked = True  # as between two frames of several
+    connection.send({"id": 77, "result": None})
+    assert gateway.server.drain(5.0)
+    assert gateway.hear()["id"] == 77
+
+
+def test_an_error_that_cannot_be_said_keeps_nobody_waiting(gateway: Gateway) -> None:
+    class Mute(RequestError):
+        def __str__(self) -> str:
+            raise ValueError
+
+    def fail(body: bytes, content_type: str, call: Call) -> Invoked:
+        raise Mute
+
+    gateway.server._invoke = fail
+    gateway.send(gateway.invoke())
+    assert gateway.hear()["error"]["message"] == "the release failed on this request"

@@ -80,7 +80,7 @@ class Door:
                 raise RequestError(
                     "this gateway is for its own machine: the Host header must be localhost or 127.0.0.1"
                 )
-            if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            if origin is not None and _netloc(origin) != host.lower():
                 raise Forbidden("a page of another site may not use this gateway")
         if path in OPEN or path in PAGE or path.startswith(PAGE[-1]):
             return caller or Caller("anonymous", "query"), not required or caller is not None
@@ -164,6 +164,13 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.split("%")[0]).is_loopback
     except ValueError:
         return False
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _name(host: str) -> str:

@@ -15,6 +15,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+HEAD_BYTES = 64 << 10
+"""A request's head may be that long, and a piece as it is read from the socket more."""
+
 Headers = Mapping[bytes, bytes]
 
 
@@ -79,6 +82,9 @@ class Edge(HttpToolsProtocol):
         """The request that is being read, where it goes the shorter way."""
         self._idle: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
+        self._in_head, self._head, self._messages = False, 0, 0
+        """Whether the head of a request is being read, its bytes but for the first piece, and which request it is."""
+        self._head_timer: asyncio.TimerHandle | None = None
 
     def answered(self) -> None:
         """As `on_response_complete`; but one timer for how long the connection may be idle serves many requests."""
@@ -103,20 +109,41 @@ class Edge(HttpToolsProtocol):
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
+        for timer in (self._idle, self._head_timer):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._idle_since = self.loop.time()
+        if self._in_head and self._head > HEAD_BYTES:
+            self.send_400_response("The head of the request is too long.")
+            return
+        before = self._messages if self._in_head else -1
         super().data_received(data)
+        if self._in_head:
+            self._head += len(data) if before == self._messages else 0
+            if self._head_timer is None and not self.transport.is_closing():
+                self._head_timer = self.loop.call_later(self._shortcut.patience, self._late_head)
         short = self._short
         if short is not None and short.more_body and short.timer is None:
             short.timer = self.loop.call_later(self._shortcut.patience, short.late, self._shortcut)
 
+    def _late_head(self) -> None:
+        self._head_timer = None
+        if not self.transport.is_closing():
+            self.send_400_response("The head of the request did not arrive in time.")
+
     def on_message_begin(self) -> None:
         self.url, self.headers, self.expect_100_continue = b"", [], False
+        self._in_head, self._head = True, 0
+        self._messages += 1
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
         if self.parser.get_method() == b"POST" and (self.cycle is None or self.cycle.response_complete):
             found = dict(self.headers)
             length = found.get(b"content-length", b"")
@@ -189,8 +216,10 @@ class _Short:
         if self.more_body and not self.disconnected:
             self.keep_alive = False
             self.response_complete = True
-            self._protocol.transport.write(self._bytes(shortcut.late()))
+            reply = shortcut.late()
+            self._protocol.transport.write(self._bytes(reply))
             self._protocol.transport.close()
+            reply.sent(True)
 
     async def run(self, shortcut: Shortcut) -> None:
         """Have the request answered, and send the reply."""
@@ -207,6 +236,8 @@ class _Short:
         if protocol.flow.write_paused and not self.disconnected:
             await protocol.flow.drain()
         self.response_complete = True
+        if protocol.transport.is_closing():
+            self.disconnected = True
         if not self.disconnected:
             protocol.transport.write(self._bytes(reply))
             if not self.keep_alive:

@@ -118,7 +118,11 @@ class Scoring:
 
     def late(self) -> Reply:
         slow = SlowBody(f"the body did not arrive within {self.patience:g} s")
-        return Reply(*_parts(refusal(slow, mlflow_error)), lambda _: None)
+        here = self._endpoint
+        return Reply(
+            *_parts(refusal(slow, mlflow_error)),
+            lambda _: here.meter.answered(here.name, "none", "champion", "mlflow", slow.status, self.patience),
+        )
 
     async def answer(self, headers: Headers, body: bytes, leaving: Leaving) -> Reply:
         here, began = self._endpoint, time.monotonic()

@@ -239,6 +239,7 @@ async def _main(config: ServeConfig, sock: socket.socket, info: GatewayInfo, key
         uvicorn.Config(
             app,
             http=functools.partial(Edge, shortcut),  # type: ignore[arg-type]
+            ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,

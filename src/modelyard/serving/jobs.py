@@ -41,6 +41,8 @@ QUEUE = 1024
 """Requests that may wait for a thread; more are refused as busy."""
 QUICK_SECONDS = 0.001
 """Scoring that takes less, on average, is done where it was read."""
+_LONGEST = 10_000
+"""Characters of an error's message."""
 
 
 class Opened(Protocol):
@@ -91,7 +93,9 @@ class Server:
             self._draining = True
             while self._pending and time.monotonic() < until:
                 self._ended.wait(until - time.monotonic())
-            return not self._pending
+            done = not self._pending
+        self._readers.flush()
+        return done
 
     def _take(self, connection: Connection, frame: Frame) -> None:
         number, do = frame["id"], frame["do"]
@@ -123,11 +127,11 @@ class Server:
         groups, effects = frozenset(frame.get("groups", ())), str(frame.get("effects", "live"))
         call = Call(self._clock, str(frame.get("key", "")), deadline, going.cancelled, effects, groups)
         if here:
-            self._readers.busy(connection)
+            mine = self._readers.busy(connection)
             try:
                 self._run(connection, frame, call)
             finally:
-                self._readers.free(connection)
+                self._readers.free(connection, mine)
         else:
             self._jobs.put((connection, frame, call))
 
@@ -230,8 +234,11 @@ def _reply(connection: Connection, frame: Frame, payload: bytes = b"") -> None:
 
 
 def _fail(connection: Connection, number: int, error: ModelyardError) -> None:
-    told = error_to_json(error)
-    told["message"] = told["message"].encode(errors="replace").decode()
+    try:
+        told = error_to_json(error)
+    except Exception:  # noqa: BLE001 - the release's own class: what it cannot say keeps nobody waiting
+        told = error_to_json(ModelyardError("the release failed on this request"))
+    told["message"] = told["message"][:_LONGEST].encode(errors="replace").decode()
     connection.send({"id": number, "error": told})
 
 

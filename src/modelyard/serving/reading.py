@@ -99,17 +99,24 @@ class Readers:
         self._connections.append(connection)
         self._begin(connection)
 
-    def busy(self, connection: Connection) -> None:
-        """What its reader does from now on is a job, until `free`."""
+    def busy(self, connection: Connection) -> int:
+        """What its reader does from now on is a job, until `free` with what this returns."""
         connection.since = self._last = time.monotonic()
         if not self._looking:
             self._looking = True
             self._wake.set()
+        return connection.reader
 
-    def free(self, connection: Connection) -> None:
+    def free(self, connection: Connection, mine: int) -> None:
         """Its reader is done with the job, and by now perhaps its reader no more."""
         with connection.turn:
-            connection.since = None
+            if connection.reader == mine:  # else it is the next one that is busy
+                connection.since = None
+
+    def flush(self) -> None:
+        """Send what waits for more: nothing is going to be."""
+        for connection in tuple(self._connections):
+            connection.uncork()
 
     def _begin(self, connection: Connection) -> None:
         threading.Thread(target=self._read, args=(connection, connection.reader), name="reader", daemon=True).start()
@@ -157,5 +164,9 @@ class Readers:
                 return
             connection.since = None
             connection.reader += 1
+            try:
+                self._begin(connection)
+            except RuntimeError:  # no thread is to be had now: its reader reads on when it is done
+                connection.reader, connection.since = connection.reader - 1, since
+                return
         connection.uncork()
-        self._begin(connection)
