@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -137,6 +138,7 @@ def test_bodies_of_all_requests_together_are_bounded_and_small_ones_get_through(
         large = padded(800_000)
         for announced in (len(large), None):
             with begin(gateway, large[:300_000], announced) as sock:
+                time.sleep(0.5)  # until what was sent is held: else the other one may be first, and this one refused
                 other = padded(500_000 if announced else 900_000)
                 refused = eventually(lambda: (r := post(other)).status_code == 503 and r, "room to be taken")  # noqa: B023
                 assert refused.json()["error"]["code"] == "busy" and int(refused.headers["retry-after"]) >= 1
