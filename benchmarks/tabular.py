@@ -38,34 +38,6 @@ PEERS = Path(
     os.environ.get("PEERS") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelyard-peers"
 )
 
-BARE = """
-import json, sys
-from pathlib import Path
-import numpy as np
-import uvicorn
-from starlette.applications import Starlette
-from starlette.responses import Response
-from starlette.routing import Route
-
-folder, port, library = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-if library == "package":
-    import lightgbm
-    predict = lightgbm.Booster(model_file=f"{folder}/model.lgb").predict
-else:
-    from modelyard.adapters.model_lightgbm import LightgbmModel
-    predict = LightgbmModel(Path(folder)).predict
-
-async def invocations(request):
-    body = json.loads(await request.body())["dataframe_split"]
-    scores = predict(np.array(body["data"], dtype=np.float64))
-    return Response(json.dumps({"predictions": scores.tolist()}).encode(), media_type="application/json")
-
-async def ready(request):
-    return Response(b"ok")
-
-app = Starlette(routes=[Route("/invocations", invocations, methods=["POST"]), Route("/health", ready)])
-uvicorn.run(app, port=port, log_level="error", access_log=False)
-"""
 BENTO = """
 import bentoml, lightgbm
 import numpy as np
@@ -198,11 +170,11 @@ def servers(work: Path, only: list[str]) -> Iterator[Server]:
         subprocess.run([*tool, "run", "-C", str(project)], check=True, capture_output=True)
         command = [*tool, "serve", "-C", str(project), "--port", str(port)]
         yield start("modelyard", command, port, work / "modelyard.log", **{**at, "health": "/ready"})
-    (work / "bare.py").write_text(BARE)
+    bare = Path(__file__).with_name("peers") / "bare.py"
     for name, library in (("bare", "library"), ("bare_package", "package")):
         if wanted(name):
             port = free_port()
-            command = [sys.executable, str(work / "bare.py"), str(model), str(port), library]
+            command = [sys.executable, str(bare), str(model), str(port), library]
             yield start(name, command, port, work / f"{name}.log", **at)
     if wanted("mlflow"):
         port = free_port()

@@ -253,13 +253,18 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body"})
 
 
+async def connected() -> tuple[asyncio.Server, asyncio.StreamReader, asyncio.StreamWriter]:
+    """A server in this process that keeps idle connections for a second, and a connection to it."""
+    config = uvicorn.Config(app, timeout_keep_alive=1, log_config=None)
+    config.load()
+    loop, state = asyncio.get_running_loop(), ServerState()
+    server = await loop.create_server(lambda: Edge(Echo(), config, state, {}), "127.0.0.1", 0)
+    return server, *await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+
+
 def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
     async def story() -> None:
-        config = uvicorn.Config(app, timeout_keep_alive=1, log_config=None)
-        config.load()
-        loop, state = asyncio.get_running_loop(), ServerState()
-        server = await loop.create_server(lambda: Edge(Echo(), config, state, {}), "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        server, reader, writer = await connected()
         for number in range(8):  # for longer than an idle one would be kept
             if number % 4 == 3:
                 writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -300,11 +305,7 @@ def test_a_body_that_does_not_come_is_counted(place: Town) -> None:
 
 def test_a_request_whose_head_comes_in_pieces_keeps_its_connection() -> None:
     async def story() -> None:
-        config = uvicorn.Config(app, timeout_keep_alive=1, log_config=None)
-        config.load()
-        loop, state = asyncio.get_running_loop(), ServerState()
-        server = await loop.create_server(lambda: Edge(Echo(), config, state, {}), "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        server, reader, writer = await connected()
         for pause in (0.0, 0.7):
             await asyncio.sleep(pause)
             writer.write(b"POST /invocations HTTP/1.1\r\nHost: local")

@@ -34,9 +34,6 @@ class Reply(NamedTuple):
 class Leaving(Protocol):
     """Tells when a client goes away."""
 
-    @property
-    def gone(self) -> bool: ...
-
     def then(self, do: Callable[[], None]) -> None:
         """Do this as soon as it is gone, also where that is already so."""
         ...
@@ -195,10 +192,6 @@ class _Short:
         self.message_event = self
         self._protocol, self._headers = protocol, headers
         self._then: Callable[[], None] | None = None
-
-    @property
-    def gone(self) -> bool:
-        return self.disconnected
 
     def then(self, do: Callable[[], None]) -> None:
         self._then = do
