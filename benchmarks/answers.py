@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from modelyard import ids
+from modelyard.adapters import read_minilm
 from modelyard.adapters.embed_minilm import MiniLM, packaged
 from modelyard.adapters.index_segments import SegmentIndex
 from modelyard.clock import SystemClock
@@ -127,7 +128,14 @@ def main() -> None:
     embedder = MiniLM(packaged())
     with tempfile.TemporaryDirectory() as scratch:
         searcher = open_index(args.documents, embedder, args.keep or Path(scratch))
-        bot = Chatbot(searcher, embedder, None, {}, DEFAULT_PROMPT)
+        bot = Chatbot(
+            searcher,
+            embedder,
+            None,
+            {},
+            DEFAULT_PROMPT,
+            reader=read_minilm.MiniLMReader(read_minilm.packaged()),
+        )
         start_cpu = time.process_time()
         outputs = [ask(bot, case) for case in cases]
         seconds = time.process_time() - start_cpu

@@ -32,6 +32,7 @@ from answers import ask, open_index, summary
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from modelyard.adapters import read_minilm
 from modelyard.adapters.embed_minilm import MiniLM, packaged
 from modelyard.ports.index import Searcher
 from modelyard.workloads.chatbot.chain import DEFAULTS, Chatbot
@@ -44,7 +45,7 @@ from modelyard.workloads.chatbot.question import Question
 
 Floats = NDArray[np.float64]
 
-FOR = ("coverage", "similar", "lead", "fit", "rank", "subject", "said", "local", "least")
+FOR = ("read", "coverage", "similar", "lead", "fit", "rank", "subject", "said", "local", "least")
 AGAINST = ("pair", "clash", "rival", "hard", "sum", "year", "basis", "baseless", "foreign", "unsaid", "told", "astray")
 AGAINST_CELLS = ("unsaid_cell", "unasked", "unnamed", "outdone")
 SIGNS = {**dict.fromkeys(FOR, 1), "cell": 0, **dict.fromkeys((*AGAINST, *AGAINST_CELLS), -1)}
@@ -100,8 +101,9 @@ def told(case: Mapping[str, Any], question: Question, found: Sequence[Candidate]
 
 def put(folder: Path, files: Sequence[Path], searcher: Searcher, embedder: MiniLM) -> list[Asked]:
     """Every question of `files` on the documents of `folder`, put to the chain."""
-    bot = Chatbot(searcher, embedder, None, {}, DEFAULT_PROMPT)
-    bot._extractor = recorder = Recorder(embedder, {}, IN_USE)
+    reader = read_minilm.MiniLMReader(read_minilm.packaged())
+    bot = Chatbot(searcher, embedder, None, {}, DEFAULT_PROMPT, reader=reader)
+    bot._extractor = recorder = Recorder(embedder, reader, {}, IN_USE)
     out = []
     for file in files:
         for case in (json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()):

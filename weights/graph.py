@@ -1,9 +1,11 @@
-"""all-MiniLM-L6-v2 as one ONNX graph: token ids in, unit vectors out, int8 inside.
+"""all-MiniLM-L6-v2 as one ONNX graph: token ids in, unit vectors out, int8 inside. Or the reader that was made of it,
+which gives log-odds.
 
-A BERT of six layers (Devlin et al. 2019; Wang et al. 2020), mean pooling over the mask and L2 normalisation, written
-with standard operators of opset 20 only. Given `Scales`, weights are int8 per output channel and the activations
-before each matrix product go through QuantizeLinear and DequantizeLinear, which OpenVINO and ONNX Runtime turn into
-int8 kernels. Needs numpy and onnx; runs when a wheel is built, never at run time.
+A BERT of six layers (Devlin et al. 2019; Wang et al. 2020), mean pooling over the mask and L2 normalisation (of the
+reader a product with its first token), written with standard operators of opset 20 only. Given `Scales`, weights are
+int8 per output channel and the activations before each matrix product go through QuantizeLinear and DequantizeLinear,
+which OpenVINO and ONNX Runtime turn into int8 kernels. Needs numpy and onnx; runs when a wheel is built, never at run
+time.
 
 The same weights and scales give the same bytes on every machine: all arithmetic here is element-wise float32 or
 float64 (IEEE 754 rounds these alike everywhere), maxima and roundings, never a sum whose order could vary.
@@ -25,6 +27,7 @@ from onnx import helper, numpy_helper
 
 Array = NDArray[Any]
 
+MODEL = "all-MiniLM-L6-v2"
 LAYERS, HEADS, WIDTH, INNER, MAX_TOKENS = 6, 12, 384, 1536, 256
 HEAD = WIDTH // HEADS
 SITES = ("input", "context", "attended", "inner")
@@ -79,7 +82,7 @@ def read_safetensors(path: Path) -> dict[str, Array]:
     """Tensors by name, of a file in the safetensors format (a length, a JSON header, raw little-endian bytes)."""
     raw = path.read_bytes()
     (length,) = struct.unpack("<Q", raw[:8])
-    types = {"F32": "<f4", "I64": "<i8"}
+    types = {"F32": "<f4", "I64": "<i8", "I8": "|i1"}
     tensors = {}
     for name, entry in json.loads(raw[8 : 8 + length]).items():
         if name != "__metadata__":
@@ -89,7 +92,8 @@ def read_safetensors(path: Path) -> dict[str, Array]:
 
 
 def build(tensors: Mapping[str, Array], scales: Scales | None) -> onnx.ModelProto:
-    """The graph: input_ids, attention_mask (int64 [b, s], s <= 256) -> vector (float32 [b, 384]).
+    """The graph: input_ids, attention_mask (int64 [b, s], s <= 256) -> vector (float32 [b, 384]), or, of weights with a
+    `head`, score (float32 [b, 1]).
 
     Without scales all of it is float32 (sentence-transformers' vectors to 3e-7).
     """
@@ -111,13 +115,17 @@ class _Builder:
         off = self.op("Unsqueeze", "mask.scores", [off, self.ints("axes.heads", 1, 2)])
         for i in range(LAYERS):
             x = self.layer(i, x, off)
-        self.pool(x, mask)
+        name, out, width = ("reader", "score", 1) if "head.weight" in self.tensors else (MODEL, "vector", WIDTH)
+        if out == "score":
+            self.judge(x)
+        else:
+            self.pool(x, mask)
         given = [
             helper.make_tensor_value_info(name, onnx.TensorProto.INT64, ["batch", "length"])
             for name in ("input_ids", "attention_mask")
         ]
-        made = [helper.make_tensor_value_info("vector", onnx.TensorProto.FLOAT, ["batch", WIDTH])]
-        graph = helper.make_graph(self.nodes, "all-MiniLM-L6-v2", given, made, list(self.constants.values()))
+        made = [helper.make_tensor_value_info(out, onnx.TensorProto.FLOAT, ["batch", width])]
+        graph = helper.make_graph(self.nodes, name, given, made, list(self.constants.values()))
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
         onnx.checker.check_model(model)
         return model
@@ -178,6 +186,13 @@ class _Builder:
         mean = self.op("Div", "mean", [total, count])
         length = self.op("ReduceL2", "length", [mean, "axis.tokens"], keepdims=1)
         self.op("Div", "vector", [mean, length])
+
+    def judge(self, x: str) -> None:
+        """Log-odds, of the first token, which has looked at all the others."""
+        first = self.op("Gather", "first", [x, self.const("begin", np.int64(0))], axis=1)
+        weight = self.const("head.table", self.tensors["head.weight"].T)
+        product = self.op("MatMul", "head.product", [first, weight])
+        self.op("Add", "score", [product, self.const("head.bias", self.tensors["head.bias"])])
 
     # Pieces
 

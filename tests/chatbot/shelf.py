@@ -9,8 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from modelyard.adapters import read_minilm
 from modelyard.adapters.embed_minilm import MiniLM, packaged
 from modelyard.adapters.index_segments import SegmentIndex
+from modelyard.adapters.read_minilm import MiniLMReader
 from modelyard.clock import SystemClock
 from modelyard.ids import digest
 from modelyard.ports.chat import Chat
@@ -103,6 +105,7 @@ def searcher(root: Path, sheets: Sequence[Sheet] = SHELF) -> Searcher:
 
 
 _models: list[MiniLM] = []
+_readers: list[MiniLMReader] = []
 
 
 def model() -> MiniLM:
@@ -112,8 +115,15 @@ def model() -> MiniLM:
     return _models[0]
 
 
+def reader() -> MiniLMReader:
+    """The packaged reader, opened once."""
+    if not _readers:
+        _readers.append(MiniLMReader(read_minilm.packaged(), threads=1))
+    return _readers[0]
+
+
 def bot(root: Path, sheets: Sequence[Sheet] = SHELF, chat: Chat | None = None, **settings: Any) -> Chatbot:
-    return Chatbot(searcher(root, sheets), model(), chat, settings, DEFAULT_PROMPT)
+    return Chatbot(searcher(root, sheets), model(), chat, settings, DEFAULT_PROMPT, reader=None if chat else reader())
 
 
 def ask(chatbot: Chatbot, *said: str, call: Call | None = None) -> Mapping[str, Any]:

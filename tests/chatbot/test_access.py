@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.chatbot import shelf
 from tests.chatbot.shelf import Sheet, model, searcher
 
 from modelyard.adapters.chat_scripted import ScriptedChat
 from modelyard.adapters.embed_hash import HashEmbedder
 from modelyard.adapters.engine_local import LocalEngine
 from modelyard.adapters.index_segments import SegmentIndex, open_exported
+from modelyard.adapters.read_minilm import MiniLMReader
 from modelyard.adapters.tables_memory import MemoryTables
 from modelyard.clock import SystemClock
 from modelyard.errors import NotFound, UserError
@@ -61,6 +63,9 @@ class Ports:
 
     def embedder(self, folder: Path | None = None) -> Counting:
         return self.embed
+
+    def reader(self, folder: Path | None = None) -> MiniLMReader:
+        return shelf.reader()
 
     def chat(self) -> Any:
         return self._chat

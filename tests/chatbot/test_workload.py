@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from tests.chatbot import shelf
 
 from modelyard.adapters.embed_hash import HashEmbedder
 from modelyard.adapters.engine_local import LocalEngine
 from modelyard.adapters.index_segments import SegmentIndex, open_exported
+from modelyard.adapters.read_minilm import MiniLMReader
 from modelyard.adapters.tables_memory import MemoryTables
 from modelyard.clock import SystemClock
 from modelyard.errors import Damaged, NotFound, UserError
@@ -50,6 +52,9 @@ class Ports:
 
     def embedder(self, folder: Path | None = None) -> Embedder:
         return self.embed
+
+    def reader(self, folder: Path | None = None) -> MiniLMReader:
+        return shelf.reader()
 
     def chat(self) -> None:
         return None

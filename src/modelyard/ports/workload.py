@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from modelyard.ports.engine import Engine
     from modelyard.ports.index import Index, Searcher
     from modelyard.ports.model import Described, Model
+    from modelyard.ports.reader import Reader
     from modelyard.ports.reranker import Reranker
     from modelyard.ports.tables import Tables
 
@@ -178,6 +179,10 @@ class Ports(Protocol):
 
     def chat(self) -> Chat | None:
         """The chat model the settings name; None for the extractive answerer."""
+        ...
+
+    def reader(self, folder: Path | None = None) -> Reader:
+        """The reader of statements, from a release's own members in `folder`, else the installed one."""
         ...
 
     def reranker(self) -> Reranker | None:

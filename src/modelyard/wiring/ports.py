@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from modelyard.ports.engine import Engine
     from modelyard.ports.index import Index, Searcher
     from modelyard.ports.model import Described, Model
+    from modelyard.ports.reader import Reader
     from modelyard.ports.reranker import Reranker
     from modelyard.ports.tables import Tables
 
@@ -60,6 +61,9 @@ class ProjectPorts:
     def chat(self) -> Chat | None:
         return _chat(self._settings, self._loaded)
 
+    def reader(self, folder: Path | None = None) -> Reader:
+        return _reader(folder)
+
     def reranker(self) -> Reranker | None:
         return _reranker(self._settings, self._loaded)
 
@@ -99,6 +103,9 @@ class ReleasePorts:
 
     def chat(self) -> Chat | None:
         return _chat(self._settings, self._loaded)
+
+    def reader(self, folder: Path | None = None) -> Reader:
+        return _reader(folder)
 
     def reranker(self) -> Reranker | None:
         return _reranker(self._settings, self._loaded)
@@ -195,6 +202,12 @@ def _package(requirement: str) -> str:
 
 _PACKAGES = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml"}
 """Packages whose name is not that of their module."""
+
+
+def _reader(folder: Path | None) -> Reader:
+    made = adapter("reader", "minilm")
+    reader: Reader = made(folder or importlib.import_module(made.__module__).packaged())
+    return reader
 
 
 def _reranker(settings: Mapping[str, Any], loaded: Loaded | None) -> Reranker | None:

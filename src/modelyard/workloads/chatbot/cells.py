@@ -158,9 +158,41 @@ def row_name(table: Table, row: Row) -> str:
     return f"{row.group}: {name}" if row.group else name
 
 
+def full_name(table: Table, row: Row, column: int) -> str:
+    """The row's name, and where that is a code or a number what it stands for: the first of the other columns that name
+    rows. column: of the cell that is asked about, which does not name itself."""
+    name, first = row_name(table, row), row.cells[0]
+    if len(first) > 3 and not re.search(r"\d", first):
+        return name
+    for j in range(1, len(table.columns)):
+        cells = [each.cells[j] for each in table.rows]
+        words = sum(bool(cell) and not is_value(cell) for cell in cells)
+        if j != column and row.cells[j] and words > 0.8 * len(cells) and len(set(cells)) > 0.7 * len(cells):
+            return f"{name}, {row.cells[j]}"
+    return name
+
+
+def without_numbers(section: str) -> str:
+    """Section names without their numbers: "4 Leaving 4.1 Notice" says no more than "Leaving Notice".
+
+    >>> without_numbers("4 Leaving 4.1 Notice")
+    'Leaving Notice'
+    """
+    return re.sub(r"(?:^|(?<= ))\d+(?:\.\d+)*\.? ", "", section)
+
+
+def without_number(caption: str) -> str:
+    """A caption without the number of its table.
+
+    >>> without_number("Table 4. Assembly points")
+    'Assembly points'
+    """
+    return re.sub(r"^\s*\w+\s+[\w.]*\d[\w.]*[.:]?\s+", "", caption)
+
+
 def plain_caption(table: Table) -> str:
     """Caption and scale; the number of the table is no number of its subject."""
-    return re.sub(r"^\s*\w+\s+[\w.]*\d[\w.]*[.:]?\s", "", table.caption) + f" {table.scale}"
+    return f"{without_number(table.caption)} {table.scale}"
 
 
 def full_caption(table: Table) -> str:

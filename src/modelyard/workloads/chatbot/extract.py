@@ -10,23 +10,28 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.ports.embedder import Embedder
+from modelyard.ports.reader import Reader
 from modelyard.workloads.chatbot.cells import (
     UNTYPED,
     fit_of_cell,
     full_caption,
+    full_name,
     meet,
     plain_caption,
     row_labels,
     row_name,
     section_words,
+    without_number,
+    without_numbers,
 )
 from modelyard.workloads.chatbot.kinds import MEASURED
-from modelyard.workloads.chatbot.lexicon import squeeze
+from modelyard.workloads.chatbot.lexicon import bag, squeeze
 from modelyard.workloads.chatbot.marks import held, missing, named_rows, names_one, share, subject, told
 from modelyard.workloads.chatbot.match import Alike, strength
 from modelyard.workloads.chatbot.page import PageView, Sentence
@@ -35,6 +40,10 @@ from modelyard.workloads.chatbot.table import Row, Table, is_empty, is_value
 
 MOST_WORDS = 58
 """An answer is at most this long; a longer sentence is cut at its clauses."""
+_READ = 16
+"""Statements that the reader reads: those that look best by the other marks."""
+_SURE = 6.0
+"""What the reader says counts up to these log-odds: beyond, it has only seen more of the same kind."""
 _YEAR = re.compile(r"(?<![\d.,])(?:19|20)\d\d(?![\d,]|\.\d)")
 _OWN_YEAR = re.compile(rf"(?<!\bby )(?<!\buntil )(?<!\bsince )(?<!\bbefore )(?<!\bthan in ){_YEAR.pattern}")
 """A year that the sentence speaks of, not one that only bounds or compares."""
@@ -58,6 +67,8 @@ class Candidate:
     kind: str
     gist: str
     """The statement with its context in a line, as it is embedded."""
+    reads: str
+    """The same for the reader: sections and tables without their numbers, rows not by their code alone."""
     marks: Mapping[str, float] = field(default_factory=dict)
     table: Table | None = None
     row: Row | None = None
@@ -80,8 +91,13 @@ class Extractor:
     """Weighs statements. Keeps vectors of statements and words it has met (bounded)."""
 
     def __init__(
-        self, embedder: Embedder, glossary: Mapping[str, frozenset[str]], weights: Mapping[str, float]
+        self,
+        embedder: Embedder,
+        reader: Reader | None,
+        glossary: Mapping[str, frozenset[str]],
+        weights: Mapping[str, float],
     ) -> None:
+        self._reader = reader
         self._alike = Alike(embedder)
         self._gists = Alike(embedder, 4_000)
         self._glossary = glossary
@@ -92,16 +108,22 @@ class Extractor:
         return self._alike.vectors(texts)
 
     def candidates(
-        self, question: Question, pages: Sequence[tuple[PageView, float]], vectors: NDArray[np.float32], most: int = 48
+        self,
+        question: Question,
+        text: str,
+        pages: Sequence[tuple[PageView, float]],
+        vectors: NDArray[np.float32],
+        most: int = 48,
     ) -> list[Candidate]:
-        """Statements of `pages` (view, its retrieval score from 0 to 1), best first, with their scores. vectors: of the
-        question, [n, dimension]: of all of it, and of what it asks without what leads up to it."""
+        """The statements of `pages` (view, its retrieval score from 0 to 1) that were read, best first, with their
+        scores. text: the question with what it takes from the conversation. vectors: of the question, [n, dimension]:
+        of all of it, and of what it asks without what leads up to it."""
         found: list[Candidate] = []
         for view, rank in pages:
             for each in self._of_page(question, view):
                 found.append(replace(each, marks={**each.marks, "rank": rank}))
         found.sort(key=lambda c: (-_first_look(question, c), c.view.document, c.view.page, c.start, c.column))
-        return self.weigh(question, found[:most], vectors)
+        return self.read(text, self.weigh(question, found[:most], vectors)[:_READ])
 
     def _of_page(self, question: Question, view: PageView) -> Iterable[Candidate]:
         before: Sentence | None = None
@@ -139,14 +161,15 @@ class Extractor:
             elif term.kind == "year" and term.stem in text and not re.search(rf"(?<!than in )\b{term.stem}\b", text):
                 covered[term.stem] = 0.0  # "two fewer than in 2023"
         leans = _LEANS.match(text) is not None or sentence.item
-        gist = ". ".join(p for p in (view.title, section, lead[-200:] if leans else "", text) if p)
+        lead = lead[-200:] if leans else ""
+        gist, reads = (_line(view.title, name, lead, text) for name in (section, without_numbers(section)))
         echo = told(question, text)
         marks = {
             "fit": fits(question, text) if echo < 0.99 else 0.0,
             "told": echo,
             "pair": float(start < sentence.start),
         }
-        return Candidate(view, start, sentence.end, text, zones, "sentence", gist, marks, covered=covered)
+        return Candidate(view, start, sentence.end, text, zones, "sentence", gist, reads, marks, covered=covered)
 
     def _cells(self, question: Question, view: PageView, table: Table) -> Iterable[Candidate]:
         met = meet(question.terms, view, table, self._glossary)
@@ -203,12 +226,15 @@ class Extractor:
                     "extreme": extreme,
                 }
                 zones = ((label, 1.0), (met.columns_text[j], 1.0), *context, (row.group, 0.9))
-                gist = ". ".join(
-                    p
-                    for p in (view.title, section_words(table.section), full_caption(table), f"{name}, {said[j]}")
-                    if p
+                gist = _line(view.title, section_words(table.section), full_caption(table), f"{name}, {said[j]}")
+                about = (without_numbers(section_words(table.section)), without_number(table.caption))
+                called = full_name(table, row, j)
+                if known := _known(question, covered, extreme, f"{called} {said[j]}"):
+                    called = f"{called} ({', '.join(known)})"
+                reads = _line(view.title, *about, f"{called}, {said[j]}")
+                yield Candidate(
+                    view, row.start, row.end, said[j], zones, "cell", gist, reads, marks, table, row, j, covered
                 )
-                yield Candidate(view, row.start, row.end, said[j], zones, "cell", gist, marks, table, row, j, covered)
 
     def weigh(self, question: Question, found: list[Candidate], asked: NDArray[np.float32]) -> list[Candidate]:
         """The same, best first, with what the model says of statements and words added."""
@@ -238,13 +264,42 @@ class Extractor:
             marks |= missing(question, covered, marks["fit"], c.zones)
             marks["unsaid_cell"] = marks["unsaid"] * marks["cell"]
             out.append(replace(c, marks=marks, covered=covered, value=self.value(marks)))
-        out.sort(key=lambda c: (-c.value, c.view.document, c.view.page, c.start, c.column))
-        return out
+        return sorted(out, key=_place)
+
+    def read(self, text: str, found: Sequence[Candidate]) -> list[Candidate]:
+        """The same, best first, with what the reader says of each added."""
+        assert self._reader is not None, "whoever answers by quotes needs a reader"
+        said = self._reader.read(text, [c.reads for c in found])
+        out = []
+        for c, one in zip(found, said.tolist(), strict=True):
+            marks = {**c.marks, "read": max(-_SURE, min(_SURE, one))}
+            out.append(replace(c, marks=marks, value=self.value(marks)))
+        return sorted(out, key=_place)
 
     def value(self, marks: Mapping[str, float]) -> float:
         """Log-odds that a statement with these marks answers."""
         weights = self._weights
         return sum(weights[name] * marks.get(name, 0.0) for name in weights if name != "bias") + weights["bias"]
+
+
+def _known(question: Question, covered: Mapping[str, float], extreme: float, said: str) -> list[str]:
+    """What the rules know of a row and its words do not say, in the question's words: that its range holds the number
+    asked for, that it stands for the place, that it has the most. A reader of one row cannot know."""
+    stems = bag(said).stems
+    known = [
+        t.text
+        for t in question.terms
+        if t.kind in ("number", "id", "name") and covered[t.stem] >= 0.7 and t.stem not in stems and t.text not in said
+    ]
+    return [*known, "the most" if question.superlative > 0 else "the least"] if extreme == 1 else known
+
+
+def _line(*parts: str) -> str:
+    return ". ".join(part for part in parts if part)
+
+
+def _place(c: Candidate) -> tuple[Any, ...]:
+    return (-c.value, c.view.document, c.view.page, c.start, c.column)
 
 
 def _same_place(a: Candidate, b: Candidate) -> bool:

@@ -1,0 +1,49 @@
+"""A reader of question and statement: MiniLM trained further to tell what answers from what stands near by.
+
+How it was trained: `weights/train.py` in the repository, on `weights/reading`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.adapters import minilm
+
+MAX_TOKENS, QUESTION_TOKENS = 128, 48
+
+
+def packaged() -> Path:
+    """The folder of the weights that were built into this installation. Raises Damaged where they are missing."""
+    return minilm.packaged("reader", "the reader")
+
+
+class MiniLMReader:
+    """The reader over a folder that holds `model.onnx` and `tokenizer.json`.
+
+    Of a longer question the last 48 tokens are read (what asks comes last), of a statement with its context the last
+    that fit into 128 with them. `threads`, `int8`: see `minilm.Graph`.
+
+    Raises Damaged when a file is missing or cannot be read.
+    """
+
+    name = "minilm-reader-int8"
+
+    def __init__(self, folder: Path, *, threads: int | None = None, int8: bool | None = None) -> None:
+        self._graph = minilm.Graph(folder, "the reader", threads=threads, int8=int8)
+        self.digest = self._graph.digest({"max_tokens": MAX_TOKENS, "question_tokens": QUESTION_TOKENS})
+
+    def members(self) -> Mapping[str, Path]:
+        return dict(self._graph.members)
+
+    def read(self, question: str, statements: Sequence[str]) -> NDArray[np.float32]:
+        if not statements:
+            return np.empty(0, np.float32)
+        asked, *said = self._graph.tokens([question, *statements])
+        begin, *words, between = asked
+        first = [begin, *words[-QUESTION_TOKENS:], between]
+        tokens = [np.array([*first, *one[1:][-(MAX_TOKENS - len(first)) :]], "i4") for one in said]
+        return self._graph.run(tokens, np.empty((len(tokens), 1), np.float32))[:, 0]
