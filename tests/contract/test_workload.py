@@ -18,6 +18,7 @@ from modelyard.adapters.embed_hash import HashEmbedder
 from modelyard.adapters.engine_local import LocalEngine
 from modelyard.adapters.index_segments import SegmentIndex, open_exported
 from modelyard.adapters.model_folder import describe
+from modelyard.adapters.read_minilm import MiniLMReader, packaged
 from modelyard.adapters.tables_memory import MemoryTables
 from modelyard.clock import FakeClock, SystemClock
 from modelyard.errors import Cancelled, DeadlineExceeded, ProjectError, RequestError, UserError
@@ -26,6 +27,7 @@ from modelyard.ports.embedder import Embedder
 from modelyard.ports.index import Searcher
 from modelyard.ports.model import Described, Model
 from modelyard.ports.progress import Silent
+from modelyard.ports.reader import Reader
 from modelyard.ports.records import Changes, Snapshot, Source
 from modelyard.ports.workload import (
     Call,
@@ -60,6 +62,9 @@ class TestPorts:
 
     def embedder(self, folder: Path | None = None) -> Embedder:
         return HashEmbedder()
+
+    def reader(self, folder: Path | None = None) -> Reader:
+        return MiniLMReader(folder or packaged())
 
     def chat(self) -> None:
         return None
