@@ -68,7 +68,7 @@ class Recorder(Extractor):
     """Weighs statements as ever and remembers what it weighed last; put into the chain, which has no port for it."""
 
     def candidates(self, question: Question, *args: Any, **more: Any) -> list[Candidate]:
-        found = super().candidates(question, *args, **more)
+        found = super().candidates(question, *args, **{**more, "least": -math.inf})
         self.last: tuple[Question, list[Candidate]] = (question, found)
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -163,7 +164,9 @@ class Chatbot:
         asked = [vector]
         if question.asked != question.text:
             asked.extend(self._embedder.embed([question.asked]))
-        found = self._extractor.candidates(question, resolved.text, views, np.stack(asked))
+        threshold = min(max(float(self._settings["threshold"]), 1e-9), 1 - 1e-9)
+        least = math.log(threshold / (1 - threshold))
+        found = self._extractor.candidates(question, resolved.text, views, np.stack(asked), least=least)
         call.check()
         statements = compose(
             question,

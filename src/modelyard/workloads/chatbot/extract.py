@@ -113,17 +113,19 @@ class Extractor:
         text: str,
         pages: Sequence[tuple[PageView, float]],
         vectors: NDArray[np.float32],
+        *,
+        least: float = -math.inf,
         most: int = 48,
     ) -> list[Candidate]:
         """The statements of `pages` (view, its retrieval score from 0 to 1) that were read, best first, with their
         scores. text: the question with what it takes from the conversation. vectors: of the question, [n, dimension]:
-        of all of it, and of what it asks without what leads up to it."""
+        of all of it, and of what it asks without what leads up to it. least: log-odds below which nothing is told."""
         found: list[Candidate] = []
         for view, rank in pages:
             for each in self._of_page(question, view):
                 found.append(replace(each, marks={**each.marks, "rank": rank}))
         found.sort(key=lambda c: (-_first_look(question, c), c.view.document, c.view.page, c.start, c.column))
-        return self.read(text, self.weigh(question, found[:most], vectors)[:_READ])
+        return self.read(text, self.weigh(question, found[:most], vectors)[:_READ], least)
 
     def _of_page(self, question: Question, view: PageView) -> Iterable[Candidate]:
         before: Sentence | None = None
@@ -266,9 +268,12 @@ class Extractor:
             out.append(replace(c, marks=marks, covered=covered, value=self.value(marks)))
         return sorted(out, key=_place)
 
-    def read(self, text: str, found: Sequence[Candidate]) -> list[Candidate]:
-        """The same, best first, with what the reader says of each added."""
+    def read(self, text: str, found: Sequence[Candidate], least: float) -> list[Candidate]:
+        """Those of them that may be told, best first, with what the reader says of each added."""
         assert self._reader is not None, "whoever answers by quotes needs a reader"
+        # Whatever it says of the others, they stay below `least`, or below the first.
+        reach = _SURE * self._weights["read"]
+        found = [c for i, c in enumerate(found) if not i or c.value + reach >= max(least, found[0].value - reach)]
         said = self._reader.read(text, [c.reads for c in found])
         out = []
         for c, one in zip(found, said.tolist(), strict=True):
