@@ -2,15 +2,14 @@
 `reader.safetensors`, is committed, and `learn.py` runs after it.
 
     pip install torch
-    python weights/train.py MODEL.safetensors TOKENIZER.json STATE [--from STATE] [--minutes 30] [--also FILE]
+    python weights/train.py MODEL.safetensors TOKENIZER.json STATE [--from STATE] [--minutes 30]
 
 A question and a statement with its context are read together, and the first token gives log-odds. A step takes a few
 questions, each with the statements that are most like it by the embedder: to answer is one choice among these and none
 (softmax, none at 0), and each pair counts by itself besides. Words keep their vectors. What was learned is written as
 what it adds to the weights (`further.py`).
 
-`reading` is split by topic: a twentieth is held out and measured. `--also` adds lines of [question, [statement],
-[right]]. STATE gets the weights in full, for `--from`.
+`reading` is split by topic: a twentieth is held out and measured. STATE gets the weights in full, for `--from`.
 """
 
 from __future__ import annotations
@@ -237,7 +236,6 @@ def main() -> None:
     parser.add_argument("state", type=Path)
     parser.add_argument("--from", type=Path, dest="begin")
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--also", type=Path, help="more choices, three times each round")
     args = parser.parse_args()
     torch.manual_seed(1)
     torch.set_flush_denormal(True)
@@ -250,9 +248,6 @@ def main() -> None:
     topics = sorted({choice.topic for choice in choices})
     held = set(random.Random(1).sample(topics, len(topics) // 20))
     own = [choice for choice in choices if choice.topic not in held]
-    if args.also:
-        more = [json.loads(line) for line in args.also.read_text(encoding="utf-8").splitlines()]
-        own += 3 * [Choice("also", *one) for one in more]
     hold = [choice for choice in choices if choice.topic in held]
     like = likeness(Reader(base), words, [*own, *hold])
     model = Reader({**base, **graph.read_safetensors(args.begin)} if args.begin else base)

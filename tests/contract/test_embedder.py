@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.contract.embeddings_stub import DIMENSION, Stub
+from tests.contract.threads import in_two_threads
 
 from modelyard.adapters.embed_hash import HashEmbedder
 from modelyard.adapters.embed_minilm import MiniLM, packaged
@@ -108,18 +108,7 @@ def test_any_subset_in_any_order_has_the_same_vectors(
 def test_two_threads_get_the_right_vectors(embedder: Embedder) -> None:
     texts = texts_of_many_lengths()
     expected = embedder.embed(texts)
-    got: dict[int, bool] = {}
-
-    def work(number: int) -> None:
-        part = slice(number, None, 2)
-        got[number] = all(np.array_equal(embedder.embed(texts[part]), expected[part]) for _ in range(3))
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert got == {0: True, 1: True}
+    assert in_two_threads(lambda part: np.array_equal(embedder.embed(texts[part]), expected[part]))
 
 
 def test_progress_counts_up_to_all_and_may_end_the_call(embedder: Embedder) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.contract.test_embedder import ODD
+from tests.contract.threads import in_two_threads
 
 from modelyard.adapters.read_minilm import MiniLMReader, packaged
 from modelyard.errors import Damaged
@@ -58,18 +58,7 @@ def test_a_figure_does_not_depend_on_the_neighbours(reader: Reader, question: st
 
 def test_two_threads_get_the_right_figures(reader: Reader) -> None:
     expected = reader.read(QUESTION, STATEMENTS)
-    got: dict[int, bool] = {}
-
-    def work(number: int) -> None:
-        part = slice(number, None, 2)
-        got[number] = all(np.array_equal(reader.read(QUESTION, STATEMENTS[part]), expected[part]) for _ in range(3))
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert got == {0: True, 1: True}
+    assert in_two_threads(lambda part: np.array_equal(reader.read(QUESTION, STATEMENTS[part]), expected[part]))
 
 
 # The packaged one

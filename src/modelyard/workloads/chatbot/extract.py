@@ -269,10 +269,10 @@ class Extractor:
         return sorted(out, key=_place)
 
     def read(self, text: str, found: Sequence[Candidate], least: float) -> list[Candidate]:
-        """Those of them that may be told, best first, with what the reader says of each added."""
+        """Those of them that may come first, best first, with what the reader says of each added."""
         assert self._reader is not None, "whoever answers by quotes needs a reader"
-        # Whatever it says of the others, they stay below `least`, or below the first.
-        reach = _SURE * self._weights["read"]
+        # Whatever it says of the others, they stay below `least`, or below the first, beside which at most they were told.
+        reach = _SURE * abs(self._weights["read"])
         found = [c for i, c in enumerate(found) if not i or c.value + reach >= max(least, found[0].value - reach)]
         said = self._reader.read(text, [c.reads for c in found])
         out = []
