@@ -271,7 +271,7 @@ class Extractor:
     def read(self, text: str, found: Sequence[Candidate], least: float) -> list[Candidate]:
         """Those of them that may come first, best first, with what the reader says of each added."""
         assert self._reader is not None, "whoever answers by quotes needs a reader"
-        # Whatever it says of the others, they stay below `least`, or below the first, beside which at most they were told.
+        # Whatever it says of the others, they stay below `least` or the first (and at most were told beside that one).
         reach = _SURE * abs(self._weights["read"])
         found = [c for i, c in enumerate(found) if not i or c.value + reach >= max(least, found[0].value - reach)]
         said = self._reader.read(text, [c.reads for c in found])
