@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -183,8 +184,26 @@ def test_a_missing_or_broken_member_is_damage(minilm: MiniLM, tmp_path: Path, na
     with pytest.raises(Damaged, match=name):
         MiniLM(tmp_path)
     (tmp_path / name).unlink()
-    with pytest.raises(Damaged, match="missing"):
+    with pytest.raises(Damaged, match="is missing"):
         MiniLM(tmp_path)
+
+
+def test_the_same_files_are_compiled_once_in_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled, compile_model = [], openvino.Core.compile_model
+
+    def counted(*args: Any) -> Any:
+        compiled.append(args)
+        return compile_model(*args)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", counted)
+    for name in ("one", "two", "other"):
+        shutil.copytree(packaged(), tmp_path / name)
+    other = json.loads((tmp_path / "other/tokenizer.json").read_text(encoding="utf-8"))
+    (tmp_path / "other/tokenizer.json").write_text(json.dumps(other), encoding="utf-8")
+    first, second, third = (MiniLM(tmp_path / name, threads=3) for name in ("one", "two", "other"))
+    assert len(compiled) == 2  # the third has other bytes, though the same words
+    assert second.members()["model.onnx"] == tmp_path / "two/model.onnx"
+    assert first.digest == second.digest != third.digest
 
 
 def test_importing_it_imports_nothing_heavy_and_no_telemetry() -> None:

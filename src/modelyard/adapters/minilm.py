@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,30 +73,28 @@ class Graph:
 
     def __init__(self, folder: Path, what: str, *, threads: int | None = None, int8: bool | None = None) -> None:
         self.members: Mapping[str, Path] = {name: folder / name for name in (GRAPH, TOKENIZER)}
-        for path in self.members.values():
-            if not path.is_file():
-                raise Damaged(f"{what}'s file is missing: {path}")
+        try:
+            held = {name: path.read_bytes() for name, path in self.members.items()}
+        except OSError as error:
+            raise Damaged(f"{what}'s file is missing or cannot be read: {error}") from error
+        self._files = {name: ids.digest_bytes(content) for name, content in held.items()}
         self._threads = threads or min(_cores(), _THREADS)
-        self._tokenizer = _open_tokenizer(self.members[TOKENIZER])
-        self._compiled = _compile(self.members[GRAPH], self._threads, _has_int8() if int8 is None else int8)
-        self._lock = threading.Lock()
-        self._idle: list[Any] = []
+        self._engine = _engine(folder, held, self._files, self._threads, _has_int8() if int8 is None else int8)
 
     def digest(self, parameters: Mapping[str, Any]) -> str:
         """Of the files and of how they are used."""
-        files = {name: ids.digest_file(path) for name, path in self.members.items()}
         used = {**parameters, "pad_to": STEP, "max_characters": _MAX_CHARACTERS}
-        return ids.digest({"files": files, "parameters": used})
+        return ids.digest({"files": self._files, "parameters": used})
 
     def count(self, text: str) -> int:
         """How many tokens `text` has, the two at its ends among them."""
-        return len(self._tokenizer.encode(_clean(text)).ids)
+        return len(self._engine.tokenizer.encode(_clean(text)).ids)
 
     def tokens(self, texts: Sequence[str]) -> Iterator[list[int]]:
         """The tokens of each text, one for its begin and one for its end among them."""
         for at in range(0, len(texts), _TOKENIZED_AT_ONCE):
             some = [_clean(text[:_MAX_CHARACTERS]) for text in texts[at : at + _TOKENIZED_AT_ONCE]]
-            for encoded in self._tokenizer.encode_batch_fast(some):
+            for encoded in self._engine.tokenizer.encode_batch_fast(some):
                 yield encoded.ids
 
     def run(
@@ -103,7 +103,7 @@ class Graph:
         """`out` [texts, width of the graph's output], filled with what the graph says of each text. `progress` is told
         how many are done. Raises AdapterError."""
         batches = list(_batches(tokens))
-        requests = self._borrow(min(self._threads, len(batches)))
+        requests = self._engine.borrow(min(self._threads, len(batches)))
         running: list[NDArray[np.intp] | None] = [None] * len(requests)
         done = 0
         try:
@@ -126,15 +126,47 @@ class Graph:
             for request, rows_left in zip(requests, running, strict=True):
                 if rows_left is not None:
                     request.wait()
-            with self._lock:
-                self._idle.extend(requests)
+            self._engine.give_back(requests)
         return out
 
-    def _borrow(self, count: int) -> list[Any]:
+
+class _Engine:
+    """A graph compiled for this machine, and its tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer, compiled: Any) -> None:
+        self.tokenizer, self._compiled = tokenizer, compiled
+        self._lock = threading.Lock()
+        self._idle: list[Any] = []
+
+    def borrow(self, count: int) -> list[Any]:
         """Inference requests nobody else is using: each holds the buffers of one computation."""
         with self._lock:
             taken = [self._idle.pop() for _ in range(min(count, len(self._idle)))]
         return taken + [self._compiled.create_infer_request() for _ in range(count - len(taken))]
+
+    def give_back(self, requests: Sequence[Any]) -> None:
+        with self._lock:
+            self._idle.extend(requests)
+
+
+_made = weakref.WeakValueDictionary[Any, _Engine]()
+_last = deque[_Engine](maxlen=2)
+"""An embedder and a reader stay for the next release that is opened, though the last was closed."""
+_making = threading.Lock()
+
+
+def _engine(folder: Path, held: Mapping[str, bytes], files: Mapping[str, str], threads: int, int8: bool) -> _Engine:
+    """The engine of these bytes, compiled once in a process: releases differ in their index more often than in their
+    models, and to compile one takes 0.4 CPU s and 100 MB. Raises Damaged."""
+    key = (*sorted(files.items()), threads, int8)
+    with _making:
+        engine = _made.get(key)
+        if engine is None:
+            tokenizer = _open_tokenizer(folder / TOKENIZER, held[TOKENIZER])
+            engine = _made[key] = _Engine(tokenizer, _compile(folder / GRAPH, held[GRAPH], threads, int8))
+        if engine not in _last:
+            _last.append(engine)
+    return engine
 
 
 def _cores() -> int:
@@ -146,9 +178,9 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _open_tokenizer(path: Path) -> Tokenizer:
+def _open_tokenizer(path: Path, content: bytes) -> Tokenizer:
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_buffer(content)
     except Exception as error:  # the library raises bare Exception
         raise Damaged(f"{path} is not a tokenizer: {error}") from error
     # The shipped file cuts and pads at 128; we cut and pad ourselves.
@@ -171,7 +203,7 @@ def _has_int8() -> bool:
     return not {"avx512_vnni", "avx_vnni"}.isdisjoint(flags)
 
 
-def _compile(graph: Path, threads: int, int8: bool) -> Any:
+def _compile(path: Path, graph: bytes, threads: int, int8: bool) -> Any:
     """One stream a core: no batch is split over threads, so no sum changes its order with their number."""
     settings = {
         "PERFORMANCE_HINT": "THROUGHPUT",
@@ -187,7 +219,7 @@ def _compile(graph: Path, threads: int, int8: bool) -> Any:
             _unpack(model)
         return core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
-        raise Damaged(f"OpenVINO cannot read {graph}: {error}") from error
+        raise Damaged(f"OpenVINO cannot read {path}: {error}") from error
 
 
 def _unpack(model: Any) -> None:
