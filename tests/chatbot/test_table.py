@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.chatbot.shelf import Sheet, passages
@@ -24,6 +25,20 @@ def test_a_table_has_caption_scale_columns_rows_and_notes() -> None:
     assert [row.cells for row in found.rows] == [("Heron", "2", "30"), ("Pelican", "8", "120")]
     assert found.rows[1].marks == ("1",) and found.notes["1"][0] == "1. With a skipper."
     assert found.unit(2) == "euros per day"
+
+
+@pytest.mark.parametrize(
+    ("scale", "unit"),
+    [
+        ("Number of accidents with at least one day lost", "accidents"),
+        ("Number of offers and the form of the order", "offers"),
+        ("Number of near misses per year", "near misses"),
+        ("Euros per night, breakfast included", "euros per night"),
+        ("Percent of staff", "percent"),
+    ],
+)
+def test_what_a_scale_line_counts_ends_before_what_is_said_of_it(scale: str, unit: str) -> None:
+    assert table(f"Table 2. Sites\n{scale}\nSite\t2024\nBrno\t6\nBraga\t3").unit(1) == unit
 
 
 def test_a_row_is_quoted_as_it_stands() -> None:

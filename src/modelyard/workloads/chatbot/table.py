@@ -21,6 +21,7 @@ _VALUE = re.compile(
 _CAPTION = re.compile(r"(?:table|exhibit|schedule)\s+[\w.]{1,6}[.:]?\s", re.I)
 _NOTE = re.compile(r"\s*\(?(?P<mark>\d{1,2}|[a-z]|\*{1,3})\)?[.):]?\s+\S", re.I)
 _EMPTY = {"", "-", "\u2013", "\u2014", "\u2212"}
+_LEADS_ON = "(?:and|at|by|for|from|in|of|on|or|per|that|to|who|which|with|without)"
 _UNIT = re.compile(r"[(\[]([^()\[\]]{1,40})[)\]]\s*\Z")
 
 
@@ -318,5 +319,5 @@ def unit_of_scale(scale: str) -> str:
     text = re.sub(r"^(?:all\s+)?(?:amounts?|figures?|values?)?\s*(?:are\s+)?(?:given\s+)?in\s+", "", text, flags=re.I)
     text = re.sub(r"\s+unless\b.*", "", text)
     text = re.sub(r"^(percent|per cent|percentage|points)\b.*", r"\1", text, flags=re.I)
-    text = re.sub(r"^number of (\w+(?: \w+)?)\b.*", r"\1", text, flags=re.I)
+    text = re.sub(rf"^number of (\w+(?: (?!{_LEADS_ON}\b)\w+)?)\b.*", r"\1", text, flags=re.I)
     return text[:1].lower() + text[1:] if text and len(text.split()) <= 6 else ""
