@@ -1,6 +1,7 @@
 # make          everything into .venv; .venv/bin/modelyard is the command
 # make demo     an example project from documents to served answers   (DOCS=folder: your own documents)
 # make test     lint, types, layers, tests
+# make proofs   whole runs that are killed, damaged, of every format; 500 requests of each kind through promote, canary, rollback and kills
 # make bench    the figures of the README, one JSON line each
 # make bench-retrieval   quality, cost beside other libraries, scale, snapshots of retrieval   (benchmarks/peers/install.sh first)
 # make bench-serving     figures of serving beside other servers, and 3,000 requests through every fault   (benchmarks/peers/serving.sh first)
@@ -18,7 +19,7 @@ SEED ?= 0
 REQUESTS ?= 10000
 REALDATA ?= ../shared/data
 
-.PHONY: all demo test lint browser realdata fuzz bench bench-retrieval bench-serving faults clients lock clean
+.PHONY: all demo test lint proofs browser realdata fuzz bench bench-retrieval bench-serving faults clients lock clean
 
 all: $(VENV)/.ready
 
@@ -34,7 +35,10 @@ demo: all
 	@$(BIN)/python examples/demo.py $(if $(DOCS),--documents "$(DOCS)")
 
 test: all lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not browser and not realdata and not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not browser and not realdata and not proof and not slow"
+
+proofs: all
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m proof
 
 lint: all
 	$(BIN)/ruff check .

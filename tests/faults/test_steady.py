@@ -14,7 +14,10 @@ from tests.model.shop import NUMBERS, folder
 REQUESTS = int(os.environ.get("MODELYARD_FAULT_REQUESTS", "500"))
 RATE = 60.0
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds workers through /proc")
+pytestmark = [
+    pytest.mark.proof,
+    pytest.mark.skipif(sys.platform != "linux", reason="finds workers through /proc"),
+]
 
 
 @pytest.mark.parametrize("kind", ["chat", "scores"])

@@ -6,6 +6,8 @@ import io
 import os
 import zipfile
 
+import pytest
+
 from tests.chatbot.pdfs import pdf, shown
 from tests.chatbot.test_ocr import assemble_two
 
@@ -63,6 +65,7 @@ def fill(house: Story) -> None:
     (documents / "Thumbs.db").write_bytes(b"x")
 
 
+@pytest.mark.proof
 def test_a_second_run_on_any_mess_of_documents_does_nothing(house: Story) -> None:
     fill(house)
     assert house("run", "--json").json["steps"]["prepare"] == "done"

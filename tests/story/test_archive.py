@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 
+import pytest
 from reportlab.pdfgen import canvas
 
 from tests.story.conftest import Story
@@ -19,6 +20,7 @@ def a_pdf(text: str) -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.proof
 def test_the_files_of_an_archive_are_cited_by_their_own_names(house: Story) -> None:
     with zipfile.ZipFile(house.documents / "depot.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("rules/parking.md", "# Parking\n\nThe parking fee of the depot is 12 euros per day.\n")
@@ -43,6 +45,7 @@ def test_the_files_of_an_archive_are_cited_by_their_own_names(house: Story) -> N
     assert '"prepare": "skipped"' in again.out
 
 
+@pytest.mark.proof
 def test_a_terminal_is_told_nothing_by_what_others_packed(house: Story) -> None:
     with zipfile.ZipFile(house.documents / "post.zip", "w") as archive:
         archive.writestr("/up\x1b[2J.md", "# Up\n\nNobody reads this.\n")

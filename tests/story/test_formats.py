@@ -8,12 +8,14 @@ from pathlib import Path
 
 import docx
 import pptx
+import pytest
 from PIL import Image
 
 from tests.chatbot.test_ocr import assemble_two, needs_tesseract
 from tests.story.conftest import Story
 
 
+@pytest.mark.proof
 def test_word_html_and_slides_are_answered_from_with_their_page(fresh: Callable[[], Story]) -> None:
     house = fresh()
     assert "nothing was read yet" in house("data", "quarantine").out
@@ -78,6 +80,7 @@ def test_word_html_and_slides_are_answered_from_with_their_page(fresh: Callable[
         assert (document, page) in {(cited["document"], cited["page"]) for cited in answer["citations"]}
 
 
+@pytest.mark.proof
 @needs_tesseract
 def test_where_tesseract_appears_the_next_run_reads_and_builds(house: Story, tmp_path: Path) -> None:
     question = "How many pumps did the committee agree to buy?"

@@ -148,6 +148,7 @@ def test_two_runs_at_once_one_says_who_holds_the_target(house: Story) -> None:
     house("run")
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("seconds", [0.7, 1.6, 3.0])
 def test_a_killed_run_goes_on_and_nothing_is_double(fresh: Callable[[], Story], seconds: float) -> None:
     story = fresh()
@@ -268,6 +269,7 @@ def test_config_shows_where_each_value_came_from(house: Story) -> None:
     assert "gate.min_human" in shown and "# default of prod" in shown and "modelyard.yml:2" in shown
 
 
+@pytest.mark.proof
 def test_a_rollback_holds_even_where_the_journal_was_lost(house: Story) -> None:
     (house.documents / "pets.md").write_text("# Pets\n\nDogs may come to the office on Fridays.\n")
     house("run")
@@ -290,6 +292,7 @@ def test_a_case_whose_page_changed_is_set_aside_until_it_was_looked_at(house: St
     assert evidence["exam"]["set_aside"] == [] and evidence["exam"]["cases"] == 3
 
 
+@pytest.mark.proof
 def test_a_damaged_release_is_mended_by_building_it_again(house: Story) -> None:
     before = house.answers(LEAVE_QUESTION)
     folder = Path(house("release", "show", "champion", "--json").json["folder"])
@@ -299,6 +302,7 @@ def test_a_damaged_release_is_mended_by_building_it_again(house: Story) -> None:
     assert house.answers(LEAVE_QUESTION) == before
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("harm", ["altered", "cut"])
 def test_a_damaged_segment_is_refused_and_the_next_run_mends_it_everywhere(
     fresh: Callable[[], Story], harm: str

@@ -149,6 +149,7 @@ def test_one_bad_question_does_not_end_the_many(house: Story, command: str) -> N
     assert "q.jsonl:2: one" in broken.err and not broken.out
 
 
+@pytest.mark.proof
 def test_the_gates_verdict_is_the_exit_code(house: Story) -> None:
     abstained = house("run", "--only", "gate", code=4)
     assert "gate: abstain: 2 scored cases" in abstained.out and "modelyard: the gate abstained on" in abstained.err
