@@ -1,4 +1,4 @@
-"""The wheel's build hook: makes the default embedder's files before the wheel, or an editable install, is made."""
+"""The wheel's build hook: makes the files of embedder and readers before the wheel, or an editable install, is made."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class EmbedderWeights(BuildHookInterface):
+class Weights(BuildHookInterface):
     """Runs `weights/make.py`, and says so when what it made is not what other machines make."""
 
     PLUGIN_NAME = "custom"
@@ -23,7 +23,7 @@ class EmbedderWeights(BuildHookInterface):
         try:
             if make.make() and not make.is_made(make.DESTINATION):
                 self.app.display_warning(
-                    "The embedder's files differ from the recorded ones: vectors made here and elsewhere may not mix."
+                    "The models' files differ from the recorded ones: vectors made here and elsewhere may not mix."
                 )
         except make.Failed as failure:
             self.app.abort(str(failure))

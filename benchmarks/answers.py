@@ -20,11 +20,12 @@ from typing import Any
 import pyarrow as pa
 
 from modelyard import ids
-from modelyard.adapters import read_minilm
+from modelyard.adapters import read_minilm, read_smollm
 from modelyard.adapters.embed_minilm import MiniLM, packaged
 from modelyard.adapters.index_segments import SegmentIndex
 from modelyard.clock import SystemClock
 from modelyard.ports.index import ROWS, Searcher
+from modelyard.ports.reader import Readers
 from modelyard.ports.workload import Call, Response
 from modelyard.workloads.chatbot.chain import Chatbot
 from modelyard.workloads.chatbot.chunk import chunk_pages
@@ -65,6 +66,12 @@ def open_index(folder: Path, embedder: MiniLM, root: Path) -> Searcher:
         table = rows(folder, embedder)
         index.write("answers", table["chunk_id"].to_pylist(), lambda wanted: table.to_batches())
     return index.open("answers")
+
+
+def packaged_readers() -> Readers:
+    """As a release has them."""
+    quick, close = read_minilm.packaged(), read_smollm.packaged()
+    return Readers(read_minilm.MiniLMReader(quick), read_smollm.SmolLMReader(close))
 
 
 def ask(bot: Chatbot, case: dict[str, Any]) -> dict[str, Any]:
@@ -128,14 +135,7 @@ def main() -> None:
     embedder = MiniLM(packaged())
     with tempfile.TemporaryDirectory() as scratch:
         searcher = open_index(args.documents, embedder, args.keep or Path(scratch))
-        bot = Chatbot(
-            searcher,
-            embedder,
-            None,
-            {},
-            DEFAULT_PROMPT,
-            reader=read_minilm.MiniLMReader(read_minilm.packaged()),
-        )
+        bot = Chatbot(searcher, embedder, None, {}, DEFAULT_PROMPT, readers=packaged_readers())
         start_cpu = time.process_time()
         outputs = [ask(bot, case) for case in cases]
         seconds = time.process_time() - start_cpu

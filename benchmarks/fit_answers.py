@@ -28,11 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from answers import ask, open_index, summary
+from answers import ask, open_index, packaged_readers, summary
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from modelyard.adapters import read_minilm
 from modelyard.adapters.embed_minilm import MiniLM, packaged
 from modelyard.ports.index import Searcher
 from modelyard.workloads.chatbot.chain import DEFAULTS, Chatbot
@@ -45,14 +44,14 @@ from modelyard.workloads.chatbot.question import Question
 
 Floats = NDArray[np.float64]
 
-FOR = ("read", "coverage", "similar", "lead", "fit", "rank", "subject", "said", "local", "least")
-AGAINST = ("pair", "clash", "rival", "hard", "sum", "year", "basis", "baseless", "foreign", "unsaid", "told", "astray")
-AGAINST_CELLS = ("unsaid_cell", "unasked", "unnamed", "outdone")
-SIGNS = {**dict.fromkeys(FOR, 1), "cell": 0, **dict.fromkeys((*AGAINST, *AGAINST_CELLS), -1)}
+FOR = ("close", "read", "coverage", "similar", "lead", "fit", "rank", "subject", "said", "local", "least")
+AGAINST = ("pair", "clash", "rival", "hard", "misfit", "sum", "year", "basis", "baseless", "foreign", "unsaid", "told")
+AGAINST_SOME = ("astray", "unsaid_cell", "unasked", "unnamed", "outdone")
+SIGNS = {**dict.fromkeys(FOR, 1), "cell": 0, **dict.fromkeys((*AGAINST, *AGAINST_SOME), -1)}
 """What a mark may say: 1 never against a statement, -1 never for it, 0 either. Some hundred questions cannot prove
 each sign; without them a rare mark gets a weight that suits nothing but the questions at hand."""
 
-AT_MOST = {"hard": -7.0, "basis": -5.5, "astray": -4.0, "sum": -4.0}
+AT_MOST = {"hard": -7.0, "misfit": -7.0, "basis": -5.5, "astray": -4.0, "sum": -4.0}
 """Weights no nearer to zero than this: such statements never answer, and too few questions say so."""
 UNANSWERABLE = 1.5
 """What an unanswerable question weighs against an answerable one: an answer made up does more harm than one missing."""
@@ -101,9 +100,9 @@ def told(case: Mapping[str, Any], question: Question, found: Sequence[Candidate]
 
 def put(folder: Path, files: Sequence[Path], searcher: Searcher, embedder: MiniLM) -> list[Asked]:
     """Every question of `files` on the documents of `folder`, put to the chain."""
-    reader = read_minilm.MiniLMReader(read_minilm.packaged())
-    bot = Chatbot(searcher, embedder, None, {}, DEFAULT_PROMPT, reader=reader)
-    bot._extractor = recorder = Recorder(embedder, reader, {}, IN_USE)
+    readers = packaged_readers()
+    bot = Chatbot(searcher, embedder, None, {}, DEFAULT_PROMPT, readers=readers)
+    bot._extractor = recorder = Recorder(embedder, readers, {}, IN_USE)
     out = []
     for file in files:
         for case in (json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()):

@@ -19,19 +19,17 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-RANK = 64
 _KINDS = {"float32": "F32", "int64": "I64", "int8": "I8"}
 
 
-def added(before: Mapping[str, Array], after: Mapping[str, Array]) -> dict[str, Array]:
-    """What `trained` needs to come from the weights before to those after, nearly."""
+def added(before: Mapping[str, Array], after: Mapping[str, Array], rank: int) -> dict[str, Array]:
+    """What `trained` needs to come from the weights before to those after, nearly: `rank` singular values a matrix."""
     made: dict[str, Array] = {}
     for name, value in after.items():
         if value.ndim < 2 or name not in before:
             made[name] = value
             continue
         u, s, v = np.linalg.svd((value - before[name]).astype(np.float64), full_matrices=False)
-        rank = min(RANK, len(s))
         a, b = v[:rank] * np.sqrt(s[:rank, None]), u[:, :rank] * np.sqrt(s[:rank])
         steps_a, steps_b = (_steps(np.abs(x).max(axis=axis)) for x, axis in ((a, 1), (b, 0)))
         made[f"{name}.a"] = np.rint(np.ldexp(a, -steps_a[:, None])).astype(np.int8)

@@ -1,12 +1,12 @@
-"""Learn the scales of an int8 graph from text, and write `scales.json` or `reader-scales.json`. Run by hand when the
-weights have changed; its result is committed.
+"""Learn the scales of an int8 graph from text, and write `scales.json` or `quick-reader-scales.json`. Run by hand when
+the weights have changed; its result is committed.
 
-    python weights/learn.py MODEL.safetensors TOKENIZER.json embedder|reader
+    python weights/learn.py MODEL.safetensors TOKENIZER.json embedder|quick-reader
 
 For every place where activations become int8 it tries how much of each channel's range to move into the weights
 (SmoothQuant's alpha) and how much of the range's ends to cut off, and keeps what leaves the smallest squared error in
-the matrix product that follows, over the tokens of `calibration.txt`, of the reader over questions and statements of
-`reading`. Needs what the graph needs, and openvino.
+the matrix product that follows, over the tokens of `calibration.txt`, of the quick reader over questions and statements
+of `reading`. Needs what the graph needs, and openvino.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ def main(weights: str, tokenizer: str, which: str) -> None:
     if which == "embedder":
         name, texts = "scales.json", passages(FOLDER / "calibration.txt")
     else:
-        name, texts = "reader-scales.json", pairs(FOLDER / "reading")
-        tensors = further.trained(tensors, graph.read_safetensors(FOLDER / "reader.safetensors"))
+        name, texts = "quick-reader-scales.json", pairs(FOLDER / "reading")
+        tensors = further.trained(tensors, graph.read_safetensors(FOLDER / "quick-reader.safetensors"))
     seen = activations(tensors, words, texts)
     found = {site: learn(site, x, readers(tensors, site)) for site, x in sorted(seen.items())}
     lines = ",\n".join(

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from modelyard.adapters import read_minilm
+from modelyard.adapters import read_minilm, read_smollm
 from modelyard.adapters.embed_minilm import MiniLM, packaged
 from modelyard.adapters.index_segments import SegmentIndex
 from modelyard.adapters.read_minilm import MiniLMReader
+from modelyard.adapters.read_smollm import SmolLMReader
 from modelyard.clock import SystemClock
 from modelyard.ids import digest
 from modelyard.ports.chat import Chat
 from modelyard.ports.index import ROWS, Passage, Searcher
+from modelyard.ports.reader import Readers
 from modelyard.ports.workload import Call, Delta, Response
 from modelyard.workloads.chatbot.chain import Chatbot
 from modelyard.workloads.chatbot.generate import DEFAULT_PROMPT
@@ -104,26 +107,20 @@ def searcher(root: Path, sheets: Sequence[Sheet] = SHELF) -> Searcher:
     return index.open("shelf")
 
 
-_models: list[MiniLM] = []
-_readers: list[MiniLMReader] = []
-
-
+@cache
 def model() -> MiniLM:
     """The default embedder, opened once."""
-    if not _models:
-        _models.append(MiniLM(packaged(), threads=1))
-    return _models[0]
+    return MiniLM(packaged(), threads=1)
 
 
-def reader() -> MiniLMReader:
-    """The packaged reader, opened once."""
-    if not _readers:
-        _readers.append(MiniLMReader(read_minilm.packaged(), threads=1))
-    return _readers[0]
+@cache
+def readers() -> Readers:
+    """The packaged readers, opened once."""
+    return Readers(MiniLMReader(read_minilm.packaged(), threads=1), SmolLMReader(read_smollm.packaged(), threads=1))
 
 
 def bot(root: Path, sheets: Sequence[Sheet] = SHELF, chat: Chat | None = None, **settings: Any) -> Chatbot:
-    return Chatbot(searcher(root, sheets), model(), chat, settings, DEFAULT_PROMPT, reader=None if chat else reader())
+    return Chatbot(searcher(root, sheets), model(), chat, settings, DEFAULT_PROMPT, readers=None if chat else readers())
 
 
 def ask(chatbot: Chatbot, *said: str, call: Call | None = None) -> Mapping[str, Any]:

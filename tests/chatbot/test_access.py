@@ -22,12 +22,12 @@ from modelyard.adapters.chat_scripted import ScriptedChat
 from modelyard.adapters.embed_hash import HashEmbedder
 from modelyard.adapters.engine_local import LocalEngine
 from modelyard.adapters.index_segments import SegmentIndex, open_exported
-from modelyard.adapters.read_minilm import MiniLMReader
 from modelyard.adapters.tables_memory import MemoryTables
 from modelyard.clock import SystemClock
 from modelyard.errors import NotFound, UserError
 from modelyard.ids import digest_bytes
 from modelyard.ports.progress import Silent
+from modelyard.ports.reader import Readers
 from modelyard.ports.records import Changes, Source
 from modelyard.ports.workload import Call, Context, Delta, Predictor
 from modelyard.project.access import Statement, beside, is_sidecar, resolve, rules_of
@@ -64,8 +64,8 @@ class Ports:
     def embedder(self, folder: Path | None = None) -> Counting:
         return self.embed
 
-    def reader(self, folder: Path | None = None) -> MiniLMReader:
-        return shelf.reader()
+    def readers(self, folder: Path | None = None) -> Readers:
+        return shelf.readers()
 
     def chat(self) -> Any:
         return self._chat

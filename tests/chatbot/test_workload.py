@@ -16,7 +16,6 @@ from tests.chatbot import shelf
 from modelyard.adapters.embed_hash import HashEmbedder
 from modelyard.adapters.engine_local import LocalEngine
 from modelyard.adapters.index_segments import SegmentIndex, open_exported
-from modelyard.adapters.read_minilm import MiniLMReader
 from modelyard.adapters.tables_memory import MemoryTables
 from modelyard.clock import SystemClock
 from modelyard.errors import Damaged, NotFound, UserError
@@ -24,6 +23,7 @@ from modelyard.ids import digest_bytes
 from modelyard.ports.embedder import Embedder
 from modelyard.ports.index import Searcher
 from modelyard.ports.progress import Silent
+from modelyard.ports.reader import Readers
 from modelyard.ports.records import Changes, Source
 from modelyard.ports.workload import Call, CanPicture, Context, Predictor, Response
 from modelyard.workloads.chatbot.release import find_quote
@@ -53,8 +53,8 @@ class Ports:
     def embedder(self, folder: Path | None = None) -> Embedder:
         return self.embed
 
-    def reader(self, folder: Path | None = None) -> MiniLMReader:
-        return shelf.reader()
+    def readers(self, folder: Path | None = None) -> Readers:
+        return shelf.readers()
 
     def chat(self) -> None:
         return None

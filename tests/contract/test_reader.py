@@ -13,14 +13,19 @@ from hypothesis import strategies as st
 from tests.contract.test_embedder import ODD
 from tests.contract.threads import in_two_threads
 
-from modelyard.adapters.read_minilm import MiniLMReader, packaged
+from modelyard.adapters import read_minilm, read_smollm
+from modelyard.adapters.read_minilm import MiniLMReader
+from modelyard.adapters.read_smollm import SmolLMReader
 from modelyard.errors import Damaged
 from modelyard.ports.reader import Reader
 
 MAKERS: dict[str, Callable[[], Reader]] = {
-    "minilm": lambda: MiniLMReader(packaged(), threads=2),
-    "minilm-float32": lambda: MiniLMReader(packaged(), threads=2, int8=False),
+    "minilm": lambda: MiniLMReader(read_minilm.packaged(), threads=2),
+    "minilm-float32": lambda: MiniLMReader(read_minilm.packaged(), threads=2, int8=False),
+    "smollm2": lambda: SmolLMReader(read_smollm.packaged(), threads=2),
+    "smollm2-float32": lambda: SmolLMReader(read_smollm.packaged(), threads=2, int8=False),
 }
+OPENED: dict[str, Callable[[Path], Reader]] = {"minilm": MiniLMReader, "smollm2": SmolLMReader}
 QUESTION = "Where can my guests leave their car?"
 STATEMENTS = [f"Guide. Parking. Bay {i} is for {'visitors' if i % 3 else 'vans'}. " * (1 + i % 7) for i in range(30)]
 
@@ -61,7 +66,7 @@ def test_two_threads_get_the_right_figures(reader: Reader) -> None:
     assert in_two_threads(lambda part: np.array_equal(reader.read(QUESTION, STATEMENTS[part]), expected[part]))
 
 
-# The packaged one
+# The packaged ones
 
 
 @pytest.mark.parametrize(
@@ -86,30 +91,31 @@ def test_two_threads_get_the_right_figures(reader: Reader) -> None:
 )
 def test_an_answer_is_told_from_what_stands_near_by(reader: Reader, question: str, answers: str, near_by: str) -> None:
     yes, no = reader.read(question, [answers, near_by])
-    assert yes > 0 > no
+    assert yes > max(0, no + 2)
 
 
-def test_of_a_long_question_the_end_is_read_and_of_a_long_statement_too() -> None:
-    reader = MAKERS["minilm"]()
+def test_of_a_long_question_the_end_is_read_and_of_a_long_statement_too(reader: Reader) -> None:
     long = "We had a meeting about the budget of the club and its summer party. " * 40
     assert reader.read(long + QUESTION, STATEMENTS[:1]) == reader.read(long * 2 + QUESTION, STATEMENTS[:1])
     assert reader.read(QUESTION, [long + STATEMENTS[0]]) == reader.read(QUESTION, [long * 2 + STATEMENTS[0]])
 
 
-def test_members_read_the_same_elsewhere(tmp_path: Path) -> None:
-    reader = MAKERS["minilm"]()
+@pytest.mark.parametrize("kind", OPENED)
+def test_members_read_the_same_elsewhere(tmp_path: Path, kind: str) -> None:
+    reader = MAKERS[kind]()
     for name, path in reader.members().items():
         shutil.copyfile(path, tmp_path / name)
-    moved = MiniLMReader(tmp_path, threads=1)
+    moved = OPENED[kind](tmp_path)
     assert moved.digest == reader.digest
     assert np.array_equal(moved.read(QUESTION, STATEMENTS), reader.read(QUESTION, STATEMENTS))
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
 @pytest.mark.parametrize("damage", ["missing", "altered"])
-def test_a_damaged_folder_says_which_file(tmp_path: Path, name: str, damage: str) -> None:
-    for each, path in MAKERS["minilm"]().members().items():
+@pytest.mark.parametrize("kind", OPENED)
+def test_a_damaged_folder_says_which_file(tmp_path: Path, name: str, damage: str, kind: str) -> None:
+    for each, path in MAKERS[kind]().members().items():
         shutil.copyfile(path, tmp_path / each)
     (tmp_path / name).unlink() if damage == "missing" else (tmp_path / name).write_bytes(b"{}")
     with pytest.raises(Damaged, match=name):
-        MiniLMReader(tmp_path)
+        OPENED[kind](tmp_path)

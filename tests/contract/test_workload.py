@@ -27,7 +27,7 @@ from modelyard.ports.embedder import Embedder
 from modelyard.ports.index import Searcher
 from modelyard.ports.model import Described, Model
 from modelyard.ports.progress import Silent
-from modelyard.ports.reader import Reader
+from modelyard.ports.reader import Readers
 from modelyard.ports.records import Changes, Snapshot, Source
 from modelyard.ports.workload import (
     Call,
@@ -63,8 +63,8 @@ class TestPorts:
     def embedder(self, folder: Path | None = None) -> Embedder:
         return HashEmbedder()
 
-    def reader(self, folder: Path | None = None) -> Reader:
-        return MiniLMReader(folder or packaged())
+    def readers(self, folder: Path | None = None) -> Readers:
+        return Readers(*(MiniLMReader(folder / name if folder else packaged()) for name in Readers._fields))
 
     def chat(self) -> None:
         return None

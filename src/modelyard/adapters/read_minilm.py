@@ -1,6 +1,6 @@
-"""A reader of question and statement: MiniLM trained further to tell what answers from what stands near by.
+"""A quick reader of question and statement: MiniLM trained further to tell what answers from what stands near by.
 
-How it was trained: `weights/train.py` in the repository, on `weights/reading`.
+How it was trained: `weights/train_minilm.py` in the repository, on `weights/reading`.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from modelyard.adapters import minilm
+from modelyard.adapters import on_openvino
 
 MAX_TOKENS, QUESTION_TOKENS = 128, 48
 
 
 def packaged() -> Path:
     """The folder of the weights that were built into this installation. Raises Damaged where they are missing."""
-    return minilm.packaged("reader", "the reader")
+    return on_openvino.packaged("quick-reader", "the quick reader")
 
 
 class MiniLMReader:
     """The reader over a folder that holds `model.onnx` and `tokenizer.json`.
 
     Of a longer question the last 48 tokens are read (what asks comes last), of a statement with its context the last
-    that fit into 128 with them. `threads`, `int8`: see `minilm.Graph`.
+    that fit into 128 with them. `threads`, `int8`: see `on_openvino.Graph`.
 
     Raises Damaged when a file is missing or cannot be read.
     """
@@ -33,7 +33,7 @@ class MiniLMReader:
     name = "minilm-reader-int8"
 
     def __init__(self, folder: Path, *, threads: int | None = None, int8: bool | None = None) -> None:
-        self._graph = minilm.Graph(folder, "the reader", threads=threads, int8=int8)
+        self._graph = on_openvino.Graph(folder, "the quick reader", threads=threads, int8=int8)
         self.digest = self._graph.digest({"max_tokens": MAX_TOKENS, "question_tokens": QUESTION_TOKENS})
 
     def members(self) -> Mapping[str, Path]:

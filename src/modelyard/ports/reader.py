@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Reader(Protocol):
@@ -32,3 +33,10 @@ class Reader(Protocol):
         """float32 [statements]: log-odds that each answers the question by itself. Both are cut where they are too long
         for the model. Raises AdapterError where it cannot be computed."""
         ...
+
+
+class Readers(NamedTuple):
+    """Two that read one after the other: a quick one many statements, a close one the few that look best then."""
+
+    quick: Reader
+    close: Reader

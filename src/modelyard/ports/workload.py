@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from modelyard.ports.engine import Engine
     from modelyard.ports.index import Index, Searcher
     from modelyard.ports.model import Described, Model
-    from modelyard.ports.reader import Reader
+    from modelyard.ports.reader import Readers
     from modelyard.ports.reranker import Reranker
     from modelyard.ports.tables import Tables
 
@@ -181,8 +181,8 @@ class Ports(Protocol):
         """The chat model the settings name; None for the extractive answerer."""
         ...
 
-    def reader(self, folder: Path | None = None) -> Reader:
-        """The reader of statements, from a release's own members in `folder`, else the installed one."""
+    def readers(self, folder: Path | None = None) -> Readers:
+        """The readers of statements, from a release's own members in `folder`, else the installed one."""
         ...
 
     def reranker(self) -> Reranker | None:

@@ -32,7 +32,10 @@ ADAPTERS: Mapping[str, Mapping[str, tuple[str, str | None]]] = {
     },
     "model_folder": {"mlflow": ("modelyard.adapters.model_folder:describe", None)},
     "model_source": {"mlflow": ("modelyard.adapters.model_pyfunc:fetch", None)},
-    "reader": {"minilm": ("modelyard.adapters.read_minilm:MiniLMReader", None)},
+    "reader": {
+        "minilm": ("modelyard.adapters.read_minilm:MiniLMReader", None),
+        "smollm2": ("modelyard.adapters.read_smollm:SmolLMReader", None),
+    },
     "reranker": {"http": ("modelyard.adapters.rerank_http:HttpReranker", None)},
     "tables": {"delta": ("modelyard.adapters.tables_delta:DeltaTables", None)},
     "engine": {"local": ("modelyard.adapters.engine_local:LocalEngine", None)},

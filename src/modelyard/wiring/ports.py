@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelyard.errors import MissingExtra, UserError
+from modelyard.ports.reader import Readers
 from modelyard.project.load import Loaded
 from modelyard.wiring.catalogue import adapter
 
@@ -61,8 +62,8 @@ class ProjectPorts:
     def chat(self) -> Chat | None:
         return _chat(self._settings, self._loaded)
 
-    def reader(self, folder: Path | None = None) -> Reader:
-        return _reader(folder)
+    def readers(self, folder: Path | None = None) -> Readers:
+        return _readers(folder)
 
     def reranker(self) -> Reranker | None:
         return _reranker(self._settings, self._loaded)
@@ -104,8 +105,8 @@ class ReleasePorts:
     def chat(self) -> Chat | None:
         return _chat(self._settings, self._loaded)
 
-    def reader(self, folder: Path | None = None) -> Reader:
-        return _reader(folder)
+    def readers(self, folder: Path | None = None) -> Readers:
+        return _readers(folder)
 
     def reranker(self) -> Reranker | None:
         return _reranker(self._settings, self._loaded)
@@ -204,10 +205,13 @@ _PACKAGES = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml"}
 """Packages whose name is not that of their module."""
 
 
-def _reader(folder: Path | None) -> Reader:
-    made = adapter("reader", "minilm")
-    reader: Reader = made(folder or importlib.import_module(made.__module__).packaged())
-    return reader
+def _readers(folder: Path | None) -> Readers:
+    def opened(kind: str, name: str) -> Reader:
+        made = adapter("reader", kind)
+        reader: Reader = made(folder / name if folder else importlib.import_module(made.__module__).packaged())
+        return reader
+
+    return Readers(opened("minilm", "quick"), opened("smollm2", "close"))
 
 
 def _reranker(settings: Mapping[str, Any], loaded: Loaded | None) -> Reranker | None:

@@ -15,7 +15,7 @@ from modelyard.errors import RequestError
 from modelyard.ports.chat import Chat
 from modelyard.ports.embedder import Embedder
 from modelyard.ports.index import Searcher
-from modelyard.ports.reader import Reader
+from modelyard.ports.reader import Readers
 from modelyard.ports.reranker import Reranker
 from modelyard.ports.workload import Call, Delta, Event, Request, Response
 from modelyard.workloads.chatbot.cite import Citation, merged, verify
@@ -39,34 +39,36 @@ DEFAULTS: Mapping[str, Any] = {
     "glossary": {},
     "reranked": 30,
     "weights": {
-        "bias": "-6.95",
-        "read": "0.86",
-        "coverage": "0.96",
-        "similar": "1.48",
-        "lead": "3.67",
-        "fit": "2.33",
-        "rank": "2.04",
-        "subject": "0.32",
-        "said": "0.05",
-        "local": "0.79",
-        "least": "1.31",
-        "cell": "0.53",
-        "pair": "0.0",
-        "clash": "-0.32",
-        "rival": "-0.75",
+        "bias": "-4.77",
+        "close": "0.83",
+        "read": "0.33",
+        "coverage": "0.25",
+        "similar": "1.04",
+        "lead": "3.23",
+        "fit": "0.87",
+        "rank": "1.77",
+        "subject": "0.0",
+        "said": "0.0",
+        "local": "0.81",
+        "least": "1.30",
+        "cell": "0.44",
+        "pair": "-0.15",
+        "clash": "0.0",
+        "rival": "-1.42",
         "hard": "-7.00",
+        "misfit": "-7.00",
         "sum": "-4.00",
-        "year": "-0.21",
+        "year": "0.0",
         "basis": "-5.50",
-        "baseless": "-0.89",
-        "foreign": "-3.15",
-        "unsaid": "-1.48",
-        "told": "-1.38",
+        "baseless": "-0.32",
+        "foreign": "-2.06",
+        "unsaid": "-1.28",
+        "told": "-0.50",
         "astray": "-4.00",
-        "unsaid_cell": "-0.23",
-        "unasked": "-1.75",
-        "unnamed": "-0.69",
-        "outdone": "-1.06",
+        "unsaid_cell": "-1.28",
+        "unasked": "-1.92",
+        "unnamed": "-1.14",
+        "outdone": "-1.12",
     },
 }
 """Settings and their defaults. Decimal numbers are strings, since settings go into the release's identity."""
@@ -78,8 +80,8 @@ class Chatbot:
     """Answers questions from one snapshot of documents. Safe to call from several threads.
 
     searcher: the snapshot. chat: None for the extractive answerer. settings: see DEFAULTS; keys not there are ignored.
-    prompt: what a chat model is told. reader: what the extractive answerer reads statements with; who has a chat model,
-    or only searches, needs none. reranker: puts the first pages in order; None leaves them as they were found.
+    prompt: what a chat model is told. readers: what the extractive answerer reads statements with; who has a chat
+    model, or only searches, needs none. reranker: puts the first pages in order; None leaves them as they were found.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class Chatbot:
         settings: Mapping[str, Any],
         prompt: str,
         *,
-        reader: Reader | None = None,
+        readers: Readers | None = None,
         reranker: Reranker | None = None,
     ) -> None:
         self._searcher, self._embedder, self._chat, self._prompt = searcher, embedder, chat, prompt
@@ -98,7 +100,7 @@ class Chatbot:
         self._settings = {**DEFAULTS, **{k: v for k, v in settings.items() if k in DEFAULTS and v is not None}}
         weights = {k: float(v) for k, v in {**DEFAULTS["weights"], **self._settings["weights"]}.items()}
         self._glossary = Glossary(self._settings["glossary"])
-        self._extractor = Extractor(embedder, reader, self._glossary.words, weights)
+        self._extractor = Extractor(embedder, readers, self._glossary.words, weights)
         self._catalogue = Catalogue(searcher)
         self._views: OrderedDict[tuple[str, int], PageView] = OrderedDict()
         self._lock = Lock()

@@ -29,6 +29,13 @@ Kind = Literal[
     "thing",
 ]
 
+_MEASURE = (
+    r"decibels?|kilos?|kilograms?|grams?|tonnes?|tons|metres?|meters?|kilometres?|kilometers?|km|millimetres?|centimetres?|"
+    r"miles|litres?|liters?|degrees|watts?|volts?|kilowatts?|megawatts?|(?:kilo|mega)watt-hours?|kwh|mwh|hectares?|"
+    r"gigabytes?|megabytes?|terabytes?"
+)
+"""Units: so many of them measure something and count nothing."""
+
 _KINDS: tuple[tuple[str, Kind], ...] = (
     (
         r"\b(?:what|which) (?:percentage|percent|proportion|share|part)\b|\bhow many percent\b|"
@@ -52,7 +59,7 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
     (r"\bwhat (?:is|was) the (?:\w+ )?speed\b|\bwhich speed\b|\bhow fast (?:may|can|is|are)\b", "speed"),
     (
         r"\bhow many\b(?! (?:\w+ )?(?:euros?|dollars?|pounds?|eur|cents?|seconds|minutes|hours|days|weeks|months|"
-        r"years))",
+        rf"years|{_MEASURE})\b)",
         "count",
     ),
     (r"\bhow (?:many|big|large|high|tall|far|deep|wide|old|loud)\b", "number"),
@@ -97,7 +104,8 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
         "person",
     ),
     (
-        r"(?:^|[,;:.] |^and |^so )when\b|\bwhen (?:is|are|was|were|do|does|did|can|must|will|should|may|has|have)\b|"
+        r"(?:^|[;:.] |^and |^so )when\b(?! (?:i|i'm|i've|we|you|he|she|they|it|there|my|our|someone|somebody)\b)|"
+        r"\bwhen (?:is|are|was|were|do|does|did|can|must|will|should|may|has|have)\b|"
         r"\b(?:what|which) (?:date|day|month|year|weekday)\b|\b(?:until|by|from|since) (?:when|what)\b"
         r"(?! (?:\w+ )?(?:amount|value|sum|price|cost|size|age|grade|level|order)s?\b)",
         "date",

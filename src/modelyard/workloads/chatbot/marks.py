@@ -113,13 +113,14 @@ def _foreign_money(question: Question, around: str) -> bool:
 
 
 def missing(question: Question, covered: Mapping[str, float], fit: float, zones: Zones) -> dict[str, float]:
-    """hard: how much that is insisted on is missing: names, numbers, the kind of figure, the dimension asked for; half
-    for an acronym that no document has. year: 1 where the year, half or quarter asked about is not spoken of."""
+    """hard: how many names and numbers that are insisted on are missing; half for an acronym that no document has.
+    misfit: 1 where there is plainly nothing of the kind asked for, and as much where nothing of the dimension. year: 1
+    where the year, half or quarter asked about is not spoken of."""
     unmet = [t for t in question.terms if covered[t.stem] < 0.5]
     acronyms = sum(not t.known and not t.hard and t.text.isupper() and t.weight >= 0.5 for t in unmet)
-    insisted = sum(t.hard for t in unmet) + (question.kind in STRICT and fit == 0) + _unmeasured(question, zones)
     return {
-        "hard": insisted + 0.5 * acronyms,
+        "hard": sum(t.hard for t in unmet) + 0.5 * acronyms,
+        "misfit": float(question.kind in STRICT and fit == 0) + _unmeasured(question, zones),
         "year": float(any(t.kind in ("year", "quarter") for t in unmet)),
     }
 

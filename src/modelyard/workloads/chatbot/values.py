@@ -126,6 +126,7 @@ _LASTING = re.compile(
     r"an? (?:minute|hour|day|week|month|year) (?:before|after|ahead|earlier|later))\b",
     re.I,
 )
+_SPANS = re.compile(r"\b(?:minutes|hours|days|nights|weeks|months|years)\b", re.I)
 _UNTIL = re.compile(
     rf"\b(?:within|until|by|before|after)\s(?:the\s)?(?:\d|{_MONTH}\b|{_WEEKDAY}\b|end\b|noon|midnight)", re.I
 )
@@ -266,7 +267,9 @@ def _time(kind: Kind, text: str, sorts: Set[Sort]) -> float:
     if kind == "duration":
         if "time" in sorts or _LASTING.search(text):
             return 1.0
-        return 0.7 if _UNTIL.search(text) or sorts & {"date", "measure"} else 0.0
+        if _UNTIL.search(text) or sorts & {"date", "measure"}:
+            return 0.7
+        return 0.5 if "plain" in sorts and _SPANS.search(text) else 0.0  # "private days may be added, up to three"
     if kind == "frequency":
         return 1.0 if _OFTEN.search(text) else 0.7 if sorts & {"time", "plain"} else 0.0
     if sorts & {"date", "clock", "year"} or _DATED.search(text):

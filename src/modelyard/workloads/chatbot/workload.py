@@ -38,7 +38,7 @@ _RERANKER = ("model", "protocol", "pages", "max_characters")
 _EMBEDDER = ("kind", "model", "dimension", "shorten", "max_characters")
 """The same of a remote embedder's."""
 
-INDEX, EMBEDDER, READER, PROMPT, SNAPSHOT = "index", "embedder", "reader", "prompt.txt", "snapshot.json"
+INDEX, EMBEDDER, READERS, PROMPT, SNAPSHOT = "index", "embedder", "readers", "prompt.txt", "snapshot.json"
 
 
 class ChatbotWorkload(BaseWorkload):
@@ -46,7 +46,7 @@ class ChatbotWorkload(BaseWorkload):
     `answer: {max_words, threshold}`, `history_turns`, `limits: {max_file, seconds, memory, pages}`."""
 
     name = "chatbot"
-    answer_version = 4
+    answer_version = 5
     accepts = frozenset({"messages"})
     metrics: Mapping[str, Metric] = METRICS
     floors: Mapping[str, float] = {"citation_validity": 0.98, "abstention_recall": 0.5}
@@ -129,8 +129,9 @@ class ChatbotWorkload(BaseWorkload):
             _link(path, out_dir / EMBEDDER / member)
         chat = ctx.settings.get("chat")
         if chat is None:
-            for member, path in ctx.ports.reader().members().items():
-                _link(path, out_dir / READER / member)
+            for name, reader in ctx.ports.readers()._asdict().items():
+                for member, path in reader.members().items():
+                    _link(path, out_dir / READERS / name / member)
         else:
             (out_dir / PROMPT).write_bytes(str(chat.get("prompt") or DEFAULT_PROMPT).encode())
         body: dict[str, Any] = {
@@ -148,7 +149,7 @@ class ChatbotWorkload(BaseWorkload):
         folder, prompt = artifact_dir / EMBEDDER, artifact_dir / PROMPT
         embedder = ctx.ports.embedder(folder if folder.is_dir() else None)
         chat = ctx.ports.chat() if ctx.settings.get("chat") is not None else None
-        reader = ctx.ports.reader(artifact_dir / READER) if chat is None else None
+        readers = ctx.ports.readers(artifact_dir / READERS) if chat is None else None
         words = prompt.read_text(encoding="utf-8") if prompt.is_file() else DEFAULT_PROMPT
         searcher = ctx.ports.searcher(artifact_dir / INDEX)
         if searcher.snapshot != index_name(snapshot, embedder):
@@ -161,7 +162,7 @@ class ChatbotWorkload(BaseWorkload):
         reranker = ctx.ports.reranker() if ctx.settings.get("reranker") is not None else None
 
         def chain(searcher: Searcher) -> Chatbot:
-            return Chatbot(searcher, embedder, chat, settings, words, reader=reader, reranker=reranker)
+            return Chatbot(searcher, embedder, chat, settings, words, readers=readers, reranker=reranker)
 
         return ChatbotRelease(chain, searcher, dict(snapshot.entries), dict(snapshot.access), ctx.ports.source)
 

@@ -1,8 +1,8 @@
-"""Train the reader: all-MiniLM-L6-v2 further, to say whether a statement answers a question. Run by hand; its result,
-`reader.safetensors`, is committed, and `learn.py` runs after it.
+"""Train the quick reader: all-MiniLM-L6-v2 further, to say whether a statement answers a question. Run by hand; its
+result, `quick-reader.safetensors`, is committed, and `learn.py` runs after it.
 
-    pip install torch
-    python weights/train.py MODEL.safetensors TOKENIZER.json STATE [--from STATE] [--minutes 30]
+    pip install torch -e .
+    python weights/train_minilm.py MODEL.safetensors TOKENIZER.json STATE [--from STATE] [--minutes 30]
 
 A question and a statement with its context are read together, and the first token gives log-odds. A step takes a few
 questions, each with the statements that are most like it by the embedder: to answer is one choice among these and none
@@ -27,16 +27,15 @@ import further
 import graph
 import numpy as np
 import torch
-from reading import Choice, load
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
+from training import HERE, Liked, loss, measured, order, questions
 
-HERE = Path(__file__).resolve().parent
 MAX_TOKENS, QUESTION_TOKENS = 128, 48
 NEGATIVES, POSITIVES, SETS = 5, 2, 12
 """Statements that do not answer, that do, of each question; questions in a step."""
-RATE, BY_ITSELF, TITLELESS = 6e-5, 0.3, 0.15
+RATE, TITLELESS, RANK = 6e-5, 0.15, 64
 BEGIN, END = 101, 102
 
 
@@ -114,33 +113,17 @@ def filled(rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
-@torch.no_grad()
-def likeness(model: Reader, words: Words, choices: Sequence[Choice]) -> list[np.ndarray]:
-    """Of each question's statements, how like it they are by the embedder (the model before it is trained)."""
-    texts = sorted({t for c in choices for t in (c.question, *c.statements)}, key=lambda text: len(words.of(text)))
-    vectors = {}
-    for at in range(0, len(texts), 64):
-        some = texts[at : at + 64]
-        ids, mask = filled([[BEGIN, *words.of(text)[: MAX_TOKENS - 2], END] for text in some])
-        with torch.autocast("cpu", torch.bfloat16):
-            mean = (model.states(ids, mask).float() * mask[..., None]).sum(1)
-        vectors |= dict(zip(some, F.normalize(mean).numpy(), strict=True))
-    return [np.array([vectors[c.question] @ vectors[text] for text in c.statements]) for c in choices]
-
-
 def step(
-    model: Reader, words: Words, some: Sequence[tuple[Choice, np.ndarray]], chance: random.Random | None
+    model: Reader, words: Words, some: Sequence[Liked], chance: random.Random | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(log-odds, right, question) of the pairs of some questions. chance: None to measure, always alike."""
     rows, right, of = [], [], []
     for at, (choice, like) in enumerate(some):
-        order = np.argsort(
-            -(like + (np.random.default_rng(chance.getrandbits(32)).normal(0, 0.08, len(like)) if chance else 0))
-        )
-        good = [i for i in order if choice.right[i]]
+        near = order(like, chance, 0.08)
+        good = [i for i in near if choice.right[i]]
         if chance and len(good) > POSITIVES:
             good = chance.sample(good, POSITIVES)
-        for i in [*good, *[i for i in order if not choice.right[i]][: NEGATIVES + (not good)]]:
+        for i in [*good, *[i for i in near if not choice.right[i]][: NEGATIVES + (not good)]]:
             text = choice.statements[i]
             if chance and ". " in text and chance.random() < TITLELESS:
                 text = text.split(". ", 1)[1]
@@ -152,54 +135,16 @@ def step(
     return z.float(), torch.tensor(right), torch.tensor(of)
 
 
-def loss(z: Tensor, right: Tensor, of: Tensor) -> Tensor:
-    """Mean of -log(share of what is right), one choice among the statements and none; and of each pair by itself."""
-    count = int(of.max()) + 1
-    none = torch.zeros(count).index_add_(0, of, right) == 0
-    z_all, of_all, right_all = (
-        torch.cat([z, torch.zeros(count)]),
-        torch.cat([of, torch.arange(count)]),
-        torch.cat([right, none.float()]),
-    )
-    top = torch.full((count,), -math.inf).scatter_reduce(0, of_all, z_all.detach(), "amax")
-    e = torch.exp(z_all - top[of_all])
-    total, good = (torch.zeros(count).index_add_(0, of_all, part) for part in (e, e * right_all))
-    return (torch.log(total) - torch.log(good + 1e-9)).mean() + BY_ITSELF * F.binary_cross_entropy_with_logits(z, right)
-
-
 @torch.no_grad()
-def measured(model: Reader, words: Words, held: Sequence[tuple[Choice, np.ndarray]]) -> dict[str, float]:
-    """On what is held out: the best statement is right, of the answerable; the same where it is above what a tenth of
-    the unanswerable reach."""
+def figures(model: Reader, words: Words, held: Sequence[Liked]) -> dict[str, float]:
     model.eval()
-    best, good, hopeful = [], [], []
-    for at in range(0, len(held), 16):
-        z, right, of = step(model, words, held[at : at + 16], None)
-        for k in range(int(of.max()) + 1):
-            mine = of == k
-            best.append(float(z[mine].max()))
-            good.append(bool(right[mine][z[mine].argmax()]))
-            hopeful.append(bool(right[mine].any()))
+    found = measured(step(model, words, held[at : at + 16], None) for at in range(0, len(held), 16))
     model.train()
-    score, fine, there = np.array(best), np.array(good), np.array(hopeful)
-    bar = np.quantile(score[~there], 0.9)
-    return {
-        "best_right": round(float(fine[there].mean()), 3),
-        "right_at_90_refused": round(float((fine & (score > bar))[there].mean()), 3),
-    }
+    return found
 
 
-def train(
-    model: Reader,
-    words: Words,
-    train_on: Sequence[Choice],
-    hold: Sequence[Choice],
-    minutes: float,
-    like: Sequence[np.ndarray],
-) -> None:
+def train(model: Reader, words: Words, own: Sequence[Liked], held: Sequence[Liked], minutes: float) -> None:
     chance = random.Random(1)
-    pairs = list(zip([*train_on, *hold], like, strict=True))
-    rest, held = pairs[: len(train_on)], pairs[len(train_on) :]
     body = [p for name, p in model.named_parameters() if name not in ("first", "bias")]
     groups = [{"params": body, "lr": RATE}, {"params": [model.first, model.bias], "lr": 5 * RATE}]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
@@ -207,12 +152,12 @@ def train(
         [g["lr"] for g in groups],
         time.monotonic(),
         0,
-        list[list[tuple[Choice, np.ndarray]]](),
+        list[list[Liked]](),
     )
     while (gone := (time.monotonic() - begin) / 60 / minutes) < 1:
         if not waiting:
             # Alike in length within a step, in no order from step to step.
-            mixed = chance.sample(rest, len(rest))
+            mixed = chance.sample(own, len(own))
             for at in range(0, len(mixed), 8 * SETS):
                 near = sorted(mixed[at : at + 8 * SETS], key=lambda one: len(words.of(one[0].statements[0])))
                 waiting += [near[i : i + SETS] for i in range(0, len(near), SETS)]
@@ -226,7 +171,7 @@ def train(
         optimizer.zero_grad()
         turn += 1
         if turn % 300 == 0:
-            print(turn, f"{60 * minutes * gone:.0f} s", json.dumps(measured(model, words, held)), file=sys.stderr)
+            print(turn, f"{60 * minutes * gone:.0f} s", json.dumps(figures(model, words, held)), file=sys.stderr)
 
 
 def main() -> None:
@@ -244,19 +189,14 @@ def main() -> None:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     words = Words(tokenizer)
-    choices = load(sorted((HERE / "reading").glob("*.txt")))
-    topics = sorted({choice.topic for choice in choices})
-    held = set(random.Random(1).sample(topics, len(topics) // 20))
-    own = [choice for choice in choices if choice.topic not in held]
-    hold = [choice for choice in choices if choice.topic in held]
-    like = likeness(Reader(base), words, [*own, *hold])
+    own, held = questions()
     model = Reader({**base, **graph.read_safetensors(args.begin)} if args.begin else base)
     if args.minutes:
-        train(model, words, own, hold, args.minutes, like)
-    print(json.dumps(measured(model, words, list(zip(hold, like[len(own) :], strict=True)))))
+        train(model, words, own, held, args.minutes)
+    print(json.dumps(figures(model, words, held)))
     after = model.tensors()
     further.write(args.state, after)
-    further.write(HERE / "reader.safetensors", further.added(base, after))
+    further.write(HERE / "quick-reader.safetensors", further.added(base, after, RANK))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A MiniLM on OpenVINO: a graph that reads tokens, its tokenizer, and what runs them on this machine's cores.
+"""A model of text on OpenVINO: a graph that reads tokens, its tokenizer, and what runs them on this machine's cores.
 
 `weights/make.py` in the repository makes the files while the wheel is built; here they are only read.
 """
@@ -87,11 +87,11 @@ class Graph:
         return ids.digest({"files": self._files, "parameters": used})
 
     def count(self, text: str) -> int:
-        """How many tokens `text` has, the two at its ends among them."""
+        """How many tokens `text` has, those at its ends among them."""
         return len(self._engine.tokenizer.encode(_clean(text)).ids)
 
     def tokens(self, texts: Sequence[str]) -> Iterator[list[int]]:
-        """The tokens of each text, one for its begin and one for its end among them."""
+        """The tokens of each text, those that its tokenizer puts at the ends among them."""
         for at in range(0, len(texts), _TOKENIZED_AT_ONCE):
             some = [_clean(text[:_MAX_CHARACTERS]) for text in texts[at : at + _TOKENIZED_AT_ONCE]]
             for encoded in self._engine.tokenizer.encode_batch_fast(some):
@@ -150,8 +150,8 @@ class _Engine:
 
 
 _made = weakref.WeakValueDictionary[Any, _Engine]()
-_last = deque[_Engine](maxlen=2)
-"""An embedder and a reader stay for the next release that is opened, though the last was closed."""
+_last = deque[_Engine](maxlen=3)
+"""An embedder and two readers stay for the next release that is opened, though the last was closed."""
 _making = threading.Lock()
 
 
@@ -211,6 +211,8 @@ def _compile(path: Path, graph: bytes, threads: int, int8: bool) -> Any:
         "INFERENCE_NUM_THREADS": str(threads),
         # Left alone, it would be bfloat16 on some processors: a little faster, and other vectors there.
         "INFERENCE_PRECISION_HINT": "f32",
+        # Where only weights are bytes, what they are multiplied with becomes bytes too, 192 of a token's at a time.
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": "192" if int8 else "0",
     }
     try:
         core = ov.Core()
