@@ -1,5 +1,5 @@
-"""all-MiniLM-L6-v2 as one ONNX graph: token ids in, unit vectors out, int8 inside. Or the reader that was made of it,
-which gives log-odds.
+"""all-MiniLM-L6-v2 as one ONNX graph: token ids in, unit vectors out, int8 inside. Or the quick reader that was made
+of it, which gives log-odds.
 
 A BERT of six layers (Devlin et al. 2019; Wang et al. 2020), mean pooling over the mask and L2 normalisation (of the
 reader a product with its first token), written with standard operators of opset 20 only. Given `Scales`, weights are

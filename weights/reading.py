@@ -1,4 +1,4 @@
-"""What the reader is trained on: `reading/*.txt`, topics of two passages, and of each question what answers it in both.
+"""What the readers are trained on: `reading/*.txt`, topics of two passages, and what answers each question in either.
 
     ## parking at work
     @A Harland Instruments Staff Guide | Getting here > Parking

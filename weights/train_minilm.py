@@ -175,7 +175,7 @@ def train(model: Reader, words: Words, own: Sequence[Liked], held: Sequence[Like
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Trains the reader.")
+    parser = argparse.ArgumentParser(description="Trains the quick reader.")
     parser.add_argument("weights", type=Path)
     parser.add_argument("tokenizer", type=Path)
     parser.add_argument("state", type=Path)

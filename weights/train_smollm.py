@@ -267,7 +267,7 @@ def train(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Trains the reader.")
+    parser = argparse.ArgumentParser(description="Trains the close reader.")
     parser.add_argument("weights", type=Path)
     parser.add_argument("state", type=Path)
     parser.add_argument("--from", type=Path, dest="begin")

@@ -63,6 +63,8 @@ def test_a_number_is_known_by_what_stands_beside_it(text: str, sorts: list[str])
         ("secret", "The door has a code that Ada Krol changes each month.", False),
         ("phone", "The workshop at Brack is run by Ada Krol.", False),
         ("duration", "It is opened an hour before it is poured.", True),
+        ("duration", "Private days may be added before or after, up to three.", True),
+        ("duration", "Three colleagues have worked here for years.", False),
         ("person", "Head office is in Salt Road.", False),
     ],
 )
@@ -138,6 +140,11 @@ def test_who_asks_for_somebody_only_where_it_asks() -> None:
         ("what will the new ship be called?", "named"),
         ("how long is the pool open?", "clock"),
         ("could you give me her e-mail?", "email"),
+        ("how many decibels were measured in hall 2?", "number"),
+        ("how many meters do we make a year?", "count"),
+        ("what is the allowance for the day, when i am there all day?", "money"),
+        ("when i am on a trip, which class may i book?", "thing"),
+        ("on weekends, when would the gate open?", "date"),
     ],
 )
 def test_the_kind_asked_for(question: str, kind: Kind) -> None:

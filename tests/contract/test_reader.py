@@ -1,4 +1,4 @@
-"""What every reader promises, and what the packaged one promises besides."""
+"""What every reader promises, and what the packaged ones promise besides."""
 
 from __future__ import annotations
 

@@ -36,7 +36,9 @@ class SmolLMReader:
 
     def __init__(self, folder: Path, *, threads: int | None = None, int8: bool | None = None) -> None:
         self._graph = on_openvino.Graph(folder, "the close reader", threads=threads, int8=int8)
-        self.digest = self._graph.digest({"statement_tokens": STATEMENT_TOKENS, "question_tokens": QUESTION_TOKENS})
+        self.digest = self._graph.digest(
+            {"statement_tokens": STATEMENT_TOKENS, "question_tokens": QUESTION_TOKENS, "group": on_openvino.GROUP}
+        )
 
     def members(self) -> Mapping[str, Path]:
         return dict(self._graph.members)

@@ -174,7 +174,7 @@ class Ports(Protocol):
     def index(self) -> Index: ...
 
     def embedder(self, folder: Path | None = None) -> Embedder:
-        """The embedder the settings name; from a release's own members in `folder`, else the installed one."""
+        """The embedder the settings name; from a release's own members in `folder`, else the installed ones."""
         ...
 
     def chat(self) -> Chat | None:
@@ -182,7 +182,7 @@ class Ports(Protocol):
         ...
 
     def readers(self, folder: Path | None = None) -> Readers:
-        """The readers of statements, from a release's own members in `folder`, else the installed one."""
+        """The readers of statements, from a release's own members in `folder`, else the installed ones."""
         ...
 
     def reranker(self) -> Reranker | None:

@@ -30,11 +30,11 @@ Kind = Literal[
 ]
 
 _MEASURE = (
-    r"decibels?|kilos?|kilograms?|grams?|tonnes?|tons|metres?|meters?|kilometres?|kilometers?|km|millimetres?|centimetres?|"
-    r"miles|litres?|liters?|degrees|watts?|volts?|kilowatts?|megawatts?|(?:kilo|mega)watt-hours?|kwh|mwh|hectares?|"
-    r"gigabytes?|megabytes?|terabytes?"
+    r"decibels?|db|kilos?|kilograms?|kg|grams?|tonnes?|kilometres?|km|metres?|centimetres?|cm|millimetres?|mm|litres?|"
+    r"watts?|volts?|kilowatts?|kw|megawatts?|(?:kilo|mega)watt-hours?|kwh|mwh|hectares?|gigabytes?|gb|megabytes?|mb|"
+    r"terabytes?|tb"
 )
-"""Units: so many of them measure something and count nothing."""
+"""Units: so many of them measure something and count nothing. (Meters are things too, and degrees.)"""
 
 _KINDS: tuple[tuple[str, Kind], ...] = (
     (
@@ -104,7 +104,7 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
         "person",
     ),
     (
-        r"(?:^|[;:.] |^and |^so )when\b(?! (?:i|i'm|i've|we|you|he|she|they|it|there|my|our|someone|somebody)\b)|"
+        r"(?:^|[,;:.] |^and |^so )when\b(?! (?:i|we|you|he|she|they|it|there|an?|my|our|your|someone|somebody)\b)|"
         r"\bwhen (?:is|are|was|were|do|does|did|can|must|will|should|may|has|have)\b|"
         r"\b(?:what|which) (?:date|day|month|year|weekday)\b|\b(?:until|by|from|since) (?:when|what)\b"
         r"(?! (?:\w+ )?(?:amount|value|sum|price|cost|size|age|grade|level|order)s?\b)",

@@ -126,7 +126,7 @@ _LASTING = re.compile(
     r"an? (?:minute|hour|day|week|month|year) (?:before|after|ahead|earlier|later))\b",
     re.I,
 )
-_SPANS = re.compile(r"\b(?:minutes|hours|days|nights|weeks|months|years)\b", re.I)
+_SPANS = re.compile(rf"\b(?:minutes|hours|days|nights|weeks|weekends|months|years)\b[^.;]*\b(?:\d+|{_WORDS})\b", re.I)
 _UNTIL = re.compile(
     rf"\b(?:within|until|by|before|after)\s(?:the\s)?(?:\d|{_MONTH}\b|{_WEEKDAY}\b|end\b|noon|midnight)", re.I
 )

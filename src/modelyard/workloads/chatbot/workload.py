@@ -129,9 +129,9 @@ class ChatbotWorkload(BaseWorkload):
             _link(path, out_dir / EMBEDDER / member)
         chat = ctx.settings.get("chat")
         if chat is None:
-            for name, reader in ctx.ports.readers()._asdict().items():
+            for which, reader in ctx.ports.readers()._asdict().items():
                 for member, path in reader.members().items():
-                    _link(path, out_dir / READERS / name / member)
+                    _link(path, out_dir / READERS / which / member)
         else:
             (out_dir / PROMPT).write_bytes(str(chat.get("prompt") or DEFAULT_PROMPT).encode())
         body: dict[str, Any] = {
