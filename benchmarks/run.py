@@ -118,7 +118,7 @@ def script(name: str, *arguments: str) -> list[dict[str, Any]]:
 
 
 def questions() -> dict[str, Any]:
-    """Questions on the handbook: the 50 used while building, and the 100 that were not."""
+    """Questions on the handbook: the 50 used while building, and the 50 that were not."""
     out: dict[str, Any] = {}
     for name in ("building", "held-out"):
         path = HANDBOOK / "questions" / f"{name}.jsonl"

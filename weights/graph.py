@@ -101,11 +101,29 @@ def build(tensors: Mapping[str, Array], scales: Scales | None) -> onnx.ModelProt
 
 
 @dataclass
-class _Builder:
+class Pieces:
+    """A graph as it is put together: its nodes in order, its constants by name."""
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list, kw_only=True)
+    constants: dict[str, onnx.TensorProto] = field(default_factory=dict, kw_only=True)
+
+    def op(self, kind: str, name: str, inputs: list[str], **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
+        return name
+
+    def const(self, name: str, value: Any) -> str:
+        array = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
+        self.constants.setdefault(name, numpy_helper.from_array(array, name))
+        return name
+
+    def ints(self, name: str, *values: int) -> str:
+        return self.const(name, np.array(values, np.int64))
+
+
+@dataclass
+class _Builder(Pieces):
     tensors: Mapping[str, Array]
     scales: Scales | None
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
 
     def model(self) -> onnx.ModelProto:
         x = self.embed()
@@ -222,18 +240,6 @@ class _Builder:
         ends = [self.const(f"{site}.step", step), self.const(f"{site}.zero", zero)]
         x = self.op("QuantizeLinear", f"{site}.packed", [x, *ends])
         return self.op("DequantizeLinear", f"{site}.unpacked", [x, *ends])
-
-    def op(self, kind: str, name: str, inputs: list[str], **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
-        return name
-
-    def const(self, name: str, value: Any) -> str:
-        array = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
-        self.constants.setdefault(name, numpy_helper.from_array(array, name))
-        return name
-
-    def ints(self, name: str, *values: int) -> str:
-        return self.const(name, np.array(values, np.int64))
 
 
 def int8(weight: Array, axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

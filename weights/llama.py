@@ -11,14 +11,14 @@ weights give the same bytes on every machine, as in `graph.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
-from graph import int8
+from graph import Pieces, int8
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
 
 Array = NDArray[Any]
 
@@ -47,11 +47,9 @@ def build(tensors: Mapping[str, Array], *, packed: bool = True) -> onnx.ModelPro
 
 
 @dataclass
-class _Builder:
+class _Builder(Pieces):
     tensors: Mapping[str, Array]
     packed: bool
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
 
     def model(self) -> onnx.ModelProto:
         self.op("Shape", "length", ["input_ids"], start=1, end=2)
@@ -169,15 +167,3 @@ class _Builder:
         y = self.op("Unsqueeze", f"{name}.apart", [x, self.ints("axis.repeat", 2)])
         y = self.op("Expand", f"{name}.more", [y, self.ints("repeats", 1, 1, HEADS // SHARED, 1, 1)])
         return self.op("Reshape", f"{name}.all", [y, self.ints("all.heads", 0, HEADS, -1, HEAD)])
-
-    def op(self, kind: str, name: str, inputs: list[str], **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
-        return name
-
-    def const(self, name: str, value: Any) -> str:
-        array = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
-        self.constants.setdefault(name, numpy_helper.from_array(array, name))
-        return name
-
-    def ints(self, name: str, *values: int) -> str:
-        return self.const(name, np.array(values, np.int64))

@@ -174,7 +174,7 @@ class Ports(Protocol):
     def index(self) -> Index: ...
 
     def embedder(self, folder: Path | None = None) -> Embedder:
-        """The embedder the settings name; from a release's own members in `folder`, else the installed ones."""
+        """The embedder the settings name; from a release's own members in `folder`, else the installed one."""
         ...
 
     def chat(self) -> Chat | None:
