@@ -174,6 +174,46 @@ def test_the_original_goes_before_its_copy(tmp_path: Path, copy: str) -> None:
         assert bot(folder, shelf).search("Where are sledges kept?", 3)[0]["document"] == first
 
 
+def test_a_page_that_speaks_of_a_name_is_found_in_a_document_that_hardly_does(tmp_path: Path) -> None:
+    """Most passages of one document say Venlo; the page that answers is of another, which says it once."""
+    yard = [
+        Sheet(
+            "yards.md",
+            f"# Part {i}\n\nThe yard of Venlo has {i} docks; Venlo loads lorries there.",
+            i,
+            "Yards",
+            section=f"Part {i}",
+        )
+        for i in range(1, 13)
+    ]
+    systems = [
+        Sheet(
+            "systems.md",
+            f"# Rule {i}\n\nPasswords have {i} signs, and mails are kept.",
+            i,
+            "Systems",
+            section=f"Rule {i}",
+        )
+        for i in range(1, 9)
+    ]
+    table = "Table 1. Recovery targets\nSystem\tBack within\nPayroll\t2 days\nWarehouse system, Venlo\t4 hours"
+    systems.append(Sheet("systems.md", table, 9, "Systems", section="Recovery"))
+    chatbot = bot(tmp_path, [*yard, *systems])
+    assert found(chatbot, "If the warehouse system in Venlo is down, when is it back within?", 3)[0] == (
+        "systems.md",
+        9,
+    )
+
+
+def test_a_row_that_begins_with_its_number_is_found_by_what_comes_next(tmp_path: Path) -> None:
+    rows = "Table 1. How long\nNo.\tRecord\tYears\nF1\tFloor plans\t5\nF2\tVisitor books\t3\nF3\tBadge photos\t2"
+    books = "The museum has a hall of books."
+    chatbot = bot(tmp_path, [Sheet("keep.md", rows, title="Schedule"), Sheet("hall.md", books, title="Hall")])
+    best = chatbot.search("How long do we keep visitor books?", 3)[0]
+    assert best["document"] == "keep.md"
+    assert best["why"]["parts"]["row"] > 0
+
+
 def test_a_glossary_finds_what_is_called_otherwise(tmp_path: Path) -> None:
     query = "What is the fixed capital of Vasa & Holm?"
     words = {"fixed capital": ["machines and buildings, net", "balance of the year"]}

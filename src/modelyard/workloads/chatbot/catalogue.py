@@ -83,7 +83,8 @@ class Meant:
     """How well each document fits what the question says of documents, each part in 0..1 and 1 for the best.
 
     name, time, kind: the parts. newer: for what a newer version replaces, that version. timed: whether a year is
-    named. groups: documents of the question's several names or times, where it compares.
+    named. groups: documents of the question's several names or times, where it compares. spoken: the names that tell
+    documents apart by how often they stand in them, where no document is called so.
     """
 
     name: Mapping[str, float]
@@ -92,6 +93,7 @@ class Meant:
     newer: Mapping[str, str]
     timed: bool = False
     groups: tuple[frozenset[str], ...] = ()
+    spoken: frozenset[str] = frozenset()
 
     def of(self, document: str) -> float:
         """The parts together."""
@@ -122,11 +124,11 @@ class Catalogue:
 
     def meant(self, question: Question) -> Meant:
         """Which documents a question means."""
-        name, groups = self._by_name(question)
+        name, groups, spoken = self._by_name(question)
         time, apart = self._by_time(question, name)
         newer = self.superseded(question)
         timed = bool(period_in(question.text).years)
-        return Meant(name, time, self._by_kind(question), newer, timed, groups or apart)
+        return Meant(name, time, self._by_kind(question), newer, timed, groups or apart, spoken)
 
     def outdated(self, question: Question) -> frozenset[str]:
         """Documents that another version replaces for this question."""
@@ -146,7 +148,8 @@ class Catalogue:
                     out[e.document] = instead.document
         return out
 
-    def _by_name(self, question: Question) -> tuple[dict[str, float], tuple[frozenset[str], ...]]:
+    def _by_name(self, question: Question) -> tuple[dict[str, float], tuple[frozenset[str], ...], frozenset[str]]:
+        """(how well each document fits the names, documents of each of several names, Meant.spoken)."""
         scores = dict.fromkeys(self.entries, 0.0)
         groups: list[frozenset[str]] = []
         found = []
@@ -155,10 +158,10 @@ class Catalogue:
             if term.kind not in ("year", "quarter", "number"):
                 capital = term.text[:1].isupper() and not start.startswith(term.text)
                 written = term.kind == "name" or capital or any(c.isdigit() for c in term.text)
-                found.append((written, *self._affinity(term.stem, written)))
+                found.append((term, written, *self._affinity(term.stem, written)))
         # What only stands in the text tells less than what documents are called.
-        called = any(weight and named for _, weight, named, _ in found)
-        for written, weight, named, near in found:
+        called = any(weight and named for _, _, weight, named, _ in found)
+        for _, written, weight, named, near in found:
             if not weight or (called and not named):
                 continue
             for document, share in near.items():
@@ -168,10 +171,12 @@ class Catalogue:
                 groups.append(best)
         most = max(scores.values(), default=0.0)
         if not most:
-            return dict.fromkeys(self.entries, 1.0), ()
+            return dict.fromkeys(self.entries, 1.0), (), frozenset()
         # A plain word of a title is a weak hint; a name that tells documents apart is a strong one.
-        sure = max(weight * (1.0 if written else HINT) for written, weight, _, _ in found)
-        return {d: 1 - sure * (1 - s / most) for d, s in scores.items()}, tuple(groups) if len(groups) > 1 else ()
+        sure = max(w * (1.0 if written else HINT) for _, written, w, named, _ in found if w and (named or not called))
+        spoken = frozenset(term.stem for term, written, w, _, _ in found if w and written and not called)
+        fits = {d: 1 - sure * (1 - s / most) for d, s in scores.items()}
+        return fits, tuple(groups) if len(groups) > 1 else (), spoken
 
     def _find_affinity(self, term: str, written: bool) -> tuple[float, bool, Mapping[str, float]]:
         """(how much the term tells documents apart, whether any is called so, {document: how much it is})."""

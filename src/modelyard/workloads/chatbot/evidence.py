@@ -19,6 +19,7 @@ _COPY = re.compile(
     r"(?:[\s_-]+(?:copy|kopie|copie|copia))?[\s_-]*\(\d{1,3}\)$|[\s_-]+(?:copy|kopie|copie|copia)(?:[\s_-]*\d{1,3})?$"
 )
 """What programs write into the name of a file that is a copy of another."""
+_CODE = re.compile(r"[A-Z]{0,4}[ -]?\d{1,5}[a-z]?\.?")
 _LABEL = 12
 """Words in the longest label of a row that is read."""
 
@@ -37,6 +38,11 @@ class Facts:
     def words(self) -> Terms:
         """All it says, as it says it: enough to tell copies from other pages."""
         return frozenset("\n".join(p.text for p in self.passages).lower().split())
+
+    @cached_property
+    def terms(self) -> Terms:
+        """The same as the index has it."""
+        return frozenset(term for p in self.passages for term in analyse(p.text))
 
     @cached_property
     def numbers(self) -> Terms:
@@ -76,6 +82,8 @@ def facts(passages: Iterable[Passage]) -> Facts:
     for passage in some:
         for line in passage.text.split("\n"):
             label, tab, cells = line.partition("\t")
+            if tab and _CODE.fullmatch(label.strip()):
+                label, tab, cells = cells.partition("\t")  # a row by its number: what comes next names it
             if tab and _DIGIT.search(cells) and label.count(" ") < _LABEL:
                 labels.add(frozenset(analyse(label)))
     empty: Terms = frozenset()

@@ -29,6 +29,8 @@ _BEST = 2.2
 """What the best passage can have of a term's rarity by BM25: K1 + 1."""
 _LEAST = 0.02
 _NARROW = 0.1
+_SPOKEN = 0.6
+"""How well a page is meant by name that speaks of what is named, in a document that hardly does."""
 _STRAY = 10
 
 
@@ -115,7 +117,7 @@ def find_pages(
         parts["document"] = _document(meant, place[0], weights)
         scored.append((sum(parts.values()), place, parts))
     scored.sort(key=lambda each: (-each[0], each[1]))
-    first = _rescored(catalogue, question, expansions, scored[: weights.rescored], weights)
+    first = _rescored(catalogue, question, expansions, meant, scored[: weights.rescored], weights)
     kept = _originals(catalogue, _from_each([*first, *scored[weights.rescored :]], meant.groups, pages))
     return [_page(catalogue, meant, each, rank, seen) for rank, each in enumerate(kept)]
 
@@ -217,8 +219,10 @@ def _subject(question: Question, expansions: Sequence[str], idf: Callable[[str],
     return {t: idf(t) for t in kept}
 
 
-def _document(meant: Meant, document: str, weights: Weights) -> float:
-    fit = meant.of(document) * (weights.superseded if document in meant.newer and not meant.timed else 1.0)
+def _document(meant: Meant, document: str, weights: Weights, named: float = 0.0) -> float:
+    """named: how well the page itself is meant by name, where that is more than its document is."""
+    own = max(named, meant.name[document]) * meant.time[document] * meant.kind[document]
+    fit = own * (weights.superseded if document in meant.newer and not meant.timed else 1.0)
     return weights.document * math.log(max(fit, _LEAST))
 
 
@@ -226,9 +230,14 @@ Scored = tuple[float, Place, dict[str, float]]
 
 
 def _rescored(
-    catalogue: Catalogue, question: Question, expansions: Sequence[str], scored: Sequence[Scored], weights: Weights
+    catalogue: Catalogue,
+    question: Question,
+    expansions: Sequence[str],
+    meant: Meant,
+    scored: Sequence[Scored],
+    weights: Weights,
 ) -> list[Scored]:
-    """The second stage: the first pages read for headings and row labels that the question says."""
+    """The second stage: the first pages read for headings and row labels that the question says, and for its names."""
     if not weights.heading and not weights.row:
         return list(scored)
     asked = {t: w for t, w in _subject(question, expansions, catalogue.idf).items() if catalogue.rarity(t) < 1}
@@ -239,6 +248,9 @@ def _rescored(
             "heading": weights.heading * said(facts.headings, asked, catalogue.idf),
             "row": weights.row * said(facts.labels, asked, catalogue.idf),
         }
+        if meant.spoken and meant.name[place[0]] < _SPOKEN and meant.spoken <= facts.terms:
+            more["document"] = _document(meant, place[0], weights, _SPOKEN)
+            total -= parts["document"]
         out.append((total + sum(more.values()), place, parts | more))
     return sorted(out, key=lambda each: (-each[0], each[1]))
 
