@@ -240,8 +240,28 @@ def test_every_question_the_readers_were_trained_on_can_be_read() -> None:
     # The same question is answered by one passage and not by the other: nothing in it alone tells which.
     by_question: dict[tuple[str, str], list[bool]] = {}
     for choice in choices:
-        by_question.setdefault((choice.topic, choice.question), []).append(any(choice.right))
+        by_question.setdefault((choice.topic, choice.question), []).append(bool(choice.answers))
     assert sum(len(set(found)) == 2 for found in by_question.values()) > 0.4 * len(by_question)
+
+
+def test_a_passage_is_put_to_training_as_the_answerer_puts_it(tmp_path: Path) -> None:
+    """What the rules know of a row stands beside it, and what was asked before in front of the question."""
+    file = tmp_path / "x.txt"
+    table = "T: Customer | Fee, euros\nT: up to 50 km | 20\nT: 51 to 150 km | 45\n"
+    file.write_text(
+        f"## t\n@A H | Calls\n{table}@B G | Calls\nS1 Calls are free.\n"
+        "? He sits 70 km away, what is the fee? || A: 51 to 150 km / Fee, euros || B: S1\n"
+        "? What is the fee? ~> And at 70 km? || A: 51 to 150 km / Fee, euros || B: -\n",
+        encoding="utf-8",
+    )
+    alone, _, followed, _ = reading.load([file])
+    assert alone.statements == [
+        "H. Calls. up to 50 km, Fee, euros: 20",
+        "H. Calls. 51 to 150 km (70 km), Fee, euros: 45",
+    ]
+    assert alone.right == [False, True]
+    assert followed.question == "Before: What is the fee? Now: And at 70 km?"
+    assert followed.statements[1] == alone.statements[1]
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from training import HERE, Liked, by_topic, loss, measured, order, questions
 
-STATEMENT_TOKENS, QUESTION_TOKENS = 112, 48
+STATEMENT_TOKENS, QUESTION_TOKENS = 112, 72
 BETWEEN, END = 198, 2
 FROZEN, RANK, SCALE = 6, 32, 2.0
 NEGATIVES, QUESTIONS = 3, 32

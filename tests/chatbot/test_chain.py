@@ -174,6 +174,22 @@ def test_a_place_that_the_table_lacks_is_one_of_the_rest(tmp_path: Path, place: 
     assert stands_in(gold, output["answer"]), output
 
 
+@pytest.mark.parametrize(
+    ("asked", "gold"),
+    [
+        ("I fly to Lisbon next week. What is the daily allowance for a full day?", "41"),
+        ("What is the daily allowance for a full day in Oslo?", "58"),
+        ("What is the daily allowance for a full day in Chicago?", "66"),
+        ("I have to go to Osaka in June. What is the daily allowance for a full day?", "70"),
+    ],
+)
+def test_a_place_goes_with_the_part_of_the_world_it_lies_in(tmp_path: Path, asked: str, gold: str) -> None:
+    text = COUNTRIES.replace("All other countries\t46", "Scandinavia\t58\nNorth America\t66\nOutside Europe\t70")
+    chatbot = bot(tmp_path, [Sheet("abroad.md", text, title="Travel abroad"), *SHELF])
+    output = ask(chatbot, asked)
+    assert stands_in(gold, output["answer"]), output
+
+
 def test_the_rest_of_a_sum_holds_for_no_single_place(tmp_path: Path) -> None:
     text = (
         "Table 1. Revenue by country\nThousands of euros\nCountry\t2024\nDenmark\t62\nOther countries\t46\nTotal\t108"

@@ -26,6 +26,11 @@ def resolved(*said: str, turns: int = 6) -> str:
         ("When is the desk open from Monday to Thursday?", "And on Fridays?", "When is the desk open on Fridays?"),
         ("What does a Gold contract cost?", "And Silver?", "What does a Silver contract cost?"),
         ("What does a Gold contract cost?", "How much is it for Silver?", "What does a Silver contract cost?"),
+        (
+            "How many people worked in Braga in 2023?",
+            "And in Venlo in that same year?",
+            "How many people worked in Venlo in 2023?",
+        ),
     ],
 )
 def test_what_changed_takes_the_place_of_its_like(before: str, question: str, alone: str) -> None:
@@ -37,6 +42,18 @@ def test_a_pronoun_inherits_what_the_question_before_was_about() -> None:
         resolved("What is the trial period?", "Three months.", "Who may end it?")
         == "Who may end it (What is the trial period)?"
     )
+
+
+def test_a_condition_with_a_question_of_its_own_is_asked_by_itself() -> None:
+    said = resolved("What is the fee in Porto?", "150.", "And if I bring a guest along, how much is the dinner there?")
+    assert said == "I bring a guest along, how much is the dinner there (What is the fee in Porto)?"
+
+
+def test_a_reader_hears_what_was_asked_before_as_it_was_asked() -> None:
+    turns = [Turn("user", "What is the fee for grade 5?"), Turn("assistant", "150."), Turn("user", "And for grade 7?")]
+    heard = resolve(turns, 6, vectors)
+    assert heard.spoken == "Before: What is the fee for grade 5? Now: And for grade 7?"
+    assert resolve(turns[:1], 6, vectors).spoken == "What is the fee for grade 5?"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from modelyard.adapters import on_openvino
 
-STATEMENT_TOKENS, QUESTION_TOKENS = 112, 48
+STATEMENT_TOKENS, QUESTION_TOKENS = 112, 72
 BETWEEN, END = 198, 2
 """The tokens of a new line and of an end."""
 
@@ -26,7 +26,7 @@ def packaged() -> Path:
 class SmolLMReader:
     """The reader over a folder that holds `model.onnx` and `tokenizer.json`.
 
-    Of a longer question the last 48 tokens are read (what asks comes last), of a statement with its context the last
+    Of a longer question the last 72 tokens are read (what asks comes last), of a statement with its context the last
     112. `threads`, `int8`: see `on_openvino.Graph`.
 
     Raises Damaged when a file is missing or cannot be read.

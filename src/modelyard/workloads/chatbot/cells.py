@@ -25,12 +25,15 @@ _QUARTER = re.compile(r"\b[QH][1-4]\b")
 UNTYPED = frozenset(["thing", "polar", "reason", "number"])
 """Kinds that do not tell one cell of a row from another."""
 _PHONE = re.compile(r"\+\d[\d ()/-]{6,}\d|0\d{2,}[ /-][\d /-]{4,}\d")
+_CAPTIONED = 0.94
+"""A term met this surely around a table is in its caption, and a year there holds for columns that name no other."""
 _ROLE = re.compile(
     r"\b(?:owner|owned|buyer|manager|responsible|contact|name|approv|who|whom|by|lead|head|person|team|"
     r"department|sign|decid|role)",
     re.I,
 )
 _PER = re.compile(r"\bper [a-z]+", re.I)
+_COST = re.compile(r"\b(?:fee|price|cost|charge|rate|salary|wage|eur|euros?|pounds?|dollars?)s?\b", re.I)
 _SPAN = re.compile(r"\b(?:ms|s|sec|min|h|(?:second|minute|hour|day|week|month|year)s?)\b", re.I)
 
 
@@ -43,8 +46,8 @@ def meet(terms: Sequence[Term], view: PageView, table: Table, glossary: Mapping[
     by_column = np.array([[strength(t, c, glossary) for t in terms] for c in columns]).reshape(len(columns), len(terms))
     for i, term in enumerate(terms):
         # "Ferrel 50" of a table about Ferrel meters, one column a size.
-        if term.kind == "id" and term.noun and any(term.noun in bag(text).stems for text, _ in context):
-            number = term.text.split()[-1]
+        if term.kind == "id" and (_sized(term, columns) or any(term.noun in bag(text).stems for text, _ in context)):
+            number = re.split(r"[ -]", term.text)[-1]
             by_column[:, i] = np.maximum(by_column[:, i], [0.95 * (c.strip() == number) for c in columns])
     by_cell = np.zeros((len(table.rows), len(columns), len(terms)))
     for r, row in enumerate(table.rows):
@@ -59,12 +62,14 @@ def meet(terms: Sequence[Term], view: PageView, table: Table, glossary: Mapping[
         if row.group:
             group = np.array([strength(t, row.group, glossary) * 0.9 for t in terms])
             by_cell[r, 0] = np.maximum(by_cell[r, 0], group)
-    names = [row.cells[0] for row in table.rows]
+    names, holding = [row.cells[0] for row in table.rows], dict[int, int]()
     for i, term in enumerate(terms):
         rest = stands_for(term, names) if by_column[:, i].max(initial=0.0) < 0.5 else None
         if rest is not None:
-            by_cell[rest, 0, i] = STANDS_FOR
-    return Met(around, by_column, by_cell, columns)
+            by_cell[rest, 0, i], holding[i] = STANDS_FOR, rest
+    naming = [list(row_labels(table, row)) for row in table.rows]
+    named = [i for i, term in enumerate(terms) if term.kind == "name"]
+    return Met(around, by_column, by_cell, columns, naming, named, holding)
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,12 @@ class Met:
     columns: NDArray[np.float64]
     cells: NDArray[np.float64]
     columns_text: list[str]
+    naming: list[list[int]]
+    """Of each row the columns of the cells that name it."""
+    names: list[int]
+    """The terms that are names."""
+    holding: Mapping[int, int]
+    """Of a term that names a place the row that holds for it without naming it."""
 
     def of(self, row: int, column: int, question: Question) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(how well each term is met by the cell's labels [t], which terms speak of another row or column [t])."""
@@ -89,14 +100,16 @@ class Met:
             if term.kind in ("year", "quarter") and here < 0.5:
                 text = self.columns_text[column]
                 # A table of other years, or a column of another, does not speak of the one asked for.
-                others = term.kind == "year" and any(map(_YEAR.search, self.columns_text))
+                others = (
+                    term.kind == "year" and self.around[i] < _CAPTIONED and any(map(_YEAR.search, self.columns_text))
+                )
                 if others and self.columns[:, i].max(initial=0.0) < 0.5 and self.cells[:, :, i].max(initial=0.0) < 0.5:
                     best[i], clash[i] = 0.0, 1.0
                     continue
                 if (term.kind == "year" and _YEAR.search(text)) or (term.kind == "quarter" and _QUARTER.search(text)):
                     best[i], clash[i] = 0.0, 1.0
                     continue
-            if here >= 0.7 or self.around[i] >= (0.8 if term.kind in ("year", "quarter") else 0.94):
+            if here >= 0.7 or self.around[i] >= (0.8 if term.kind in ("year", "quarter") else _CAPTIONED):
                 continue
             there = max(float(rows[:, i].max()), float(self.columns[:, i].max()))
             if there >= 0.9:
@@ -104,6 +117,15 @@ class Met:
                 if term.hard:
                     best[i] = min(best[i], 0.3)
         return best, clash
+
+    def labels(self, row: int, column: int) -> NDArray[np.float64]:
+        """How surely each term is spoken of by the labels of row and column alone [t]; a place, only by the row that
+        holds for it without naming it."""
+        naming = self.cells[row][[j for j in self.naming[row] if j != column]]
+        told: NDArray[np.float64] = np.vstack([naming, self.columns[column]]).max(axis=0)
+        told[self.names] = 0.0
+        told[[term for term, at in self.holding.items() if at == row]] = STANDS_FOR
+        return told
 
     def row(self, row: int, column: int, naming: NDArray[np.bool_]) -> float:
         """How surely a term of those that name things speaks of the row: one that nothing names was not asked for."""
@@ -128,6 +150,12 @@ class Met:
             return 0.0
         best = max(values.values()) if question.superlative > 0 else min(values.values())
         return 1.0 if values[row] == best else -0.5
+
+
+def _sized(term: Term, columns: Sequence[str]) -> bool:
+    """Whether the term is a size with the letters that stand for it ("DN 40"), and the columns are sizes without."""
+    sizes = [int(c) for c in columns if c.strip().isdigit()]
+    return not term.noun and len(sizes) > 2 and 12 < max(sizes) < 1900 and sizes == sorted(set(sizes))
 
 
 def _only_head(term: Term, table: Table, column: int, cell: str) -> bool:
@@ -225,6 +253,9 @@ def fit_of_cell(question: Question, table: Table, name: str, own: str, cell: str
         )
     if question.kind == "duration" and is_value(cell):
         around = _PER.sub(" ", f"{own} {table.scale}")
+        head = own.split(":")[0]
+        if _SPAN.search(_PER.sub(" ", head)) and not _COST.search(head):
+            return 1.0  # "Days to pay" are no money
         return 0.0 if speaks_of_money(around) else 1.0 if _SPAN.search(f"{name} {around}") else fits(question, own)
     if question.kind == "place" and not re.search(r"\d", cell):
         return 1.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from modelyard.workloads.chatbot.lexicon import LIGHT
 MOST_CHARACTERS = 20_000
 """Of one question. Longer ones are refused, not cut: what is cut may be the question."""
 MOST_MESSAGES = 1_000
+_HEARD, _HEARD_CHARACTERS = 2, 160
+"""Questions before the last that a reader hears, and how much of them."""
 _ROLES = ("system", "user", "assistant", "developer", "tool")
 
 Vectors = Callable[[Sequence[str]], Mapping[str, NDArray[np.float32]]]
@@ -36,14 +38,24 @@ class Turn:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A question that stands alone. `inherited` is what an earlier one adds to it, "" where it needs nothing."""
+    """A question that stands alone. `inherited` is what an earlier one adds to it, "" where it needs nothing.
+
+    asked: itself, as it was asked; before: what was asked before it, "" where nothing was.
+    """
 
     own: str
     inherited: str = ""
+    before: str = ""
+    asked: str = ""
 
     @property
     def text(self) -> str:
         return f"{self.own.rstrip(' ?')} ({self.inherited.rstrip(' ?')})?" if self.inherited else self.own
+
+    @property
+    def spoken(self) -> str:
+        """The conversation, for readers that were trained on such."""
+        return f"Before: {self.before[-_HEARD_CHARACTERS:]} Now: {self.asked or self.own}" if self.before else self.own
 
 
 def read_messages(request: Mapping[str, Any]) -> list[Turn]:
@@ -100,11 +112,12 @@ def resolve(turns: Sequence[Turn], history_turns: int, vectors: Vectors) -> Reso
     """The last question of `turns` as one that stands alone; at most `history_turns` messages before it are read."""
     window = turns[max(0, len(turns) - 1 - history_turns) :] if history_turns > 0 else turns[-1:]
     questions = [t.text for t in window if t.role == "user" and t.text.strip()]
+    questions = [" ".join(text.split())[:MOST_CHARACTERS] for text in questions]
     before: Resolved | None = None
     for text in questions:
-        before = _resolve(" ".join(text.split())[:MOST_CHARACTERS], before, vectors)
+        before = _resolve(text, before, vectors)
     assert before is not None
-    return before
+    return replace(before, before=" ".join(questions[-_HEARD - 1 : -1]), asked=questions[-1])
 
 
 _OPENING = re.compile(
@@ -141,6 +154,10 @@ _AGAIN = re.compile(
     re.I,
 )
 """The same question again of something else: "How much is it for grade 7?" """
+_OWN = re.compile(r"[,;]\s*(?:what|how)\b.*", re.I)
+"""A question of its own after a condition."""
+_SAME = re.compile(r"\s(?:in|for|during) (?:that|the) same (?:year|quarter|month|week|period|season)$", re.I)
+"""What the question before said already: "And for trains in that same year?" """
 _PHRASE = re.compile(
     r"^(for|in|at|on|with|to|from|by|under|during|after|before|of|per|as|about|between|within|outside|inside|"
     r"without)\s+(.+)$",
@@ -165,7 +182,10 @@ def _resolve(text: str, before: Resolved | None, vectors: Vectors) -> Resolved:
     rest = text[opening.end() :].strip() if opening and opening.end() else text
     asks = _WH.search(rest) is not None or _VERB.match(rest) is not None
     weight = len(_content(rest))
-    if not asks or (opening and opening.end() and re.search(r"\b(?:about|if|same)\b", opening[0], re.I)):
+    altered = opening is not None and re.search(r"\b(?:about|if|same)\b", opening[0], re.I) is not None
+    if altered and weight > 2 and (found := _OWN.search(rest)) and _content(found[0]):
+        return Resolved(rest, before.text)  # "And if I take a guest along, how much may the dinner cost?"
+    if not asks or altered:
         short = (opening is not None and opening.end() > 0) or (weight <= 4 and len(text.split()) <= 8)
         if short:
             return Resolved(_substitute(rest.strip(" ?.!"), before.own, vectors), before.inherited)
@@ -194,6 +214,7 @@ def _content(text: str) -> list[str]:
 
 def _substitute(new: str, before: str, vectors: Vectors) -> str:
     """`before` with the part that `new` takes the place of exchanged, or with `new` added to it."""
+    new = _SAME.sub("", new)
     phrase = _PHRASE.match(new)
     core = re.sub(r"^(?:the|a|an|my|our)\s+", "", phrase[2] if phrase else new, flags=re.I).strip()
     run = _RUN.search(before) if _DAY.fullmatch(core) else None

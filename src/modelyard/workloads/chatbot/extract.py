@@ -30,11 +30,23 @@ from modelyard.workloads.chatbot.cells import (
     without_number,
     without_numbers,
 )
+from modelyard.workloads.chatbot.conversation import Resolved
 from modelyard.workloads.chatbot.kinds import MEASURED
 from modelyard.workloads.chatbot.lexicon import bag, squeeze
-from modelyard.workloads.chatbot.marks import held, missing, named_rows, names_one, share, subject, told
-from modelyard.workloads.chatbot.match import Alike, strength
+from modelyard.workloads.chatbot.marks import (
+    held,
+    left_out,
+    missing,
+    named_rows,
+    names_one,
+    one_of_several,
+    share,
+    subject,
+    told,
+)
+from modelyard.workloads.chatbot.match import NEARLY, Alike, strength
 from modelyard.workloads.chatbot.page import PageView, Sentence
+from modelyard.workloads.chatbot.places import of_one_country
 from modelyard.workloads.chatbot.question import Question, Term, fits
 from modelyard.workloads.chatbot.table import Row, Table, is_empty, is_value
 
@@ -47,6 +59,8 @@ _SURE = 6.0
 _REACH = 3.0
 """What the close reader is expected to add to a statement, or take from it, at most. Of 1,262 questions it answered one
 from further below, and it need read half as many statements."""
+NOTED = frozenset(["number", "id", "name"])
+"""Kinds of terms that a row may hold for without saying them."""
 _YEAR = re.compile(r"(?<![\d.,])(?:19|20)\d\d(?![\d,]|\.\d)")
 _OWN_YEAR = re.compile(rf"(?<!\bby )(?<!\buntil )(?<!\bsince )(?<!\bbefore )(?<!\bthan in ){_YEAR.pattern}")
 """A year that the sentence speaks of, not one that only bounds or compares."""
@@ -113,7 +127,7 @@ class Extractor:
     def candidates(
         self,
         question: Question,
-        text: str,
+        resolved: Resolved,
         pages: Sequence[tuple[PageView, float]],
         vectors: NDArray[np.float32],
         *,
@@ -121,14 +135,14 @@ class Extractor:
         most: int = 48,
     ) -> list[Candidate]:
         """The statements of `pages` (view, its retrieval score from 0 to 1) that were read, best first, with their
-        scores. text: the question with what it takes from the conversation. vectors: of the question, [n, dimension]:
-        of all of it, and of what it asks without what leads up to it. least: log-odds below which nothing is told."""
+        scores. resolved: the question in its conversation. vectors: of the question, [n, dimension]: of all of it, and
+        of what it asks without what leads up to it. least: log-odds below which nothing is told."""
         found: list[Candidate] = []
         for view, rank in pages:
             for each in self._of_page(question, view):
                 found.append(replace(each, marks={**each.marks, "rank": rank}))
         found.sort(key=lambda c: (-_first_look(question, c), c.view.document, c.view.page, c.start, c.column))
-        return self.read(text, self.weigh(question, found[:most], vectors)[:_READ], least)
+        return self.read(resolved, self.weigh(question, found[:most], vectors)[:_READ], least)
 
     def _of_page(self, question: Question, view: PageView) -> Iterable[Candidate]:
         before: Sentence | None = None
@@ -237,8 +251,8 @@ class Extractor:
                 zones = ((label, 1.0), (met.columns_text[j], 1.0), *context, (row.group, 0.9))
                 gist = _line(view.title, section_words(table.section), full_caption(table), f"{name}, {said[j]}")
                 called = full_name(table, row, j)
-                if known := _known(question, covered, extreme, f"{called} {said[j]}"):
-                    called = f"{called} ({', '.join(known)})"
+                if notes := notes_on(question, met.labels(at, j), extreme, f"{called} {said[j]}"):
+                    called = f"{called} ({', '.join(notes)})"
                 reads = _line(view.title, *about, f"{called}, {met.columns_text[j]}: {cell}")
                 yield Candidate(
                     view, row.start, row.end, said[j], zones, "cell", gist, reads, marks, table, row, j, covered
@@ -271,20 +285,25 @@ class Extractor:
             marks |= held(question, c.own, c.zones, c.kind == "cell")
             marks |= missing(question, covered, marks["fit"], c.zones)
             marks["unsaid_cell"] = marks["unsaid"] * marks["cell"]
+            if c.table is not None and c.row is not None:
+                other = left_out(question, (full_caption(c.table), c.own))
+                marks["hard"] += other or one_of_several(question, c.row.cells[0])
             out.append(replace(c, marks=marks, covered=covered, value=self.value(marks)))
         return sorted(out, key=_place)
 
-    def read(self, text: str, found: Sequence[Candidate], least: float) -> list[Candidate]:
+    def read(self, resolved: Resolved, found: Sequence[Candidate], least: float) -> list[Candidate]:
         """Those of them that may come first, best first, with what the readers say of each added."""
         assert self._readers is not None, "whoever answers by quotes needs readers"
         reach = _SURE * abs(self._weights["read"]) + _REACH
-        found = self._read(self._readers.quick, text, _hopeful(found, least, reach), "read")
+        found = self._read(self._readers.quick, _hopeful(found, least, reach), "read", resolved.text)
         found = _hopeful(found[:_READ_CLOSELY], least, _REACH)
-        return self._read(self._readers.close, text, found, "close")
+        return self._read(self._readers.close, found, "close", resolved.text, resolved.spoken)
 
-    def _read(self, reader: Reader, text: str, found: Sequence[Candidate], mark: str) -> list[Candidate]:
-        out = []
-        for c, said in zip(found, reader.read(text, [c.reads for c in found]).tolist(), strict=True):
+    def _read(self, reader: Reader, found: Sequence[Candidate], mark: str, *texts: str) -> list[Candidate]:
+        """With the mean of what the reader says of each for the question in each of these forms."""
+        forms, out = list(dict.fromkeys(texts)), []
+        log_odds = np.mean([reader.read(text, [c.reads for c in found]) for text in forms], axis=0)
+        for c, said in zip(found, log_odds.tolist(), strict=True):
             marks = {**c.marks, mark: max(-_SURE, min(_SURE, said))}
             out.append(replace(c, marks=marks, value=self.value(marks)))
         return sorted(out, key=_place)
@@ -301,16 +320,18 @@ def _hopeful(found: Sequence[Candidate], least: float, reach: float) -> list[Can
     return [c for i, c in enumerate(found) if not i or c.value + reach >= max(least, found[0].value - reach)]
 
 
-def _known(question: Question, covered: Mapping[str, float], extreme: float, said: str) -> list[str]:
-    """What the rules know of a row and its words do not say, in the question's words: that its range holds the number
-    asked for, that it stands for the place, that it has the most. A reader of one row cannot know."""
+def notes_on(question: Question, labels: NDArray[np.float64], extreme: float, said: str) -> list[str]:
+    """What the rules know of a cell and its labels do not say, in the question's words: that its range holds the number
+    asked for, that it stands for the place, that it has the most. A reader of one row cannot know.
+
+    labels: how surely each term is spoken of by those of row and column [t]. said: the labels, and the cell."""
     stems = bag(said).stems
-    known = [
+    notes = [
         t.text
-        for t in question.terms
-        if t.kind in ("number", "id", "name") and covered[t.stem] >= 0.7 and t.stem not in stems and t.text not in said
+        for t, met in zip(question.terms, labels, strict=True)
+        if t.kind in NOTED and met >= 0.7 and t.stem not in stems and t.text not in said
     ]
-    return [*known, "the most" if question.superlative > 0 else "the least"] if extreme == 1 else known
+    return [*notes, "the most" if question.superlative > 0 else "the least"] if extreme == 1 else notes
 
 
 def _line(*parts: str) -> str:
@@ -340,4 +361,10 @@ def _first_look(question: Question, c: Candidate) -> float:
 def _cover(
     terms: Sequence[Term], zones: Sequence[tuple[str, float]], glossary: Mapping[str, frozenset[str]]
 ) -> dict[str, float]:
-    return {t.stem: max(strength(t, text, glossary) * weight for text, weight in zones) for t in terms}
+    found = {t.stem: max(strength(t, text, glossary) * weight for text, weight in zones) for t in terms}
+    for term in terms:
+        # A name that no zone says: of the Danish office speaks what speaks of Aarhus.
+        if term.kind == "name" and found[term.stem] < NEARLY:
+            alike = max(weight * of_one_country(term, text) for text, weight in zones)
+            found[term.stem] = max(found[term.stem], NEARLY * alike)
+    return found

@@ -45,6 +45,12 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
     ),
     (r"\bhow long (?:is|are|do|does|was|were)\b(?=.*\bopen\b)", "clock"),
     (r"\b(?:within|in|after) (?:what|which|how much) time\b", "duration"),
+    (
+        r"\bhow much (?!(?:is|are|was|were|do|does|did|will|would|can|may|must)\b)(?:\w+ )?"
+        r"(?:time|leave|notice|holiday|vacation)\b(?! (?:pay|bonus|allowance|money|party))|\bhow much longer\b|"
+        r"\bhow far back\b(?=.*\b(?:go|goes|date|dates|reach|reaches|claim|apply|keep|kept|see)\b)",
+        "duration",
+    ),
     (r"\b(?:what|which) (?:time|hours?)\b|\b(?:opening|office|working) hours\b|\blatest time\b", "clock"),
     (r"\b(?:what|which) countr(?:y|ies)\b", "country"),
     (
@@ -66,6 +72,11 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
     (
         r"\bhow much\b(?=.*\b(?:cost|costs|pay|pays|paid|price|spend|spent|earn|earns|worth|charge|charged|fee|"
         r"salary|euros?|dollars?)\b)",
+        "money",
+    ),
+    (
+        r"\bhow much money\b|\bwhat (?:\w*[^\Ws] )?(?:charge|surcharge|fee)\b"
+        r"(?= (?:is|does|for|goes|applies|will|must)\b|\s*\?|$)",
         "money",
     ),
     (
@@ -161,11 +172,15 @@ _TELL = re.compile(
     re.I,
 )
 """What is worded as yes or no and asks for something else."""
+_MORE = re.compile(
+    r"(?:,|\band\b),? (?:if so,? )?(?:(?:for|by|until) )?(?:how (?:much|many|long|often)|what|who)\b[^?]*\?*\s*$", re.I
+)
+"""What asks for yes or no and then for more: "Is there a bonus for it, and how much?" """
 
 
 def is_polar(text: str) -> bool:
     """Whether yes or no is asked."""
-    return _POLAR.match(text) is not None and _TELL.match(text) is None
+    return _POLAR.match(text) is not None and _TELL.match(text) is None and _MORE.search(text) is None
 
 
 def kind_of(lower: str) -> Kind:
@@ -193,8 +208,8 @@ def other_end(asked: str, text: str) -> bool:
 
 
 _SUM = re.compile(
-    r"\b(?:calculate|compute|by how (?:much|many)|how (?:much|many) (?:more|less|fewer|higher|lower|longer|"
-    r"shorter)|difference between|sum of|"
+    r"\b(?:calculate|compute|by how (?:much|many)|how (?:much|many) (?:more|less|fewer|higher|lower)|"
+    r"how much (?:longer|shorter)\b(?=.*\bthan\b)|difference between|sum of|"
     r"combined(?! \w*(?:ticket|pass|card|fare))|together|in total|average between|year average|ratio|"
     r"(?:asset|inventory|receivables?|payables?) turnover|turnover (?:of|to)\b|growth rate|"
     r"compared? (?:to|with)|"

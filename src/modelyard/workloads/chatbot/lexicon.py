@@ -29,6 +29,9 @@ _LISTS = _lists()
 LIGHT = frozenset(_LISTS["light"].split())
 """Words of a question that tell little about its subject: their absence from a passage weighs next to nothing."""
 
+DEPARTMENTS = frozenset(_LISTS["departments"].split())
+"""Words that name a department where they are written large."""
+
 GENERIC = frozenset(w for word in _LISTS["generic"].split() for w in (word, stem(word)))
 """Common words of no field: a passage may say the same without them. Others name what the question is about."""
 
@@ -167,6 +170,16 @@ def _places() -> dict[str, Place]:
 
 PLACES = _places()
 """Stem of a word of a country's or big city's name -> what it names."""
+
+REGIONS = tuple(
+    (frozenset(analyse(name)), frozenset(stem(word) for word in countries.split()))
+    for entry in re.split(r"[;\n]", _LISTS["regions"])
+    for name, _, countries in [entry.partition(":")]
+)
+"""(stems of the name of a part of the world, stems of its countries)."""
+
+OUTSIDE_UNION = frozenset(stem(word) for word in _LISTS["outside_union"].split())
+"""Stems of the European countries that are not in the European Union."""
 
 
 @dataclass(frozen=True)

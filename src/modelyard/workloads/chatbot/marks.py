@@ -33,6 +33,8 @@ _AMOUNT = re.compile(
 )
 """What is high without being tall."""
 _RATE = re.compile(r"\b(?:per|(?:for |in |out of )every) [\d,.]*\d\b")
+_WITHOUT = re.compile(r"\b(?:without|excluding|except(?: for)?|not counting)\s((?:[\w-]+\s?){1,3})", re.I)
+_ALONE = re.compile(r"\b(?:alone|on (?:its|their|his|her) own|by itself|separately)\b", re.I)
 _PARTS = re.compile(r"\s*\([^()]*\)|,\s|\s(?:and|or|/)\s")
 _DEGREES = {
     "deep": "deep depth",
@@ -123,6 +125,24 @@ def missing(question: Question, covered: Mapping[str, float], fit: float, zones:
         "misfit": float(question.kind in STRICT and fit == 0) + _unmeasured(question, zones),
         "year": float(any(t.kind in ("year", "quarter") for t in unmet)),
     }
+
+
+def left_out(question: Question, texts: Sequence[str]) -> bool:
+    """Whether `texts` say that what they tell is without what is asked about: "headcount, without agency workers"."""
+    if _WITHOUT.search(question.text):
+        return False
+    asked = bag(question.text).stems
+    parts = (bag(m[1]).stems for text in texts for m in _WITHOUT.finditer(text))
+    return any(len(words) > 1 and words <= asked for words in parts)
+
+
+def one_of_several(question: Question, row: str) -> bool:
+    """Whether the question asks for one thing by itself, and `row` is called after that and others."""
+    if not _ALONE.search(question.text):
+        return False
+    asked = bag(question.text).stems
+    named = [not bag(part).stems.isdisjoint(asked) for part in re.split(r",\s|\s(?:and|&)\s", row)]
+    return any(named) and not all(named)
 
 
 def names_one(question: Question, term: Term) -> bool:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from modelyard.calc.text import STOP_WORDS, analyse, fold, stem
 from modelyard.workloads.chatbot.kinds import Kind, arithmetic, is_polar, kind_of, other_end, superlative
-from modelyard.workloads.chatbot.lexicon import GENERIC, LIGHT, NUMBER_WORDS, plain_verbs, root
+from modelyard.workloads.chatbot.lexicon import DEPARTMENTS, GENERIC, LIGHT, NUMBER_WORDS, plain_verbs, root
 from modelyard.workloads.chatbot.values import bases, fits_kind
 
 _UNIT_WORDS = """second minute hour day week month year percent euro dollar pound km kilometre kilometer metre meter
@@ -136,12 +136,12 @@ def analyse_question(
     own = {t.stem for t in question.terms}
     older = _analyse(inherited, rarity, everywhere)
     # What "it" or "there" stands for: the things named before, unless the question names others.
-    meant = not any(t.kind in ("name", "id") for t in question.terms)
+    meant = not any(t.hard and t.kind in ("name", "id") for t in question.terms)
     added = [
         replace(
             t,
             weight=t.weight * (0.7 if t.hard else 0.5),
-            hard=meant and t.kind in ("name", "id"),
+            hard=meant and t.hard and t.kind in ("name", "id"),
             focus=False,
             older=True,
         )
@@ -194,14 +194,14 @@ def _analyse(text: str, rarity: Callable[[str], float], everywhere: Callable[[st
             is_focus = each in focus and not light
             # An acronym nobody wrote may well stand there in full.
             short = rarity(each) >= 1 and word.isalpha() and word.isupper() and 2 <= len(word) <= 5
-            name = named and not common and not short and each not in aside
+            name = named and not common and not short
             terms[each] = Term(
                 word,
                 each,
                 root(each),
                 weight * (1.25 if is_focus else 1.0),
                 "name" if name else "word",
-                name,
+                name and each not in aside and not (bare in DEPARTMENTS and _acts(clean, word)),
                 focus=is_focus,
                 known=rarity(each) < 1,
                 generic=not name and (each in GENERIC or bare in GENERIC),
@@ -253,6 +253,11 @@ def _asked(text: str) -> str:
 def _aside(text: str) -> frozenset[str]:
     """Terms of what only leads up to the question or says how to answer it."""
     return frozenset(analyse(plain_verbs(text))) - frozenset(analyse(plain_verbs(_asked(text))))
+
+
+def _acts(text: str, department: str) -> bool:
+    """Whether the department does something: an answer need not name it. But the number of one is no other's."""
+    return re.search(rf"\b(?:of|for|to|in) (?:the )?{re.escape(department)}\b", text) is None
 
 
 def _weight(rarity: float, named: bool) -> float:

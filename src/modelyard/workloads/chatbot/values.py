@@ -42,7 +42,8 @@ _SORTS: tuple[tuple[re.Pattern[str], Sort], ...] = (
     (re.compile(rf"\s?(?:{_SCALE}\s)?(?:of )?(?:us |net )?{_CURRENCY}", re.I), "money"),
     (
         re.compile(
-            rf"[\s-]?(?:(?:working|calendar|full|whole|business|consecutive|completed|more|further)\s)?{_TIME}", re.I
+            rf"[\s-]?(?:(?:working|calendar|full|whole|business|consecutive|completed|more|further|additional|extra)\s)?{_TIME}",
+            re.I,
         ),
         "time",
     ),
@@ -318,13 +319,14 @@ def _counts(text: str, held: list[Number], counted: str) -> float:
 
 
 _BASIS = re.compile(
-    r"\b(?:per|each|every)\s(?:full |working |calendar |single )?([a-z]+)"
+    r"\b(?:per|each|every)\s(?:(?:full|working|calendar|single) |"
+    r"(?!second |third |other |few )[a-z]+ (?=(?:hour|day|night|week|month|year|person|employee|user)\b))?([a-z]+)"
     r"|\ban?\s(?:full |whole )?(second(?!\s[a-z])|minute|hour|day|night|week|month|year|person|user|page|head|piece|"
     r"litre|gram|kilo|kilometre|mile)\b"
     r"|\b(hourly|daily|nightly|weekly|monthly|quarterly|yearly|annual|annually)\b|/(h|min|month|year|week|day)\b",
     re.I,
 )
-_SAME_BASES = """hour hourly h|minut min|day daily|night nightly|week weekly|month monthly|quarter quarterly|
+_SAME_BASES = """hour hourly h|minut min|day daily diem|night nightly|week weekly|month monthly|quarter quarterly|
 year yearly annual annually|kilowatt kwh|kilometr km|person head user employe guest capita traveller traveler adult
 member"""
 _BASES = {word: group.split()[0] for group in _SAME_BASES.split("|") for word in group.split()}
