@@ -14,7 +14,7 @@ from modelyard.workloads.chatbot.kinds import MEASURED
 from modelyard.workloads.chatbot.lexicon import PLACES, bag
 from modelyard.workloads.chatbot.match import strength
 from modelyard.workloads.chatbot.page import PageView
-from modelyard.workloads.chatbot.places import STANDS_FOR, stands_for
+from modelyard.workloads.chatbot.places import STANDS_FOR, of_one_country, stands_for
 from modelyard.workloads.chatbot.question import Question, Term, fits
 from modelyard.workloads.chatbot.table import Row, Table, is_empty, is_value, value_of
 from modelyard.workloads.chatbot.values import speaks_of_money
@@ -64,7 +64,10 @@ def meet(terms: Sequence[Term], view: PageView, table: Table, glossary: Mapping[
             by_cell[r, 0] = np.maximum(by_cell[r, 0], group)
     names, holding = [row.cells[0] for row in table.rows], dict[int, int]()
     for i, term in enumerate(terms):
-        rest = stands_for(term, names) if by_column[:, i].max(initial=0.0) < 0.5 else None
+        if by_column[:, i].max(initial=0.0) >= 0.5:
+            continue
+        by_column[[j for j, c in enumerate(columns) if term.kind == "name" and of_one_country(term, c)], i] = STANDS_FOR
+        rest = stands_for(term, names)
         if rest is not None:
             by_cell[rest, 0, i], holding[i] = STANDS_FOR, rest
     naming = [list(row_labels(table, row)) for row in table.rows]

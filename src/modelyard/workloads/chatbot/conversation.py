@@ -127,6 +127,8 @@ _OPENING = re.compile(
     re.I,
 )
 _WH = re.compile(r"\b(?:what|which|who|whom|whose|when|where|why|how)\b", re.I)
+_WHOSE = re.compile(r"\b(?:of|about)\s$", re.I)
+"""What stands before a question word that asks nothing: "the logs of who came"."""
 _VERB = re.compile(r"(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have|had)\b", re.I)
 _AUXILIARY = re.compile(
     r"\b(?:is|are|was|were|do|does|did|can|could|may|must|should|will|would|has|have|had|am)\b|\w'(?:s|re|ll|d)\b", re.I
@@ -180,7 +182,7 @@ def _resolve(text: str, before: Resolved | None, vectors: Vectors) -> Resolved:
         return Resolved(text)
     opening = _OPENING.match(text)
     rest = text[opening.end() :].strip() if opening and opening.end() else text
-    asks = _WH.search(rest) is not None or _VERB.match(rest) is not None
+    asks = any(not _WHOSE.search(rest[: m.start()]) for m in _WH.finditer(rest)) or _VERB.match(rest) is not None
     weight = len(_content(rest))
     altered = opening is not None and re.search(r"\b(?:about|if|same)\b", opening[0], re.I) is not None
     if altered and weight > 2 and (found := _OWN.search(rest)) and _content(found[0]):

@@ -44,6 +44,7 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
         "percent",
     ),
     (r"\bhow long (?:is|are|do|does|was|were)\b(?=.*\bopen\b)", "clock"),
+    (r"\bhow long\b(?=.*\bin (?:metres|meters|centimetres|millimetres|kilometres|m|cm|mm|km)\b)", "number"),
     (r"\b(?:within|in|after) (?:what|which|how much) time\b", "duration"),
     (
         r"\bhow much (?!(?:is|are|was|were|do|does|did|will|would|can|may|must)\b)(?:\w+ )?"
@@ -51,6 +52,7 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
         r"\bhow far back\b(?=.*\b(?:go|goes|date|dates|reach|reaches|claim|apply|keep|kept|see)\b)",
         "duration",
     ),
+    (r"\bfrom when (?:to|until|till) when\b", "clock"),
     (r"\b(?:what|which) (?:time|hours?)\b|\b(?:opening|office|working) hours\b|\blatest time\b", "clock"),
     (r"\b(?:what|which) countr(?:y|ies)\b", "country"),
     (
@@ -208,8 +210,10 @@ def other_end(asked: str, text: str) -> bool:
 
 
 _SUM = re.compile(
-    r"\b(?:calculate|compute|by how (?:much|many)|how (?:much|many) (?:more|less|fewer|higher|lower)|"
-    r"how much (?:longer|shorter)\b(?=.*\bthan\b)|difference between|sum of|"
+    r"\b(?:calculate|compute|by how (?:much|many)\b(?=.*\b(?:ris|rose|gr[eo]w|increas|decreas|f[ae]ll|drop|chang|"
+    r"differ|exceed|improv|higher|lower|more|less|fewer|longer|shorter|bigger|smaller)\w*)|"
+    r"how (?:much|many) (?:more|less|fewer|higher|lower|longer|shorter)\b(?=.*\b(?:than|compared)\b)|"
+    r"difference between|sum of|"
     r"combined(?! \w*(?:ticket|pass|card|fare))|together|in total|average between|year average|ratio|"
     r"(?:asset|inventory|receivables?|payables?) turnover|turnover (?:of|to)\b|growth rate|"
     r"compared? (?:to|with)|"
