@@ -39,7 +39,7 @@ DEFAULTS: Mapping[str, Any] = {
     "glossary": {},
     "reranked": 30,
     "weights": {
-        "bias": "-4.77",
+        "bias": "-5.25",
         "close": "1.09",
         "read": "0.29",
         "coverage": "0.42",

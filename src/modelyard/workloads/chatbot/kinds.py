@@ -52,7 +52,7 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
         r"\bhow far back\b(?=.*\b(?:go|goes|date|dates|reach|reaches|claim|apply|keep|kept|see)\b)",
         "duration",
     ),
-    (r"\bfrom when (?:to|until|till) when\b", "clock"),
+    (r"\bfrom (?:when|what time) (?:to|until|till) (?:when|what time)\b", "clock"),
     (r"\b(?:what|which) (?:time|hours?)\b|\b(?:opening|office|working) hours\b|\blatest time\b", "clock"),
     (r"\b(?:what|which) countr(?:y|ies)\b", "country"),
     (
