@@ -39,7 +39,7 @@ DEFAULTS: Mapping[str, Any] = {
     "glossary": {},
     "reranked": 30,
     "weights": {
-        "bias": "-5.25",
+        "bias": "-5.67",
         "close": "1.09",
         "read": "0.29",
         "coverage": "0.42",
