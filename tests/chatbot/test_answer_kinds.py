@@ -102,6 +102,35 @@ def test_a_half_is_not_the_other_half(tmp_path: Path) -> None:
     assert ask(chatbot, "What total did Orkan get in the first half of 2024?")["refused"]
 
 
+PEOPLE = (
+    "Table 1. People by site on 31 December\nHeadcount, without agency workers\nSite\t2023\t2024\nDelft\t40\t44\n"
+    "Porto and Aarhus\t61\t65\n\nTwins add four weeks to maternity leave."
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "gold"),
+    [
+        ("How many people were there in Delft in 2024?", "44"),
+        ("How many people were there in Porto and Aarhus in 2024?", "65"),
+        ("We are expecting twins. By how much does that lengthen my maternity leave?", "four weeks"),
+        ("How many agency workers were there in Delft in 2024?", ""),
+        ("How many people were there in Porto alone in 2024?", ""),
+    ],
+)
+def test_a_figure_is_told_of_what_it_counts_and_of_no_part(tmp_path: Path, question: str, gold: str) -> None:
+    chatbot = bot(tmp_path, [Sheet("people.md", PEOPLE, title="Our people", section="Our people"), *GUIDE[:2]])
+    output = ask(chatbot, question)
+    assert stands_in(gold, output["answer"]) if gold else output["refused"], output
+
+
+def test_a_column_called_after_a_city_is_that_of_its_country(tmp_path: Path) -> None:
+    text = "Table 1. Deliveries by plant in 2024\nDeliveries\tDelft\tPorto\nInspected\t900\t730\nRejected\t51\t38"
+    chatbot = bot(tmp_path, [Sheet("plants.md", text, title="Goods-in", section="Goods-in"), *GUIDE[:2]])
+    output = ask(chatbot, "How many deliveries were rejected at the Portuguese plant in 2024?")
+    assert stands_in("38", output["answer"]), output
+
+
 def test_there_and_that_keep_to_what_was_named(chatbot: Chatbot) -> None:
     output = ask(chatbot, "Where is a physiotherapist on Mondays?", "In Delft.", "What does the dish cost in Porto?")
     assert stands_in("3.90", output["answer"])
