@@ -95,9 +95,9 @@ class Meant:
     groups: tuple[frozenset[str], ...] = ()
     spoken: frozenset[str] = frozenset()
 
-    def of(self, document: str) -> float:
-        """The parts together."""
-        return self.name[document] * self.time[document] * self.kind[document]
+    def of(self, document: str, named: float = 0.0) -> float:
+        """The parts together. named: how well a page of it is meant by name, where that is more than it is itself."""
+        return max(named, self.name[document]) * self.time[document] * self.kind[document]
 
 
 class Catalogue:

@@ -37,7 +37,7 @@ def stands_for(term: Term, labels: Sequence[str]) -> int | None:
     for at, label in enumerate(labels):
         if place.city and not _REST.match(label) and not place.countries.isdisjoint(analyse(label)):
             return at
-    cities = [at for at, label in enumerate(labels) if not place.city and _city_of(place, label)]
+    cities = [at for at, label in enumerate(labels) if not place.city and of_one_country(term, label)]
     if len(cities) == 1:
         return cities[0]
     for holds in (_in_region, _in_europe):
@@ -63,11 +63,6 @@ def _called(stem: str) -> frozenset[str]:
 def _meant(stem: str) -> Place | None:
     """The country that "Danish" belongs to."""
     return next((PLACES[other] for other in sorted(DEMONYMS.get(stem, ())) if other in PLACES), None)
-
-
-def _city_of(country: Place, label: str) -> bool:
-    places = (PLACES.get(stem) for stem in analyse(label))
-    return any(p is not None and p.city and p.countries == country.countries for p in places)
 
 
 def _in_region(label: str, place: Place) -> bool:

@@ -220,9 +220,7 @@ def _subject(question: Question, expansions: Sequence[str], idf: Callable[[str],
 
 
 def _document(meant: Meant, document: str, weights: Weights, named: float = 0.0) -> float:
-    """named: how well the page itself is meant by name, where that is more than its document is."""
-    own = max(named, meant.name[document]) * meant.time[document] * meant.kind[document]
-    fit = own * (weights.superseded if document in meant.newer and not meant.timed else 1.0)
+    fit = meant.of(document, named) * (weights.superseded if document in meant.newer and not meant.timed else 1.0)
     return weights.document * math.log(max(fit, _LEAST))
 
 
