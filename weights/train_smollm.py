@@ -2,7 +2,7 @@
 by hand; its result, `close-reader.safetensors`, is committed.
 
     pip install torch -e .
-    python weights/train_smollm.py MODEL.gguf STATE [--from STATE] [--minutes 45] [--rate 4e-4]
+    python weights/train_smollm.py MODEL.gguf STATE [--from STATE] [--minutes 45] [--rate 4e-4] [--share KIND=0.3 ...]
 
 The statement with its context is read first and then the question, and the last token gives log-odds. A step takes the
 questions on one topic; each has a statement or two that answer it and some of those most like it that do not: to
@@ -10,7 +10,9 @@ answer is one choice among these and none (softmax, none at 0), and each pair co
 computed once for all its questions. Trained are thin matrices beside the model's own (LoRA, Hu et al. 2021) in all but
 the first layers, the norms and the head. What was learned is written as what it adds to the weights (`further.py`).
 
-`reading` is split by topic: a twentieth is held out and measured. STATE gets what is trained, for `--from`.
+`reading` is split by topic: a twentieth is held out and measured. STATE gets what is trained, for `--from`; without one
+`close-reader.safetensors` goes on from itself. Of each round the topics of a KIND of file (how its name begins) are
+drawn with this share, others all.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pathlib import Path
 
 import further
 import gguf
+import graph
 import llama
 import numpy as np
 import torch
@@ -37,6 +40,9 @@ from training import HERE, Liked, by_topic, loss, measured, order, questions
 STATEMENT_TOKENS, QUESTION_TOKENS = 112, 72
 BETWEEN, END = 198, 2
 FROZEN, RANK, SCALE = 6, 32, 2.0
+_MACHINE = torch.cpu.get_capabilities()
+NUMBERS = torch.bfloat16 if _MACHINE.get("amx_bf16") or _MACHINE.get("avx512_bf16") else torch.float32
+"""Of the activations: where the processor does not multiply bfloat16 itself it takes eight times as long as float32."""
 NEGATIVES, QUESTIONS = 3, 32
 TITLELESS = 0.15
 KEYS, GROUP = llama.SHARED * llama.HEAD, llama.HEADS // llama.SHARED
@@ -52,20 +58,20 @@ JOINED = {
 @torch.compile(dynamic=True)
 def rms(x: Tensor, gain: Tensor) -> Tensor:
     f = x.float()
-    return (f * torch.rsqrt(f.pow(2).mean(-1, keepdim=True) + llama.EPSILON) * gain).bfloat16()
+    return (f * torch.rsqrt(f.pow(2).mean(-1, keepdim=True) + llama.EPSILON) * gain).to(NUMBERS)
 
 
 @torch.compile(dynamic=True)
 def swiglu(both: Tensor) -> Tensor:
     gate, up = both.chunk(2, -1)
-    return (F.silu(gate.float()) * up.float()).bfloat16()
+    return (F.silu(gate.float()) * up.float()).to(NUMBERS)
 
 
 @torch.compile(dynamic=True)
 def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     f = x.float()
     a, b = f[..., 0::2], f[..., 1::2]
-    return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2).bfloat16()
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2).to(NUMBERS)
 
 
 def take(x: Tensor, at: Tensor) -> Tensor:
@@ -96,18 +102,18 @@ class Rows:
 
 
 class Reader(nn.Module):
-    """The model as `llama.py` writes it, in bfloat16, and what is trained beside it."""
+    """The model as `llama.py` writes it, and what is trained beside it."""
 
     def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
         super().__init__()
-        self.words = torch.tensor(tensors["token_embd.weight"]).bfloat16()
+        self.words = torch.tensor(tensors["token_embd.weight"]).to(NUMBERS)
         self.held, thin = list[dict[str, Tensor]](), dict[str, nn.Parameter]()
         norms = dict[str, nn.Parameter]()
         for i in range(llama.LAYERS):
             parts = {
                 name: np.concatenate([tensors[f"blk.{i}.{of}.weight"] for of in each]) for name, each in JOINED.items()
             }
-            self.held.append({name: torch.tensor(value).bfloat16() for name, value in parts.items()})
+            self.held.append({name: torch.tensor(value).to(NUMBERS) for name, value in parts.items()})
             for name in ("attn_norm", "ffn_norm"):
                 norms[f"{i}_{name}"] = nn.Parameter(torch.tensor(tensors[f"blk.{i}.{name}.weight"]), i >= FROZEN)
             for name, value in parts.items() if i >= FROZEN else ():
@@ -121,11 +127,27 @@ class Reader(nn.Module):
         angles = torch.arange(llama.MAX_TOKENS).float()[:, None] * rates
         self.cos, self.sin = angles.cos(), angles.sin()
 
+    @torch.no_grad()
+    def begin(self, tensors: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> None:
+        """Take up what an earlier training added: the weights `after` it, as `further.trained` gives them."""
+        for i in range(FROZEN, llama.LAYERS):
+            for name in ("attn_norm", "ffn_norm"):
+                self.norms[f"{i}_{name}"].copy_(torch.tensor(after[f"blk.{i}.{name}.weight"]))
+            for name, each in JOINED.items():
+                parts = [f"blk.{i}.{of}.weight" for of in each]
+                more = torch.tensor(np.concatenate([after[part] - tensors[part] for part in parts]))
+                u, s, v = torch.linalg.svd(more, full_matrices=False)
+                self.thin[f"{i}_{name}_a"].copy_(SCALE * v[:RANK])
+                self.thin[f"{i}_{name}_b"].copy_(u[:, :RANK] * s[:RANK] / SCALE)
+        self.last.copy_(torch.tensor(after["output_norm.weight"]))
+        self.head.copy_(torch.tensor(after["head.weight"]))
+        self.bias.copy_(torch.tensor(after["head.bias"]))
+
     def linear(self, x: Tensor, i: int, name: str) -> Tensor:
         y = F.linear(x, self.held[i][name])
         if i < FROZEN:
             return y
-        a, b = (self.thin[f"{i}_{name}_{end}"].bfloat16() for end in "ab")
+        a, b = (self.thin[f"{i}_{name}_{end}"].to(NUMBERS) for end in "ab")
         return y + F.linear(F.linear(x, a), b)
 
     def forward(self, statements: Sequence[list[int]], questions: Sequence[list[int]], of: Sequence[int]) -> Tensor:
@@ -137,12 +159,12 @@ class Reader(nn.Module):
             said[o] + j for o, n in zip(of, asked, strict=True) for j in range(n)
         ]
         cos, sin = (table[torch.tensor(place)][:, None] for table in (self.cos, self.sin))
-        far = torch.full((first.longest, first.longest), llama.FAR).triu(1).bfloat16().repeat(GROUP, 1)[None, None]
+        far = torch.full((first.longest, first.longest), llama.FAR).triu(1).to(NUMBERS).repeat(GROUP, 1)[None, None]
         seen = torch.zeros(second.count, 1, first.longest).masked_fill(~first.there[owner][:, None], llama.FAR)
         later = torch.full((second.longest, second.longest), llama.FAR).triu(1)[None]
         shape = (second.count, second.longest)
         beyond = torch.cat([seen.expand(*shape, -1), later.expand(*shape, -1)], 2)
-        beyond = beyond.bfloat16().repeat(1, GROUP, 1)[:, None]
+        beyond = beyond.to(NUMBERS).repeat(1, GROUP, 1)[:, None]
         x = F.embedding(ids, self.words)
         for i in range(llama.LAYERS):
             with torch.set_grad_enabled(torch.is_grad_enabled() and i >= FROZEN):
@@ -238,8 +260,23 @@ def figures(model: Reader, words: Words, held: Sequence[Liked]) -> dict[str, flo
     return found
 
 
+def drawn(topics: Sequence[list[Liked]], shares: Mapping[str, float], chance: random.Random) -> list[list[Liked]]:
+    """A round: topics in chance order, those of a kind in `shares` by this chance."""
+
+    def share(topic: str) -> float:
+        return next((share for kind, share in shares.items() if topic.startswith(kind)), 1.0)
+
+    return [one for one in chance.sample(topics, len(topics)) if chance.random() < share(one[0][0].topic)]
+
+
 def train(
-    model: Reader, words: Words, own: Sequence[Liked], held: Sequence[Liked], minutes: float, rate: float
+    model: Reader,
+    words: Words,
+    own: Sequence[Liked],
+    held: Sequence[Liked],
+    minutes: float,
+    rate: float,
+    shares: Mapping[str, float],
 ) -> None:
     chance = random.Random(1)
     topics = by_topic(own)
@@ -252,7 +289,7 @@ def train(
     rates, begin, turns, waiting = [group["lr"] for group in groups], time.monotonic(), 0, list[list[Liked]]()
     while (gone := (time.monotonic() - begin) / 60 / minutes) < 1:
         if not waiting:
-            waiting = chance.sample(topics, len(topics))
+            waiting = drawn(topics, shares, chance)
         for group, full in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = full * min(1.0, turns / 60) * (1 - gone)
         some = waiting.pop()
@@ -273,6 +310,7 @@ def main() -> None:
     parser.add_argument("--from", type=Path, dest="begin")
     parser.add_argument("--minutes", type=float, default=45)
     parser.add_argument("--rate", type=float, default=4e-4)
+    parser.add_argument("--share", action="append", default=[], metavar="KIND=SHARE")
     args = parser.parse_args()
     torch.manual_seed(1)
     torch.set_flush_denormal(True)
@@ -282,8 +320,11 @@ def main() -> None:
     model = Reader(base)
     if args.begin:
         model.load_state_dict(torch.load(args.begin))
+    elif (committed := HERE / "close-reader.safetensors").is_file():
+        model.begin(base, further.trained(llama.wanted(base), graph.read_safetensors(committed)))
     if args.minutes:
-        train(model, words, own, held, args.minutes, args.rate)
+        shares = {kind: float(share) for kind, share in (each.split("=") for each in args.share)}
+        train(model, words, own, held, args.minutes, args.rate, shares)
     print(json.dumps(figures(model, words, held)))
     torch.save(model.state_dict(), args.state)
     further.write(HERE / "close-reader.safetensors", further.added(base, model.after(base), RANK))

@@ -87,6 +87,7 @@ def test_what_is_asked_for_is_found(chatbot: Chatbot, question: str, gold: str) 
         "Why was hold H-21 lifted?",
         "What's the phone number of the head cook?",
         "What is the wifi password in Delft?",
+        "From what time can I see the physiotherapist in Delft on a Monday?",
     ],
 )
 def test_what_only_looks_like_it_is_refused(chatbot: Chatbot, question: str) -> None:
@@ -120,6 +121,26 @@ PEOPLE = (
 )
 def test_a_figure_is_told_of_what_it_counts_and_of_no_part(tmp_path: Path, question: str, gold: str) -> None:
     chatbot = bot(tmp_path, [Sheet("people.md", PEOPLE, title="Our people", section="Our people"), *GUIDE[:2]])
+    output = ask(chatbot, question)
+    assert stands_in(gold, output["answer"]) if gold else output["refused"], output
+
+
+RESULTS = (
+    "Table 1. Operating profit by line, in thousands of euros\nLine\t2023\t2024\nMeters\t410\t440\nLoggers\t61\t65\n\n"
+    "Whoever may not be reached asks the travel desk, which may go over the limit by 15 percent."
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "gold"),
+    [
+        ("What operating profit did loggers make in 2024?", "65"),
+        ("What net profit did loggers make in 2024?", ""),
+        ("How far over the limit may the travel desk go?", "15 percent"),
+    ],
+)
+def test_one_sort_of_a_thing_is_not_another(tmp_path: Path, question: str, gold: str) -> None:
+    chatbot = bot(tmp_path, [Sheet("results.md", RESULTS, title="Results", section="Results"), *GUIDE[:2]])
     output = ask(chatbot, question)
     assert stands_in(gold, output["answer"]) if gold else output["refused"], output
 

@@ -31,6 +31,11 @@ def resolved(*said: str, turns: int = 6) -> str:
             "And in Venlo in that same year?",
             "How many people worked in Venlo in 2023?",
         ),
+        (
+            "What did a room in Leeds cost in June 2024?",
+            "And if I go there in September 2025, under the newer rules?",
+            "What did a room in Leeds cost for I go there in September 2025, under the newer rules?",
+        ),
     ],
 )
 def test_what_changed_takes_the_place_of_its_like(before: str, question: str, alone: str) -> None:

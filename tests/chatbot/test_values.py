@@ -80,6 +80,22 @@ def test_what_is_counted_is_what_the_number_stands_before() -> None:
     assert fits_kind("count", "At most two lockers a bed are lent.", frozenset(), beds) < 1
 
 
+def test_a_number_behind_a_name_of_the_question_is_a_part_of_it() -> None:
+    def counts(text: str) -> float:
+        return fits_kind("count", text, frozenset({"100"}), stem("trams"), numbered=frozenset({"brook"}))
+
+    assert counts("Brook 80 and 100 come by sea.") == 0
+    assert counts("Brook 12,400") > 0.5
+    assert counts("Delft 80") > 0.5  # so many, there
+    assert counts("Brook 80: 24 trams") == 1
+
+
+def test_a_share_counts_only_what_it_is_a_share_of() -> None:
+    trams = stem("trams")
+    assert fits_kind("count", "80 percent of the trams are new.", frozenset(), trams) > 0
+    assert fits_kind("count", "Shelf C: 64 %", frozenset(), trams) == 0
+
+
 def test_names_of_the_question_are_nobody() -> None:
     assert fits_kind("person", "Salt Road was lent 624 times.", frozenset(), names=frozenset({"salt", "road"})) == 0
     assert fits_kind("person", "Lifts: Tallis Lift Service", frozenset(), names=frozenset({"lift"})) == 1
@@ -145,6 +161,8 @@ def test_who_asks_for_somebody_only_where_it_asks() -> None:
         ("what is the allowance for the day, when i am there all day?", "money"),
         ("when i am on a trip, which class may i book?", "thing"),
         ("on weekends, when would the gate open?", "date"),
+        ("from what time can i walk in on a tuesday?", "clock"),
+        ("until which hour does the desk take parcels?", "clock"),
     ],
 )
 def test_the_kind_asked_for(question: str, kind: Kind) -> None:

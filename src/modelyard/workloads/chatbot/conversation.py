@@ -167,6 +167,10 @@ _PHRASE = re.compile(
 )
 _ID = re.compile(r"\b([A-Za-z]{3,})s?\s+(\d{1,4}|[A-Z])\b")
 _YEAR = re.compile(r"\b(?:FY)?(?:19|20)\d\d\b")
+_DATED = re.compile(
+    r"\s(?:(?:in|of|during|for|since|by|on) )?(?:the year )?(?:\d\d? )?(?:(?:January|February|March|April|May|June|"
+    r"July|August|September|October|November|December),? )?(?:19|20)\d\d\b"
+)
 _NAME = re.compile(
     r"(?<![.?!] )(?<!^)\b[A-Z\u00c0-\u00de][\w&-]*(?:\s+(?:and |of |the )?[A-Z\u00c0-\u00de0-9][\w&-]*)*"
 )
@@ -217,6 +221,8 @@ def _content(text: str) -> list[str]:
 def _substitute(new: str, before: str, vectors: Vectors) -> str:
     """`before` with the part that `new` takes the place of exchanged, or with `new` added to it."""
     new = _SAME.sub("", new)
+    if len(new.split()) > 2 and _YEAR.search(new):
+        before = _DATED.sub("", before)  # "And if I go in September 2025?": what was asked of 2024 is over
     phrase = _PHRASE.match(new)
     core = re.sub(r"^(?:the|a|an|my|our)\s+", "", phrase[2] if phrase else new, flags=re.I).strip()
     run = _RUN.search(before) if _DAY.fullmatch(core) else None

@@ -40,6 +40,7 @@ from modelyard.workloads.chatbot.marks import (
     named_rows,
     names_one,
     one_of_several,
+    opposed,
     share,
     subject,
     told,
@@ -285,6 +286,7 @@ class Extractor:
             marks |= held(question, c.own, c.zones, c.kind == "cell")
             marks |= missing(question, covered, marks["fit"], c.zones)
             marks["unsaid_cell"] = marks["unsaid"] * marks["cell"]
+            marks["hard"] += opposed(question, ". ".join(text for text, _ in c.zones))
             if c.table is not None and c.row is not None:
                 other = left_out(question, (full_caption(c.table), c.own))
                 marks["hard"] += other or one_of_several(question, c.row.cells[0])

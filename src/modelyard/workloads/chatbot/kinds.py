@@ -52,7 +52,11 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
         r"\bhow far back\b(?=.*\b(?:go|goes|date|dates|reach|reaches|claim|apply|keep|kept|see)\b)",
         "duration",
     ),
-    (r"\bfrom (?:when|what time) (?:to|until|till) (?:when|what time)\b", "clock"),
+    (
+        r"\bfrom (?:when|what time) (?:to|until|till) (?:when|what time)\b|"
+        r"\b(?:from|until|till|by|before|after|at) (?:what|which) (?:time|hour)\b",
+        "clock",
+    ),
     (r"\b(?:what|which) (?:time|hours?)\b|\b(?:opening|office|working) hours\b|\blatest time\b", "clock"),
     (r"\b(?:what|which) countr(?:y|ies)\b", "country"),
     (

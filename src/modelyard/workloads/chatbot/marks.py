@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from modelyard.calc.text import stem
 from modelyard.workloads.chatbot.kinds import STRICT
 from modelyard.workloads.chatbot.lexicon import bag
 from modelyard.workloads.chatbot.match import strength
@@ -32,9 +33,24 @@ _AMOUNT = re.compile(
     re.I,
 )
 """What is high without being tall."""
+_BEYOND = re.compile(r"\bhow far (?:over|above|beyond|below|under|up|down)\b", re.I)
+"""By how much, which is no distance."""
 _RATE = re.compile(r"\b(?:per|(?:for |in |out of )every) [\d,.]*\d\b")
 _WITHOUT = re.compile(r"\b(?:without|excluding|except(?: for)?|not counting)\s((?:[\w-]+\s?){1,3})", re.I)
 _ALONE = re.compile(r"\b(?:alone|on (?:its|their|his|her) own|by itself|separately)\b", re.I)
+_SORTS = tuple(
+    re.compile(rf"\b({sorts})[ -]({heads})\b", re.I)
+    for sorts, heads in (
+        ("net|gross|operating|pre-?tax", r"profits?|loss|income|margin|result|earnings|sales"),
+        ("net|gross", r"weight|salary|pay|wages?|price|amount"),
+        ("minimum|maximum|average", r"\w+"),
+        ("planned|actual", r"\w+"),
+        (r"maternity|paternity|parental|adoption|sick|study|bereavement|compassionate|carer'?s'?", "leave|pay"),
+        ("internal|external", r"\w+"),
+        ("indoor|outdoor", r"\w+"),
+    )
+)
+"""Sorts of a thing that exclude each other, with what they are sorts of."""
 _PARTS = re.compile(r"\s*\([^()]*\)|,\s|\s(?:and|or|/)\s")
 _DEGREES = {
     "deep": "deep depth",
@@ -145,6 +161,16 @@ def one_of_several(question: Question, row: str) -> bool:
     return any(named) and not all(named)
 
 
+def opposed(question: Question, text: str) -> bool:
+    """Whether the question asks for one sort of a thing and `text` tells another: the net profit, the operating one."""
+    for sorts in _SORTS:
+        asked, told_ = sorts.findall(question.text), sorts.findall(text)
+        named, heads = {each.lower() for each, _ in told_}, {stem(head.lower()) for _, head in told_}
+        if any(each.lower() not in named and stem(head.lower()) in heads for each, head in asked):
+            return True
+    return False
+
+
 def names_one(question: Question, term: Term) -> bool:
     """Whether the term may name one row or column among others."""
     return not term.generic and not term.older and term.kind != "number" and not bases(term.text)
@@ -185,6 +211,6 @@ def _unmeasured(question: Question, zones: Zones) -> bool:
     wanted = _SPELT.get(question.degree)
     if wanted is None or (question.degree in ("long", "fast", "far") and question.kind == "duration"):
         return False
-    if question.degree == "high" and _AMOUNT.search(question.text):
+    if (question.degree == "high" and _AMOUNT.search(question.text)) or _BEYOND.search(question.text):
         return False
     return all(wanted.isdisjoint(bag(text).roots) for text, weight in zones if weight >= 0.9)

@@ -229,7 +229,8 @@ def fits(question: Question, text: str) -> float:
     if question.kind in ("date", "clock") and other_end(question.asked, text):
         return 0.0
     names = frozenset(t.stem for t in question.terms if t.weight >= 0.2 or t.text[:1].isupper())
-    return fits_kind(question.kind, text, question.given, question.counted, names)
+    numbered = frozenset(t.noun for t in question.terms if t.kind == "id" and t.noun)
+    return fits_kind(question.kind, text, question.given, question.counted, names, numbered)
 
 
 _ASKING = (

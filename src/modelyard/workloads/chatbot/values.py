@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -51,6 +51,8 @@ _SORTS: tuple[tuple[re.Pattern[str], Sort], ...] = (
     (re.compile(rf"(?:st|nd|rd|th)?\s(?:of\s)?{_MONTH}\b", re.I), "date"),
 )
 _THEN = re.compile(rf"\s?(?:to|or|[-\u2013/])\s?(?=\d|(?:{_WORDS})\b)", re.I)
+_AFTER_NAME = re.compile(r"(?<!\w)([A-Z\u00c0-\u00de][\w\u00c0-\u017f]+)\s\Z")
+_LISTED = re.compile(r",?\s(?:and|or|to)\s|,\s|\s?[-\u2013/]\s?")
 _YEAR = re.compile(r"(?:19|20)\d\d")
 _POINTED = re.compile(r"\d\d?\.\d\d")
 _FROM_CLOCK = re.compile(r"\d[:.]\d\d\s?(?:to|until|and|[-\u2013])\s?\Z")
@@ -69,11 +71,13 @@ _CLAUSE_ENDS = re.compile(r"[.,;:()\n]|\s(?:an?|per|each|every|for (?:each|every
 
 @dataclass(frozen=True)
 class Number:
-    """A number of a text. term: as the index has it. after: roots of the words that follow it in its clause."""
+    """A number of a text. term: as the index has it. after: roots of the words that follow it in its clause. of: the
+    name that it stands behind, as the "ferrel" of "Ferrel 80 and 100"; "" for none."""
 
     term: str
     sort: Sort
     after: tuple[str, ...]
+    of: str = ""
 
 
 @lru_cache(maxsize=1 << 13)
@@ -91,7 +95,15 @@ def numbers(text: str) -> tuple[Number, ...]:
         term = NUMBER_WORDS.get(match[0].lower()) or (analyse(match["number"] or match[0]) or [""])[0]
         clause = _CLAUSE_ENDS.split(rest, maxsplit=1)[0]
         out.append(Number(term, sort, tuple(root(t) for t in analyse(clause)[:4])))
-    return tuple(reversed(out))
+    out.reverse()
+    for at, match in enumerate(found):
+        if not match[0].isdigit():
+            continue  # "Osprey 12,400" are so many
+        if name := _AFTER_NAME.search(text[: match.start()]):
+            out[at] = replace(out[at], of=(analyse(name[1]) or [""])[-1])
+        elif at and out[at - 1].of and _LISTED.fullmatch(text[found[at - 1].end() : match.start()]):
+            out[at] = replace(out[at], of=out[at - 1].of)
+    return tuple(out)
 
 
 def _sort(match: re.Match[str], before: str, after: str) -> Sort:
@@ -204,11 +216,19 @@ def speaks_of_money(text: str) -> bool:
     return _MONEY.search(text) is not None
 
 
-def fits_kind(kind: Kind, text: str, given: Set[str], counted: str = "", names: Set[str] = frozenset()) -> float:
+def fits_kind(
+    kind: Kind,
+    text: str,
+    given: Set[str],
+    counted: str = "",
+    names: Set[str] = frozenset(),
+    numbered: Set[str] = frozenset(),
+) -> float:
     """1 where `text` holds something of the kind asked for, 0 where it plainly does not, between where one cannot tell.
 
     given: the terms that are numbers of the question; they are no answer to it. counted: stem of what is to be counted.
-    names: terms of the question, which name nobody that it asks for.
+    names: terms of the question, which name nobody that it asks for. numbered: names that a number goes with in it, as
+    in "Ferrel 80": behind these a number counts nothing.
     """
     if kind in ("polar", "thing"):
         return 1.0
@@ -234,7 +254,7 @@ def fits_kind(kind: Kind, text: str, given: Set[str], counted: str = "", names: 
         return 1.0 if re.search(r"\d", text) and _MEASURES[kind].search(text) else 0.0
     held = [n for n in numbers(text) if n.term not in given and n.sort != "code"]
     if kind == "count":
-        return _counts(text, held, counted)
+        return _counts(text, [n for n in held if n.of not in numbered], counted)
     sorts = {n.sort for n in held}
     if kind == "number":
         return 1.0 if sorts - {"date", "year", "clock"} or _PART.search(text) or _FREE.search(text) else 0.0
@@ -310,7 +330,8 @@ def _counts(text: str, held: list[Number], counted: str) -> float:
     if not plain:
         if not held and re.search(r"\b(?:none|unlimited|no|nobody)\b", text, re.I):
             return 1.0
-        return 0.5 if any(n.sort in ("time", "measure", "percent") for n in held) else 0.0
+        shares = any(n.sort == "percent" for n in held) and not alike.isdisjoint(bag(text).roots)
+        return 0.5 if shares or any(n.sort in ("time", "measure") for n in held) else 0.0
     if not wanted:
         return 1.0
     if any(not n.after for n in plain) and len(text.split()) <= _CELL:
