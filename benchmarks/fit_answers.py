@@ -1,7 +1,7 @@
 """Fits the weights by which the extractive answerer chooses a statement, or none, and says how far to trust them.
 
     python benchmarks/fit_answers.py --on DOCUMENTS QUESTIONS.jsonl... [--on ...] [--keep DIR] [--folds 8]
-        [--threshold 0.45] [--without folder]
+        [--threshold 0.55] [--without folder]
 
 Questions are put to the product's own chain, and what it had to choose from is kept. To answer is then one choice among
 the statements and "refuse": z = marks @ weights for a statement, one z for refusing, softmax. Fitted is the mean log of
@@ -60,7 +60,7 @@ CREDIT = 0.25
 PENALTY = 0.1 / 16
 """On the mean square of the weights: 0.1 where they are about 4, as they are now. The bias is free."""
 IN_USE = {name: float(weight) for name, weight in DEFAULTS["weights"].items()}
-THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+THRESHOLDS = (0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 
 
 class Recorder(Extractor):
@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder for the indexes, kept for the next run")
     parser.add_argument("--folds", type=int, default=8)
     parser.add_argument("--without", choices=("document", "folder"), default="document", help="what a fold leaves out")
-    parser.add_argument("--threshold", type=float, default=0.45, help="the working point, which becomes 0.5")
+    parser.add_argument("--threshold", type=float, default=0.55, help="the working point, which becomes 0.5")
     args = parser.parse_args()
     if other := SIGNS.keys() ^ IN_USE.keys() ^ {"bias"}:
         parser.error(f"SIGNS and the weights of chain.py differ in {', '.join(sorted(other))}")

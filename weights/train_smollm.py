@@ -10,9 +10,9 @@ answer is one choice among these and none (softmax, none at 0), and each pair co
 computed once for all its questions. Trained are thin matrices beside the model's own (LoRA, Hu et al. 2021) in all but
 the first layers, the norms and the head. What was learned is written as what it adds to the weights (`further.py`).
 
-`reading` is split by topic: a twentieth is held out and measured. STATE gets what is trained, for `--from`; without one
-`close-reader.safetensors` goes on from itself. Of each round the topics of a KIND of file (how its name begins) are
-drawn with this share, others all.
+`reading` is split by topic: a twentieth is held out and measured. STATE gets what is trained, for `--from`; without
+that, training goes on from `close-reader.safetensors` where there is one. Of each round the topics of a KIND of file
+(how its name begins) are drawn with this share, others all.
 """
 
 from __future__ import annotations

@@ -32,6 +32,17 @@ def resolved(*said: str, turns: int = 6) -> str:
             "How many people worked in Venlo in 2023?",
         ),
         (
+            "What was the dividend for 2024?",
+            "And how much was it for the year before?",
+            "What was the dividend for 2023?",
+        ),
+        ("How many worked in Braga in 2023?", "What about the following year?", "How many worked in Braga in 2024?"),
+        (
+            "When is the Braga plant shut over Christmas?",
+            "And the warehouse in Venlo?",
+            "When is the plant shut over Christmas for the warehouse in Venlo?",
+        ),
+        (
             "What did a room in Leeds cost in June 2024?",
             "And if I go there in September 2025, under the newer rules?",
             "What did a room in Leeds cost for I go there in September 2025, under the newer rules?",

@@ -16,6 +16,7 @@ from functools import cached_property, lru_cache
 from modelyard.calc.text import analyse, fold
 from modelyard.ports.index import PageSearcher, Passage, Searcher
 from modelyard.workloads.chatbot.evidence import Sheets
+from modelyard.workloads.chatbot.lexicon import PLACES
 from modelyard.workloads.chatbot.periods import Period, days_in, period_in, periods_of
 from modelyard.workloads.chatbot.question import Question, rarity_of
 
@@ -33,6 +34,8 @@ _TYPE = re.compile(
 )
 _WORDS = re.compile(r"[^\W_]+")
 _COVER = 1500
+_SELDOM = 2.0
+"""Passages of a document that hold a name, on average and at most, where it is seldom."""
 NAMED_BY = 0.2
 """A document of which this share of passages holds a name is as good as named by it."""
 HINT = 0.4
@@ -242,14 +245,14 @@ class Catalogue:
         return rarity_of(self._searcher.document_frequency(term), len(self._searcher))
 
     def _everywhere(self, term: str) -> bool:
-        """A name in most documents and seldom in any: the company's own, which tells nothing apart."""
-        if "lexical" not in self._searcher.capabilities:
+        """A name in most documents and seldom in any: the company's own, which tells nothing apart. A country does."""
+        if "lexical" not in self._searcher.capabilities or term in PLACES:
             return False
         held, most = self._searcher.document_frequency(term), 400
-        if len(self.entries) <= 2 or min(held, most) < 0.5 * len(self.entries) or held > 1.8 * most:
+        if len(self.entries) <= 2 or min(held, most) < 0.5 * len(self.entries) or held > _SELDOM * most:
             return False  # whatever a search would find, which is far dearer than counting
         documents = {h.passage.document for h in self._searcher.lexical(term, most)}
-        return len(documents) >= 0.5 * len(self.entries) and held <= 1.8 * len(documents)
+        return len(documents) >= 0.5 * len(self.entries) and held <= _SELDOM * len(documents)
 
 
 def _families(entries: Iterable[Entry]) -> list[list[Entry]]:

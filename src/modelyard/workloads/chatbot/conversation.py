@@ -171,6 +171,12 @@ _DATED = re.compile(
     r"\s(?:(?:in|of|during|for|since|by|on) )?(?:the year )?(?:\d\d? )?(?:(?:January|February|March|April|May|June|"
     r"July|August|September|October|November|December),? )?(?:19|20)\d\d\b"
 )
+_BESIDE = re.compile(
+    r"(?<!than )\b(?:the (?:year|one) before(?: that)?|the previous year|a year earlier|"
+    r"(?P<later>the year after(?: that)?|the (?:following|next) year|a year later))\b",
+    re.I,
+)
+"""The year beside the one that was asked about."""
 _NAME = re.compile(
     r"(?<![.?!] )(?<!^)\b[A-Z\u00c0-\u00de][\w&-]*(?:\s+(?:and |of |the )?[A-Z\u00c0-\u00de0-9][\w&-]*)*"
 )
@@ -184,6 +190,7 @@ _RUN = re.compile(rf"(?:\b(?:from|between|on)\s+)?\b{_DAYS}\s*(?:to|until|throug
 def _resolve(text: str, before: Resolved | None, vectors: Vectors) -> Resolved:
     if before is None:
         return Resolved(text)
+    text = _with_year(text, before)
     opening = _OPENING.match(text)
     rest = text[opening.end() :].strip() if opening and opening.end() else text
     asks = any(not _WHOSE.search(rest[: m.start()]) for m in _WH.finditer(rest)) or _VERB.match(rest) is not None
@@ -203,6 +210,15 @@ def _resolve(text: str, before: Resolved | None, vectors: Vectors) -> Resolved:
     if _points_back(rest) or (opening and opening.end() and weight <= 2) or weight == 0 or elliptic:
         return Resolved(rest if opening else text, before.text)
     return Resolved(text)
+
+
+def _with_year(text: str, before: Resolved) -> str:
+    """`text` with the year that "the year before" is, where the question before names one and `text` little else."""
+    years = {m[0] for m in _YEAR.finditer(before.text) if m[0].isdigit()}
+    found = _BESIDE.search(text)
+    if found is None or len(years) != 1 or _YEAR.search(text) or len(_content(text.replace(found[0], ""))) > 2:
+        return text
+    return text.replace(found[0], str(int(years.pop()) + (1 if found["later"] else -1)), 1)
 
 
 def _points_back(text: str) -> bool:
@@ -235,6 +251,7 @@ def _substitute(new: str, before: str, vectors: Vectors) -> str:
     clause = _clause(new, before, vectors)
     if clause:
         return before.replace(clause, new, 1)
+    before = _without_rival(new, before, vectors)
     tail = new if phrase else f"for {new}"
     return f"{before.rstrip(' ?.')} {tail}?"
 
@@ -257,6 +274,19 @@ def _same_kind(core: str, preposition: str, before: str, vectors: Vectors) -> li
         if names:
             return _likeliest(core, before, names, preposition, vectors, 0.1)
     return _likeliest(core, before, _noun_spans(before), preposition, vectors, 0.42)[:1] if len(words) <= 5 else []
+
+
+def _without_rival(new: str, before: str, vectors: Vectors) -> str:
+    """`before` without the name that the one in `new` takes the place of: "And the warehouse in Venlo?" asks no more
+    of the plant in Braga."""
+    spans = [m.span() for m in _NAME.finditer(before) if m[0] != "I" and not _YEAR.fullmatch(m[0])]
+    named = [m[0] for m in _NAME.finditer(f"and {new}") if m[0] != "I" and not _YEAR.fullmatch(m[0])]
+    if len(named) != 1 or named[0] in before:
+        return before
+    for start, end in _likeliest(named[0], before, spans, "", vectors, 0.3):
+        ahead, behind = re.sub(r"\s(?:in|at|for|to|from|of) (?:the )?\Z", "", before[:start]), before[end:]
+        return ahead + (behind.lstrip() if ahead.endswith(" ") else behind)
+    return before
 
 
 def _noun_spans(text: str) -> list[tuple[int, int]]:
