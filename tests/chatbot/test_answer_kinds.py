@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.chatbot.shelf import Sheet, ask, bot
+from tests.chatbot.shelf import Sheet, ask, bot, searcher
 
+from modelyard.calc.text import stem
+from modelyard.workloads.chatbot.catalogue import Catalogue
 from modelyard.workloads.chatbot.chain import Chatbot
 from modelyard.workloads.chatbot.judge import stands_in
 
@@ -125,6 +127,7 @@ def test_a_figure_is_told_of_what_it_counts_and_of_no_part(tmp_path: Path, quest
     assert stands_in(gold, output["answer"]) if gold else output["refused"], output
 
 
+KINDS = ("travel", "post", "archive", "kitchen")
 RESULTS = (
     "Table 1. Operating profit by line, in thousands of euros\nLine\t2023\t2024\nMeters\t410\t440\nLoggers\t61\t65\n\n"
     "Whoever may not be reached asks the travel desk, which may go over the limit by 15 percent."
@@ -150,6 +153,14 @@ def test_a_column_called_after_a_city_is_that_of_its_country(tmp_path: Path) -> 
     chatbot = bot(tmp_path, [Sheet("plants.md", text, title="Goods-in", section="Goods-in"), *GUIDE[:2]])
     output = ask(chatbot, "How many deliveries were rejected at the Portuguese plant in 2024?")
     assert stands_in("38", output["answer"]), output
+
+
+def test_the_companys_name_tells_nothing_apart_and_a_countrys_does(tmp_path: Path) -> None:
+    told = {"travel": "Tarnwell pays 50 euros a day in Norway.\n\nTarnwell has no agency abroad."}
+    texts = {name: told.get(name, "Tarnwell sends letters to Denmark by ship.") for name in KINDS}
+    sheets = [Sheet(f"{name}.md", text, title=name.title()) for name, text in texts.items()]
+    catalogue = Catalogue(searcher(tmp_path, sheets))
+    assert [catalogue.everywhere(stem(name)) for name in ("tarnwell", "denmark")] == [True, False]
 
 
 def test_there_and_that_keep_to_what_was_named(chatbot: Chatbot) -> None:
