@@ -105,6 +105,10 @@ def test_a_half_is_not_the_other_half(tmp_path: Path) -> None:
     assert ask(chatbot, "What total did Orkan get in the first half of 2024?")["refused"]
 
 
+RESULTS = (
+    "Table 1. Operating profit by line, in thousands of euros\nLine\t2023\t2024\nMeters\t410\t440\nLoggers\t61\t65\n\n"
+    "Whoever may not be reached asks the travel desk, which may go over the limit by 15 percent."
+)
 PEOPLE = (
     "Table 1. People by site on 31 December\nHeadcount, without agency workers\nSite\t2023\t2024\nDelft\t40\t44\n"
     "Porto and Aarhus\t61\t65\n\nTwins add four weeks to maternity leave."
@@ -119,31 +123,15 @@ PEOPLE = (
         ("We are expecting twins. By how much does that lengthen my maternity leave?", "four weeks"),
         ("How many agency workers were there in Delft in 2024?", ""),
         ("How many people were there in Porto alone in 2024?", ""),
-    ],
-)
-def test_a_figure_is_told_of_what_it_counts_and_of_no_part(tmp_path: Path, question: str, gold: str) -> None:
-    chatbot = bot(tmp_path, [Sheet("people.md", PEOPLE, title="Our people", section="Our people"), *GUIDE[:2]])
-    output = ask(chatbot, question)
-    assert stands_in(gold, output["answer"]) if gold else output["refused"], output
-
-
-KINDS = ("travel", "post", "archive", "kitchen")
-RESULTS = (
-    "Table 1. Operating profit by line, in thousands of euros\nLine\t2023\t2024\nMeters\t410\t440\nLoggers\t61\t65\n\n"
-    "Whoever may not be reached asks the travel desk, which may go over the limit by 15 percent."
-)
-
-
-@pytest.mark.parametrize(
-    ("question", "gold"),
-    [
         ("What operating profit did loggers make in 2024?", "65"),
         ("What net profit did loggers make in 2024?", ""),
         ("How far over the limit may the travel desk go?", "15 percent"),
     ],
 )
-def test_one_sort_of_a_thing_is_not_another(tmp_path: Path, question: str, gold: str) -> None:
-    chatbot = bot(tmp_path, [Sheet("results.md", RESULTS, title="Results", section="Results"), *GUIDE[:2]])
+def test_a_figure_is_told_of_what_it_counts_and_of_no_part(tmp_path: Path, question: str, gold: str) -> None:
+    figures = {"people": PEOPLE, "results": RESULTS}
+    sheets = [Sheet(f"{n}.md", text, title=f"Our {n}", section=f"Our {n}") for n, text in figures.items()]
+    chatbot = bot(tmp_path, [*sheets, *GUIDE[:2]])
     output = ask(chatbot, question)
     assert stands_in(gold, output["answer"]) if gold else output["refused"], output
 
@@ -157,7 +145,10 @@ def test_a_column_called_after_a_city_is_that_of_its_country(tmp_path: Path) -> 
 
 def test_the_companys_name_tells_nothing_apart_and_a_countrys_does(tmp_path: Path) -> None:
     told = {"travel": "Tarnwell pays 50 euros a day in Norway.\n\nTarnwell has no agency abroad."}
-    texts = {name: told.get(name, "Tarnwell sends letters to Denmark by ship.") for name in KINDS}
+    texts = {
+        name: told.get(name, "Tarnwell sends letters to Denmark by ship.")
+        for name in ("travel", "post", "archive", "kitchen")
+    }
     sheets = [Sheet(f"{name}.md", text, title=name.title()) for name, text in texts.items()]
     catalogue = Catalogue(searcher(tmp_path, sheets))
     assert [catalogue.everywhere(stem(name)) for name in ("tarnwell", "denmark")] == [True, False]
