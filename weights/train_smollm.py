@@ -288,7 +288,7 @@ def train(
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.98), fused=True)
     rates, begin, turns, waiting = [group["lr"] for group in groups], time.monotonic(), 0, list[list[Liked]]()
     while (gone := (time.monotonic() - begin) / 60 / minutes) < 1:
-        if not waiting:
+        while not waiting:
             waiting = drawn(topics, shares, chance)
         for group, full in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = full * min(1.0, turns / 60) * (1 - gone)
@@ -324,6 +324,8 @@ def main() -> None:
         model.begin(base, further.trained(llama.wanted(base), graph.read_safetensors(committed)))
     if args.minutes:
         shares = {kind: float(share) for kind, share in (each.split("=") for each in args.share)}
+        if not all(0 < share <= 1 for share in shares.values()):
+            parser.error("a share is above 0 and at most 1")
         train(model, words, own, held, args.minutes, args.rate, shares)
     print(json.dumps(figures(model, words, held)))
     torch.save(model.state_dict(), args.state)

@@ -107,6 +107,7 @@ def test_a_half_is_not_the_other_half(tmp_path: Path) -> None:
 
 RESULTS = (
     "Table 1. Operating profit by line, in thousands of euros\nLine\t2023\t2024\nMeters\t410\t440\nLoggers\t61\t65\n\n"
+    "Maternity and paternity leave last 16 weeks.\n\n"
     "Whoever may not be reached asks the travel desk, which may go over the limit by 15 percent."
 )
 PEOPLE = (
@@ -125,6 +126,7 @@ PEOPLE = (
         ("How many people were there in Porto alone in 2024?", ""),
         ("What operating profit did loggers make in 2024?", "65"),
         ("What net profit did loggers make in 2024?", ""),
+        ("How long is maternity leave?", "16 weeks"),
         ("How far over the limit may the travel desk go?", "15 percent"),
     ],
 )

@@ -38,6 +38,21 @@ def resolved(*said: str, turns: int = 6) -> str:
         ),
         ("How many worked in Braga in 2023?", "What about the following year?", "How many worked in Braga in 2024?"),
         (
+            "What was the margin in 2023/24?",
+            "And the year before?",
+            "What was the margin in 2023/24 for the year before?",
+        ),
+        (
+            "Which bank held it in 2024?",
+            "And in the year before the sale?",
+            "Which bank held it in year before the sale?",
+        ),
+        (
+            "When is Braga's plant shut?",
+            "And the warehouse in Venlo?",
+            "When is plant shut for the warehouse in Venlo?",
+        ),
+        (
             "When is the Braga plant shut over Christmas?",
             "And the warehouse in Venlo?",
             "When is the plant shut over Christmas for the warehouse in Venlo?",

@@ -88,12 +88,15 @@ def test_a_number_behind_a_name_of_the_question_is_a_part_of_it() -> None:
     assert counts("Brook 12,400") > 0.5
     assert counts("Delft 80") > 0.5  # so many, there
     assert counts("Brook 80: 24 trams") == 1
+    assert counts("In Brook 4, 28 trams are kept.") == 1
 
 
 def test_a_share_counts_only_what_it_is_a_share_of() -> None:
     trams = stem("trams")
     assert fits_kind("count", "80 percent of the trams are new.", frozenset(), trams) > 0
     assert fits_kind("count", "Shelf C: 64 %", frozenset(), trams) == 0
+    asked = frozenset({"women", stem("board")})
+    assert fits_kind("count", "Women make up 41 percent of the board.", frozenset(), stem("members"), asked) > 0
 
 
 def test_names_of_the_question_are_nobody() -> None:

@@ -246,7 +246,8 @@ class Catalogue:
 
     def _everywhere(self, term: str) -> bool:
         """A name in most documents and seldom in any: the company's own, which tells nothing apart. A country does."""
-        if "lexical" not in self._searcher.capabilities or term in PLACES:
+        place = PLACES.get(term)
+        if "lexical" not in self._searcher.capabilities or (place is not None and not place.city):
             return False
         held, most = self._searcher.document_frequency(term), 400
         if len(self.entries) <= 2 or min(held, most) < 0.5 * len(self.entries) or held > _SELDOM * most:

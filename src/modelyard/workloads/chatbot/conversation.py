@@ -168,15 +168,18 @@ _PHRASE = re.compile(
 _ID = re.compile(r"\b([A-Za-z]{3,})s?\s+(\d{1,4}|[A-Z])\b")
 _YEAR = re.compile(r"\b(?:FY)?(?:19|20)\d\d\b")
 _DATED = re.compile(
-    r"\s(?:(?:in|of|during|for|since|by|on) )?(?:the year )?(?:\d\d? )?(?:(?:January|February|March|April|May|June|"
-    r"July|August|September|October|November|December),? )?(?:19|20)\d\d\b"
+    r"\s(?:(?:in|of|during|for|since|by|on|from|to|until|till|before|after|at|through|between|and) )?(?:the year )?"
+    r"(?:\d\d? )?(?:(?:January|February|March|April|May|June|July|August|September|October|November|December),? )?"
+    r"(?:19|20)\d\d\b(?:[/-]\d\d(?:\d\d)?\b)?(?! ?(?:euros?|dollars?|pounds?|units|pieces|people|km|kg|m|hours|%))"
 )
 _BESIDE = re.compile(
-    r"(?<!than )\b(?:the (?:year|one) before(?: that)?|the previous year|a year earlier|"
-    r"(?P<later>the year after(?: that)?|the (?:following|next) year|a year later))\b",
+    r"(?<!than )\b(?:(?P<at>in|of|for|during|about) )?(?:the year before(?: that)?|the previous year|a year earlier|"
+    r"(?P<later>the year after(?: that)?|the (?:following|next) year|a year later))(?=\s*(?:[?.,;!]|$))",
     re.I,
 )
 """The year beside the one that was asked about."""
+_SPLIT = re.compile(r"\bFY|\b(?:19|20)\d\d\s?[/-]\s?\d\d")
+"""Years that are not those of the calendar."""
 _NAME = re.compile(
     r"(?<![.?!] )(?<!^)\b[A-Z\u00c0-\u00de][\w&-]*(?:\s+(?:and |of |the )?[A-Z\u00c0-\u00de0-9][\w&-]*)*"
 )
@@ -216,9 +219,11 @@ def _with_year(text: str, before: Resolved) -> str:
     """`text` with the year that "the year before" is, where the question before names one and `text` little else."""
     years = {m[0] for m in _YEAR.finditer(before.text) if m[0].isdigit()}
     found = _BESIDE.search(text)
-    if found is None or len(years) != 1 or _YEAR.search(text) or len(_content(text.replace(found[0], ""))) > 2:
+    if found is None or len(years) != 1 or _YEAR.search(text) or _SPLIT.search(before.text):
         return text
-    return text.replace(found[0], str(int(years.pop()) + (1 if found["later"] else -1)), 1)
+    if len(_content(text.replace(found[0], ""))) > 2:
+        return text
+    return text.replace(found[0], f"{found['at'] or 'in'} {int(years.pop()) + (1 if found['later'] else -1)}", 1)
 
 
 def _points_back(text: str) -> bool:
@@ -284,7 +289,8 @@ def _without_rival(new: str, before: str, vectors: Vectors) -> str:
     if len(named) != 1 or named[0] in before:
         return before
     for start, end in _likeliest(named[0], before, spans, "", vectors, 0.3):
-        ahead, behind = re.sub(r"\s(?:in|at|for|to|from|of) (?:the )?\Z", "", before[:start]), before[end:]
+        ahead = re.sub(r"\s(?:in|at|for|to|from|of) (?:the )?\Z", "", before[:start])
+        behind = re.sub(r"\A(?:'s|\u2019s)", "", before[end:])
         return ahead + (behind.lstrip() if ahead.endswith(" ") else behind)
     return before
 

@@ -54,7 +54,7 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
     ),
     (
         r"\bfrom (?:when|what time) (?:to|until|till) (?:when|what time)\b|"
-        r"\b(?:from|until|till|by|before|after|at) (?:what|which) (?:time|hour)\b",
+        r"\b(?:from|until|till|by|before|at) (?:what|which) (?:time|hour)s?\b",
         "clock",
     ),
     (r"\b(?:what|which) (?:time|hours?)\b|\b(?:opening|office|working) hours\b|\blatest time\b", "clock"),

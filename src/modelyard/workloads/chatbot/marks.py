@@ -38,19 +38,20 @@ _BEYOND = re.compile(r"\bhow far (?:over|above|beyond|below|under|up|down)\b", r
 _RATE = re.compile(r"\b(?:per|(?:for |in |out of )every) [\d,.]*\d\b")
 _WITHOUT = re.compile(r"\b(?:without|excluding|except(?: for)?|not counting)\s((?:[\w-]+\s?){1,3})", re.I)
 _ALONE = re.compile(r"\b(?:alone|on (?:its|their|his|her) own|by itself|separately)\b", re.I)
+_OF_ANY = r"(?!(?:of|and|or|for|is|number|amount|value)\b)[a-z]{3,}"
 _SORTS = tuple(
-    re.compile(rf"\b({sorts})[ -]({heads})\b", re.I)
+    (re.compile(rf"\b(?:{sorts})\b", re.I), re.compile(rf"\b({sorts})[ -]({heads})\b", re.I))
     for sorts, heads in (
         ("net|gross|operating|pre-?tax", r"profits?|loss|income|margin|result|earnings|sales"),
         ("net|gross", r"weight|salary|pay|wages?|price|amount"),
-        ("minimum|maximum|average", r"\w+"),
-        ("planned|actual", r"\w+"),
+        ("minimum|maximum|average", _OF_ANY),
+        ("planned|actual", _OF_ANY),
         (r"maternity|paternity|parental|adoption|sick|study|bereavement|compassionate|carer'?s'?", "leave|pay"),
-        ("internal|external", r"\w+"),
-        ("indoor|outdoor", r"\w+"),
+        ("internal|external", _OF_ANY),
+        ("indoor|outdoor", _OF_ANY),
     )
 )
-"""Sorts of a thing that exclude each other, with what they are sorts of."""
+"""Sorts of a thing that exclude each other: alone, and with what they are sorts of."""
 _PARTS = re.compile(r"\s*\([^()]*\)|,\s|\s(?:and|or|/)\s")
 _DEGREES = {
     "deep": "deep depth",
@@ -161,14 +162,23 @@ def one_of_several(question: Question, row: str) -> bool:
     return any(named) and not all(named)
 
 
-def opposed(question: Question, text: str) -> bool:
-    """Whether the question asks for one sort of a thing and `text` tells another: the net profit, the operating one."""
-    for sorts in _SORTS:
-        asked, told_ = sorts.findall(question.text), sorts.findall(text)
-        named, heads = {each.lower() for each, _ in told_}, {stem(head.lower()) for _, head in told_}
-        if any(each.lower() not in named and stem(head.lower()) in heads for each, head in asked):
+def opposed(question: Question, own: str, around: str) -> bool:
+    """Whether the question asks for one sort of a thing and `own`, a statement with its labels, tells another: the net
+    profit, the operating one. Not where the sort that is asked for is named at all, in `around` too."""
+    for sorts, with_heads in _SORTS:
+        asked, told_ = with_heads.findall(question.text), with_heads.findall(own)
+        heads = {stem(head.lower()) for _, head in asked} & {stem(head.lower()) for _, head in told_}
+        if not heads:
+            continue
+        named = {_sort(each) for each in sorts.findall(around.replace("before tax", "pretax"))}
+        if named.isdisjoint(_sort(each) for each, head in asked if stem(head.lower()) in heads):
             return True
     return False
+
+
+def _sort(word: str) -> str:
+    """However it is spelt: "pre-tax", "Carers'"."""
+    return re.sub(r"[^a-z]", "", word.lower()).rstrip("s")
 
 
 def names_one(question: Question, term: Term) -> bool:

@@ -52,7 +52,7 @@ _SORTS: tuple[tuple[re.Pattern[str], Sort], ...] = (
 )
 _THEN = re.compile(rf"\s?(?:to|or|[-\u2013/])\s?(?=\d|(?:{_WORDS})\b)", re.I)
 _AFTER_NAME = re.compile(r"(?<!\w)([A-Z\u00c0-\u00de][\w\u00c0-\u017f]+)\s\Z")
-_LISTED = re.compile(r",?\s(?:and|or|to)\s|,\s|\s?[-\u2013/]\s?")
+_LISTED = re.compile(r",?\s(?:and|or|to)\s|,\s")
 _YEAR = re.compile(r"(?:19|20)\d\d")
 _POINTED = re.compile(r"\d\d?\.\d\d")
 _FROM_CLOCK = re.compile(r"\d[:.]\d\d\s?(?:to|until|and|[-\u2013])\s?\Z")
@@ -254,7 +254,7 @@ def fits_kind(
         return 1.0 if re.search(r"\d", text) and _MEASURES[kind].search(text) else 0.0
     held = [n for n in numbers(text) if n.term not in given and n.sort != "code"]
     if kind == "count":
-        return _counts(text, [n for n in held if n.of not in numbered], counted)
+        return _counts(text, [n for n in held if n.of not in numbered or root(counted) in n.after], counted, names)
     sorts = {n.sort for n in held}
     if kind == "number":
         return 1.0 if sorts - {"date", "year", "clock"} or _PART.search(text) or _FREE.search(text) else 0.0
@@ -319,7 +319,7 @@ _CELL = 10
 """Words that a cell with its label, or a line with a colon, has at most."""
 
 
-def _counts(text: str, held: list[Number], counted: str) -> float:
+def _counts(text: str, held: list[Number], counted: str, names: Set[str]) -> float:
     """Whether one of the numbers `held` counts things of the name `counted`."""
     wanted = root(counted)
     alike = {wanted} | NEAR.get(wanted, frozenset())
@@ -330,7 +330,10 @@ def _counts(text: str, held: list[Number], counted: str) -> float:
     if not plain:
         if not held and re.search(r"\b(?:none|unlimited|no|nobody)\b", text, re.I):
             return 1.0
-        shares = any(n.sort == "percent" for n in held) and not alike.isdisjoint(bag(text).roots)
+        here = bag(text)
+        shares = any(n.sort == "percent" for n in held) and (
+            not alike.isdisjoint(here.roots) or len(here.stems & names) > 1
+        )
         return 0.5 if shares or any(n.sort in ("time", "measure") for n in held) else 0.0
     if not wanted:
         return 1.0
