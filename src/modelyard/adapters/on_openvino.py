@@ -69,12 +69,21 @@ class Graph:
     a batch alone, so what comes out does not depend on their number.
 
     `int8` says whether to compute in int8 or to unpack the graph to float32 first (default: int8 where the processor
-    has instructions for it, elsewhere it would be slower and less exact).
+    has instructions for it, elsewhere it would be slower and less exact). `batch`: how many texts are computed at once.
 
     Raises Damaged when a file is missing or cannot be read.
     """
 
-    def __init__(self, folder: Path, what: str, *, threads: int | None = None, int8: bool | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        what: str,
+        *,
+        threads: int | None = None,
+        int8: bool | None = None,
+        batch: int = _BATCH,
+    ) -> None:
+        self._batch = batch
         self.members: Mapping[str, Path] = {name: folder / name for name in (GRAPH, TOKENIZER)}
         try:
             held = {name: path.read_bytes() for name, path in self.members.items()}
@@ -105,7 +114,7 @@ class Graph:
     ) -> NDArray[np.float32]:
         """`out` [texts, width of the graph's output], filled with what the graph says of each text. `progress` is told
         how many are done. Raises AdapterError."""
-        batches = list(_batches(tokens))
+        batches = list(_batches(tokens, self._batch))
         requests = self._engine.borrow(min(self._threads, len(batches)))
         running: list[NDArray[np.intp] | None] = [None] * len(requests)
         done = 0
@@ -239,7 +248,7 @@ def _unpack(model: Any) -> None:
 
 
 def _batches(
-    tokens: Sequence[Tokens],
+    tokens: Sequence[Tokens], most: int
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]]:
     """(rows, input_ids [b, s], attention_mask [b, s]), texts of like length together, s a multiple of `STEP`.
 
@@ -248,8 +257,8 @@ def _batches(
     padded = np.array([-(-len(t) // STEP) * STEP for t in tokens], np.intp)
     order = np.argsort(-padded, kind="stable")
     for group in np.split(order, np.flatnonzero(np.diff(padded[order])) + 1):
-        for start in range(0, len(group), _BATCH):
-            rows = group[start : start + _BATCH]
+        for start in range(0, len(group), most):
+            rows = group[start : start + most]
             ids_, mask = np.zeros((2, len(rows), padded[rows[0]]), np.int64)
             for i, row in enumerate(rows):
                 ids_[i, : len(tokens[row])] = tokens[row]

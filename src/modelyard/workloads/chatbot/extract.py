@@ -286,8 +286,8 @@ class Extractor:
             marks |= held(question, c.own, c.zones, c.kind == "cell")
             marks |= missing(question, covered, marks["fit"], c.zones)
             marks["unsaid_cell"] = marks["unsaid"] * marks["cell"]
-            texts = [text for text, _ in c.zones]
-            marks["hard"] += opposed(question, ". ".join(texts[: 3 if c.kind == "cell" else 1]), ". ".join(texts))
+            said = [text for text, _ in c.zones]
+            marks["hard"] += opposed(question, ". ".join(said[: 3 if c.kind == "cell" else 1]), ". ".join(said))
             if c.table is not None and c.row is not None:
                 other = left_out(question, (full_caption(c.table), c.own))
                 marks["hard"] += other or one_of_several(question, c.row.cells[0])
