@@ -217,7 +217,7 @@ def _resolve(text: str, before: Resolved | None, vectors: Vectors) -> Resolved:
 
 def _with_year(text: str, before: Resolved) -> str:
     """`text` with the year that "the year before" is, where the question before names one and `text` little else."""
-    years = {m[0] for m in _YEAR.finditer(before.text) if m[0].isdigit()}
+    years = {m[0] for m in _YEAR.finditer(before.text)}
     found = _BESIDE.search(text)
     if found is None or len(years) != 1 or _YEAR.search(text) or _SPLIT.search(before.text):
         return text
