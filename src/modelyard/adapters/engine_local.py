@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from modelyard.adapters.engine_wire import ASK, BATCH, DONE, END, ERROR, JOB, ROWS, pack, receive, send, unpack
 from modelyard.adapters.engine_worker import IDLE_SECONDS
+from modelyard.cores import cores
 from modelyard.errors import Unavailable
 from modelyard.ports.engine import Stage
 
@@ -52,8 +53,8 @@ class LocalEngine:
     def __init__(self, processes: int | None = None, alone: float = 2.0) -> None:
         if processes is not None and processes < 1:
             raise ValueError(f"{processes} processes cannot run anything")
-        self._here = (processes or _cpus()) == 1
-        self._processes, self._alone = processes or min(max(1, _cpus() // 2), MOST), alone
+        self._here = (processes or cores()) == 1
+        self._processes, self._alone = processes or min(max(1, cores() // 2), MOST), alone
         self._left: dict[bytes, float] = {}  # of those seconds, by stage
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
@@ -344,7 +345,3 @@ def _module(stage: object) -> str:
 def _paths() -> list[str]:
     """Where this process finds modules; a worker looks in the same places."""
     return [path or str(Path.cwd()) for path in sys.path]
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

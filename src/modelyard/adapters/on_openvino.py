@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import weakref
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from modelyard import ids
+from modelyard.cores import cores
 from modelyard.errors import AdapterError, Damaged
 
 # OpenVINO imports its telemetry, which we do not want in the process. Where the package cannot be had it uses a stub.
@@ -29,9 +29,9 @@ if sys.modules["openvino_telemetry"] is None:
     del sys.modules["openvino_telemetry"]
 
 GRAPH, TOKENIZER = "model.onnx", "tokenizer.json"
-STEP = 16
-"""A text is padded to the next multiple of this. The padding is a function of its own length, never of its
-neighbours', so what comes out is too; and there are only 16 lengths to compile kernels for."""
+LENGTHS = (4, 8, 12, *range(16, 257, 8))
+"""A text is padded to the next of these. The padding is a function of its own length, never of its neighbours', so what
+comes out is too; and there are only so many lengths to compile kernels for."""
 _MAX_CHARACTERS = 40_000
 """Text beyond this is not tokenized: a pasted book must not cost a second."""
 _TOKENIZED_AT_ONCE = 256
@@ -39,8 +39,9 @@ _TOKENIZED_AT_ONCE = 256
 GROUP = 192
 """Where only weights are bytes, what they are multiplied with becomes bytes too, so many of a token's numbers at a
 time."""
-_BATCH = 4
-"""More is no faster, and costs 10 MB a core for each."""
+_AT_ONCE = 1024
+"""Tokens computed at once by a core. More is no faster, and 256 of them cost 10 MB; of single words, less is slower."""
+_MOST_TEXTS = 32
 _THREADS = 16
 """No more by default: each takes 30 MB once it has seen the longest texts."""
 
@@ -69,7 +70,7 @@ class Graph:
     a batch alone, so what comes out does not depend on their number.
 
     `int8` says whether to compute in int8 or to unpack the graph to float32 first (default: int8 where the processor
-    has instructions for it, elsewhere it would be slower and less exact). `batch`: how many texts are computed at once.
+    has instructions for it, elsewhere it would be slower and less exact). `alone`: compute one text at a time.
 
     Raises Damaged when a file is missing or cannot be read.
     """
@@ -81,21 +82,21 @@ class Graph:
         *,
         threads: int | None = None,
         int8: bool | None = None,
-        batch: int = _BATCH,
+        alone: bool = False,
     ) -> None:
-        self._batch = batch
+        self._most = 1 if alone else _MOST_TEXTS
         self.members: Mapping[str, Path] = {name: folder / name for name in (GRAPH, TOKENIZER)}
         try:
             held = {name: path.read_bytes() for name, path in self.members.items()}
         except OSError as error:
             raise Damaged(f"{what}'s file is missing or cannot be read: {error}") from error
         self._files = {name: ids.digest_bytes(content) for name, content in held.items()}
-        self._threads = threads or min(_cores(), _THREADS)
+        self._threads = threads or min(cores(), _THREADS)
         self._engine = _engine(folder, held, self._files, self._threads, _has_int8() if int8 is None else int8)
 
     def digest(self, parameters: Mapping[str, Any]) -> str:
         """Of the files and of how they are used."""
-        used = {**parameters, "pad_to": STEP, "max_characters": _MAX_CHARACTERS}
+        used = {**parameters, "pad_to": LENGTHS, "max_characters": _MAX_CHARACTERS}
         return ids.digest({"files": self._files, "parameters": used})
 
     def count(self, text: str) -> int:
@@ -114,7 +115,7 @@ class Graph:
     ) -> NDArray[np.float32]:
         """`out` [texts, width of the graph's output], filled with what the graph says of each text. `progress` is told
         how many are done. Raises AdapterError."""
-        batches = list(_batches(tokens, self._batch))
+        batches = list(_batches(tokens, self._most, self._threads))
         requests = self._engine.borrow(min(self._threads, len(batches)))
         running: list[NDArray[np.intp] | None] = [None] * len(requests)
         done = 0
@@ -165,6 +166,8 @@ _made = weakref.WeakValueDictionary[Any, _Engine]()
 _last = deque[_Engine](maxlen=3)
 """An embedder and two readers stay for the next release that is opened, though the last was closed."""
 _making = threading.Lock()
+_makings = defaultdict[Any, threading.Lock](threading.Lock)
+"""A lock for each engine, so that several are compiled at a time."""
 
 
 def _engine(folder: Path, held: Mapping[str, bytes], files: Mapping[str, str], threads: int, int8: bool) -> _Engine:
@@ -172,17 +175,16 @@ def _engine(folder: Path, held: Mapping[str, bytes], files: Mapping[str, str], t
     models, and to compile one takes 0.4 to 1 CPU s and 100 to 300 MB. Raises Damaged."""
     key = (*sorted(files.items()), threads, int8)
     with _making:
+        own = _makings[key]
+    with own:
         engine = _made.get(key)
         if engine is None:
             tokenizer = _open_tokenizer(folder / TOKENIZER, held[TOKENIZER])
             engine = _made[key] = _Engine(tokenizer, _compile(folder / GRAPH, held[GRAPH], threads, int8))
+    with _making:
         if engine not in _last:
             _last.append(engine)
     return engine
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _clean(text: str) -> str:
@@ -248,18 +250,23 @@ def _unpack(model: Any) -> None:
 
 
 def _batches(
-    tokens: Sequence[Tokens], most: int
+    tokens: Sequence[Tokens], most: int, threads: int
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]]:
-    """(rows, input_ids [b, s], attention_mask [b, s]), texts of like length together, s a multiple of `STEP`.
+    """(rows, input_ids [b, s], attention_mask [b, s]): texts of like length together, b <= `most`, s one of `LENGTHS`,
+    and few enough of them that each of `threads` has something to do.
 
     The longest come first, so that buffers are made once and then reused.
     """
-    padded = np.array([-(-len(t) // STEP) * STEP for t in tokens], np.intp)
+    if not tokens:
+        return
+    padded = np.array(LENGTHS, np.intp)[np.searchsorted(LENGTHS, [len(t) for t in tokens])]
     order = np.argsort(-padded, kind="stable")
     for group in np.split(order, np.flatnonzero(np.diff(padded[order])) + 1):
-        for start in range(0, len(group), most):
-            rows = group[start : start + most]
-            ids_, mask = np.zeros((2, len(rows), padded[rows[0]]), np.int64)
+        length = padded[group[0]]
+        size = min(most, _AT_ONCE // length, -(-len(group) // threads))
+        for start in range(0, len(group), size):
+            rows = group[start : start + size]
+            ids_, mask = np.zeros((2, len(rows), length), np.int64)
             for i, row in enumerate(rows):
                 ids_[i, : len(tokens[row])] = tokens[row]
                 mask[i, : len(tokens[row])] = 1

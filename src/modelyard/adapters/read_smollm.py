@@ -36,7 +36,7 @@ class SmolLMReader:
 
     def __init__(self, folder: Path, *, threads: int | None = None, int8: bool | None = None) -> None:
         # One statement at a time: on some processors a sum in float32 depends on how many are computed at once.
-        self._graph = on_openvino.Graph(folder, "the close reader", threads=threads, int8=int8, batch=1)
+        self._graph = on_openvino.Graph(folder, "the close reader", threads=threads, int8=int8, alone=True)
         self.digest = self._graph.digest(
             {"statement_tokens": STATEMENT_TOKENS, "question_tokens": QUESTION_TOKENS, "group": on_openvino.GROUP}
         )

@@ -7,6 +7,7 @@ anywhere, the same command goes on where it stopped.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -22,8 +23,8 @@ from modelyard.lifecycle.scan import Scan, guard_removals, without
 from modelyard.lifecycle.unchanged import Options, Outcome, known, moved_since, run_key, stands, taken_back
 from modelyard.lifecycle.world import World
 from modelyard.ports.records import Decision, Release, Rollout, Snapshot, State
-from modelyard.ports.registry import Run
-from modelyard.ports.workload import HasCorpus
+from modelyard.ports.registry import Registry, Run
+from modelyard.ports.workload import CanWarm, HasCorpus
 
 _STATE: Mapping[str, State] = {"pass": "passed", "fail": "failed", "abstain": "abstained"}
 
@@ -58,8 +59,7 @@ class _Loop:
         self.out = Outcome()
 
     def go(self) -> Outcome:
-        world, registry = self.world, self.world.heavy.registry
-        registry.check()
+        world, registry = self.world, self._registry()
         if self.look.touched or self.look.changes:
             # Cut short from here on, the next run must not take the one before for its own: by then the files look
             # as they were last seen.
@@ -88,6 +88,17 @@ class _Loop:
         if self.options.only is None:
             world.journal.finish("run", self.key, {"release": release.id})
         return self.out
+
+    def _registry(self) -> Registry:
+        """The registry, checked. To import and make one takes seconds, and so may what the workload opens: at once."""
+        workload, ctx = self.world.heavy.workload, self.world.heavy.context
+        with ThreadPoolExecutor(1, "warm") as aside:
+            warm = aside.submit(workload.warm, ctx) if isinstance(workload, CanWarm) else None
+            registry = self.world.heavy.registry
+            registry.check()
+            if warm is not None:
+                warm.result()
+        return registry
 
     def _asked(self, step: str) -> bool:
         asked = self.options.asked(step)

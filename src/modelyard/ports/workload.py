@@ -361,6 +361,16 @@ class HasSchema(Protocol):
 
 
 @runtime_checkable
+class CanWarm(Protocol):
+    """Capability of a workload: opens what its steps will need."""
+
+    def warm(self, ctx: Context) -> None:
+        """Called first by a run that has something to do, in a thread, while other things are opened. Raises what its
+        steps would."""
+        ...
+
+
+@runtime_checkable
 class HasCorpus(Protocol):
     """Capability of a workload: what became of each document."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,36 +91,46 @@ class Met:
     holding: Mapping[int, int]
     """Of a term that names a place the row that holds for it without naming it."""
 
-    def of(self, row: int, column: int, question: Question) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(how well each term is met by the cell's labels [t], which terms speak of another row or column [t])."""
-        terms = question.terms
-        others = self.cells[row] if question.polar else np.delete(self.cells[row], column, axis=0)
-        told = others.max(axis=0) if len(others) else np.zeros(len(terms))
-        best = np.maximum(np.maximum(self.around, self.columns[column]), told)
-        clash = np.zeros(len(terms))
-        rows = self.cells.max(axis=1)
-        for i, term in enumerate(terms):
-            here = max(told[i], self.columns[column, i])
-            if term.kind in ("year", "quarter") and here < 0.5:
-                text = self.columns_text[column]
-                # A table of other years, or a column of another, does not speak of the one asked for.
-                others = (
-                    term.kind == "year" and self.around[i] < _CAPTIONED and any(map(_YEAR.search, self.columns_text))
-                )
-                if others and self.columns[:, i].max(initial=0.0) < 0.5 and self.cells[:, :, i].max(initial=0.0) < 0.5:
-                    best[i], clash[i] = 0.0, 1.0
-                    continue
-                if (term.kind == "year" and _YEAR.search(text)) or (term.kind == "quarter" and _QUARTER.search(text)):
-                    best[i], clash[i] = 0.0, 1.0
-                    continue
-            if here >= 0.7 or self.around[i] >= (0.8 if term.kind in ("year", "quarter") else _CAPTIONED):
-                continue
-            there = max(float(rows[:, i].max()), float(self.columns[:, i].max()))
-            if there >= 0.9:
-                clash[i] = there
+    @cached_property
+    def beside(self) -> NDArray[np.float64]:
+        """How surely each term is spoken of by the other cells of a cell's row [r, c, t]."""
+        first = self.cells.argmax(axis=1, keepdims=True)
+        rest = self.cells.copy()
+        np.put_along_axis(rest, first, 0.0, axis=1)
+        own = np.arange(self.cells.shape[1])[None, :, None] == first
+        told: NDArray[np.float64] = np.where(
+            own, rest.max(axis=1, keepdims=True), self.cells.max(axis=1, keepdims=True)
+        )
+        return told
+
+    def of(self, question: Question) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(how well each term is met by a cell's labels [r, c, t], which terms speak of another row or column)."""
+        told = self.beside
+        if question.polar:
+            told = np.broadcast_to(self.cells.max(axis=1, keepdims=True), told.shape)
+        here = np.maximum(told, self.columns)
+        best, clash = np.maximum(self.around, here), np.zeros_like(here)
+        for i, term in enumerate(question.terms):
+            other = self._other_time(term, i) & (here[:, :, i] < 0.5)
+            there = max(self.cells[:, :, i].max(initial=0.0), self.columns[:, i].max(initial=0.0))
+            if there >= 0.9 and self.around[i] < (0.8 if term.kind in ("year", "quarter") else _CAPTIONED):
+                elsewhere = here[:, :, i] < 0.7
+                clash[elsewhere, i] = there
                 if term.hard:
-                    best[i] = min(best[i], 0.3)
+                    best[elsewhere, i] = np.minimum(best[elsewhere, i], 0.3)
+            best[other, i], clash[other, i] = 0.0, 1.0
         return best, clash
+
+    def _other_time(self, term: Term, i: int) -> NDArray[np.bool_]:
+        """Of which columns another year or quarter is told than the term [c]."""
+        if term.kind == "quarter":
+            return np.array([_QUARTER.search(text) is not None for text in self.columns_text], bool)
+        if term.kind != "year":
+            return np.zeros(len(self.columns_text), bool)
+        told = np.array([_YEAR.search(text) is not None for text in self.columns_text], bool)
+        # A table of other years does not speak of the one asked for.
+        unsaid = self.columns[:, i].max(initial=0.0) < 0.5 and self.cells[:, :, i].max(initial=0.0) < 0.5
+        return told | (told.any() and unsaid and self.around[i] < _CAPTIONED)
 
     def labels(self, row: int, column: int) -> NDArray[np.float64]:
         """How surely each term is spoken of by the labels of row and column alone [t]; a place, only by the row that
@@ -130,9 +141,11 @@ class Met:
         told[[term for term, at in self.holding.items() if at == row]] = STANDS_FOR
         return told
 
-    def row(self, row: int, column: int, naming: NDArray[np.bool_]) -> float:
-        """How surely a term of those that name things speaks of the row: one that nothing names was not asked for."""
-        return float(np.delete(self.cells[row], column, axis=0)[:, naming].max(initial=0.0))
+    def row(self, naming: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """How surely a term of those that name things speaks of a cell's row [r, c]: one that nothing names was not
+        asked for."""
+        told: NDArray[np.float64] = self.beside[:, :, naming].max(axis=2, initial=0.0)
+        return told
 
     def column(self, column: int, heavy: NDArray[np.bool_]) -> float:
         """The same of the column; of a table of two columns nobody names the second."""
