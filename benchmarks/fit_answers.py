@@ -37,10 +37,11 @@ from modelyard.ports.index import Searcher
 from modelyard.workloads.chatbot.chain import DEFAULTS, Chatbot
 from modelyard.workloads.chatbot.cite import Citation, merged, verify
 from modelyard.workloads.chatbot.compose import Statement, compose
-from modelyard.workloads.chatbot.extract import Candidate, Extractor
+from modelyard.workloads.chatbot.extract import Extractor
 from modelyard.workloads.chatbot.generate import DEFAULT_PROMPT
 from modelyard.workloads.chatbot.judge import judge
 from modelyard.workloads.chatbot.question import Question
+from modelyard.workloads.chatbot.statements import Candidate
 
 Floats = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,17 @@ class _Engine:
             taken = [self._idle.pop() for _ in range(min(count, len(self._idle)))]
         return taken + [self._compiled.create_infer_request() for _ in range(count - len(taken))]
 
+    def ask_once(self, path: Path) -> None:
+        """So that the first who asks does not wait for what is made then. Raises Damaged."""
+        [request] = self.borrow(1)
+        one = np.ones((1, LENGTHS[0]), np.int64)
+        try:
+            request.infer({"input_ids": one, "attention_mask": one})
+            _ = request.get_output_tensor(0).data
+        except RuntimeError as error:
+            raise Damaged(f"OpenVINO cannot run {path}: {error}") from error
+        self.give_back([request])
+
     def give_back(self, requests: Sequence[Any]) -> None:
         with self._lock:
             self._idle.extend(requests)
@@ -166,8 +177,8 @@ _made = weakref.WeakValueDictionary[Any, _Engine]()
 _last = deque[_Engine](maxlen=3)
 """An embedder and two readers stay for the next release that is opened, though the last was closed."""
 _making = threading.Lock()
-_makings = defaultdict[Any, threading.Lock](threading.Lock)
-"""A lock for each engine, so that several are compiled at a time."""
+"""OpenVINO's Python side makes tables when it first needs them, and two threads that need one at the same time wait for
+each other for ever: engines are made, and asked for the first time, one after the other."""
 
 
 def _engine(folder: Path, held: Mapping[str, bytes], files: Mapping[str, str], threads: int, int8: bool) -> _Engine:
@@ -175,13 +186,12 @@ def _engine(folder: Path, held: Mapping[str, bytes], files: Mapping[str, str], t
     models, and to compile one takes 0.4 to 1 CPU s and 100 to 300 MB. Raises Damaged."""
     key = (*sorted(files.items()), threads, int8)
     with _making:
-        own = _makings[key]
-    with own:
         engine = _made.get(key)
         if engine is None:
             tokenizer = _open_tokenizer(folder / TOKENIZER, held[TOKENIZER])
-            engine = _made[key] = _Engine(tokenizer, _compile(folder / GRAPH, held[GRAPH], threads, int8))
-    with _making:
+            engine = _Engine(tokenizer, _compile(folder / GRAPH, held[GRAPH], threads, int8))
+            engine.ask_once(folder / GRAPH)
+            _made[key] = engine
         if engine not in _last:
             _last.append(engine)
     return engine

@@ -6,7 +6,6 @@ import importlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,8 +211,7 @@ def _readers(folder: Path | None) -> Readers:
         reader: Reader = made(folder / name if folder else importlib.import_module(made.__module__).packaged())
         return reader
 
-    with ThreadPoolExecutor(2, "open") as threads:  # each is compiled for a second
-        return Readers(*threads.map(opened, ("minilm", "smollm2"), ("quick", "close")))
+    return Readers(opened("minilm", "quick"), opened("smollm2", "close"))
 
 
 def _reranker(settings: Mapping[str, Any], loaded: Loaded | None) -> Reranker | None:

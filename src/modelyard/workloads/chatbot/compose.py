@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from modelyard.workloads.chatbot.cite import Citation
-from modelyard.workloads.chatbot.extract import MOST_WORDS, Candidate
 from modelyard.workloads.chatbot.lexicon import bag, squeeze
 from modelyard.workloads.chatbot.question import Question
+from modelyard.workloads.chatbot.statements import MOST_WORDS, Candidate
 from modelyard.workloads.chatbot.table import Row, Table, is_empty, is_value
 
 _LEANS = re.compile(

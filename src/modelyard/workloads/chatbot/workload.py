@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from modelyard.errors import Damaged, UserError
 from modelyard.ids import canonical, digest
 from modelyard.ports.embedder import Embedder
 from modelyard.ports.index import Searcher
-from modelyard.ports.reader import Readers
 from modelyard.ports.records import Changes, Snapshot
 from modelyard.ports.workload import Case, Context, Exam, Metric, Predictor, Request, Response, Row
 from modelyard.project import access
@@ -81,7 +79,9 @@ class ChatbotWorkload(BaseWorkload):
 
     def warm(self, ctx: Context) -> None:
         """The embedder, and the readers where they answer: seconds of compiling."""
-        _models(ctx)
+        ctx.ports.embedder()
+        if ctx.settings.get("chat") is None:
+            ctx.ports.readers()
 
     def ingest(self, ctx: Context, changes: Changes) -> None:
         ingest(ctx, changes)
@@ -153,8 +153,9 @@ class ChatbotWorkload(BaseWorkload):
         index is of another embedder than the one at hand."""
         snapshot = _snapshot(artifact_dir / SNAPSHOT)
         folder, prompt = artifact_dir / EMBEDDER, artifact_dir / PROMPT
-        embedder, readers = _models(ctx, folder if folder.is_dir() else None, artifact_dir / READERS)
-        chat = ctx.ports.chat() if readers is None else None
+        embedder = ctx.ports.embedder(folder if folder.is_dir() else None)
+        chat = ctx.ports.chat() if ctx.settings.get("chat") is not None else None
+        readers = ctx.ports.readers(artifact_dir / READERS) if chat is None else None
         words = prompt.read_text(encoding="utf-8") if prompt.is_file() else DEFAULT_PROMPT
         searcher = ctx.ports.searcher(artifact_dir / INDEX)
         if searcher.snapshot != index_name(snapshot, embedder):
@@ -189,13 +190,6 @@ class ChatbotWorkload(BaseWorkload):
 
     def signals(self, request: Request, response: Response) -> Mapping[str, float]:
         return signals(response)
-
-
-def _models(ctx: Context, embedder: Path | None = None, readers: Path | None = None) -> tuple[Embedder, Readers | None]:
-    """The embedder, and the readers where no chat model answers. Side by side: to compile one takes a second."""
-    with ThreadPoolExecutor(1, "open") as aside:
-        second = aside.submit(ctx.ports.readers, readers) if ctx.settings.get("chat") is None else None
-        return ctx.ports.embedder(embedder), second.result() if second is not None else None
 
 
 def index_name(snapshot: Snapshot, embedder: Embedder) -> str:
