@@ -116,8 +116,8 @@ class Extractor:
 
     def _compared(self, found: Sequence[Candidate], asked: NDArray[np.float32]) -> list[Candidate]:
         """The same, best first, with how like the question each is, and how much more than those elsewhere."""
-        vectors = self._gists.vectors([t for c in found for t in (c.gist, c.own)])
-        near = {c: float(max((asked @ vectors[c.gist]).max(), (asked @ vectors[c.own]).max())) for c in found}
+        vectors = self._gists.vectors([c.gist for c in found])
+        near = {c: float((asked @ vectors[c.gist]).max()) for c in found}
         out = []
         for c in found:
             rest = max((v for o, v in near.items() if not _same_place(c, o)), default=0.0)
