@@ -91,7 +91,7 @@ def test_any_string_has_a_vector(embedder: Embedder) -> None:
 
 
 def test_a_vector_does_not_depend_on_the_neighbours(embedder: Embedder) -> None:
-    texts = texts_of_many_lengths() + ODD
+    texts = texts_of_many_lengths() + ODD + [f"depot{i}" if i % 3 else "pump" for i in range(80)]
     together = embedder.embed(texts)
     assert np.array_equal(together, np.concatenate([embedder.embed([text]) for text in texts]))
     assert np.array_equal(together, embedder.embed(texts))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,6 +69,23 @@ def test_two_threads_get_the_right_figures(reader: Reader) -> None:
 
 
 # The packaged ones
+
+SIDE_BY_SIDE = """
+from concurrent.futures import ThreadPoolExecutor
+from modelyard.adapters import embed_minilm, read_minilm, read_smollm
+asked = [
+    lambda: embed_minilm.MiniLM(embed_minilm.packaged()).embed(["a"])[0],
+    lambda: read_minilm.MiniLMReader(read_minilm.packaged()).read("a?", ["a"]),
+    lambda: read_smollm.SmolLMReader(read_smollm.packaged()).read("a?", ["a"]),
+]
+with ThreadPoolExecutor(3) as threads:
+    print([len(each.result()) for each in [threads.submit(one) for one in asked]])
+"""
+
+
+def test_models_may_be_opened_by_several_threads_of_a_fresh_process() -> None:
+    done = subprocess.run([sys.executable, "-c", SIDE_BY_SIDE], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "[384, 1, 1]"
 
 
 @pytest.mark.parametrize(

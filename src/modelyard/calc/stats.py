@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,15 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Figure = Callable[[Mapping[str, Floats], Floats], float]
 RESAMPLES = 1000
+
+
+@runtime_checkable
+class ManyAtOnce(Protocol):
+    """A figure that is computed for many weightings at a time, some hundred times faster than one by one."""
+
+    def draws(self, columns: Mapping[str, Floats], weights: Floats) -> Floats:
+        """[b] for weights of shape [b, n]: what the figure itself gives for each."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ def estimate(
     value = figure(columns, np.ones(n))
     if math.isnan(value):
         return None
-    draws = np.array([figure(columns, w) for w in weights])
+    draws = _draws(figure, columns, weights)
     used = _used(figure, columns, clusters)
     return Estimate(value, *_interval(draws, confidence), *used)
 
@@ -69,8 +79,14 @@ def paired(
     value = figure(ours, everyone) - figure(theirs, everyone)
     if math.isnan(value):
         return None
-    draws = np.array([figure(ours, w) - figure(theirs, w) for w in weights])
+    draws = _draws(figure, ours, weights) - _draws(figure, theirs, weights)
     return Estimate(value, *_interval(draws, confidence), *_used(figure, ours, clusters))
+
+
+def _draws(figure: Figure, columns: Mapping[str, Floats], weights: Floats) -> Floats:
+    if isinstance(figure, ManyAtOnce):
+        return figure.draws(columns, weights)
+    return np.array([figure(columns, w) for w in weights])
 
 
 def _interval(draws: Floats, confidence: float) -> tuple[float, float]:

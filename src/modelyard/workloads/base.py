@@ -6,8 +6,8 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ def mean(
     name: str, column: str | None = None, *, higher_is_better: bool = True, unit: str = "", compared: bool = True
 ) -> Metric:
     """The mean of `column` (default: called as the metric) over the rows that have it; NaN where none has."""
-    return Metric(name, partial(_mean, column or name), higher_is_better, unit, compared)
+    return Metric(name, _Quotient(column or name), higher_is_better, unit, compared)
 
 
 def ratio(
@@ -128,18 +128,25 @@ def ratio(
 ) -> Metric:
     """The sum of one column over the sum of another, over the rows that have both: a precision, say, of counts per
     row. NaN where the denominator's sum is 0."""
-    return Metric(name, partial(_ratio, numerator, denominator), higher_is_better, unit, compared)
+    return Metric(name, _Quotient(numerator, denominator), higher_is_better, unit, compared)
 
 
-def _mean(column: str, columns: Columns, weights: NDArray[np.float64]) -> float:
-    values = columns[column]
-    there = ~np.isnan(values)
-    total = float(weights[there].sum())
-    return float(values[there] @ weights[there]) / total if total > 0 else math.nan
+@dataclass(frozen=True)
+class _Quotient:
+    """The weighted sum of `over` over that of `under`, or of the weights where that is none; of the rows that have
+    both."""
 
+    over: str
+    under: str | None = None
 
-def _ratio(numerator: str, denominator: str, columns: Columns, weights: NDArray[np.float64]) -> float:
-    over, under = columns[numerator], columns[denominator]
-    there = ~(np.isnan(over) | np.isnan(under))
-    total = float(under[there] @ weights[there])
-    return float(over[there] @ weights[there]) / total if total > 0 else math.nan
+    def __call__(self, columns: Columns, weights: NDArray[np.float64]) -> float:
+        return float(self.draws(columns, weights[None])[0])
+
+    def draws(self, columns: Columns, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """See calc.stats.ManyAtOnce."""
+        over = columns[self.over]
+        under = columns[self.under] if self.under is not None else np.ones(len(over))
+        there = ~(np.isnan(over) | np.isnan(under))
+        total = weights @ np.where(there, under, 0.0)
+        out: NDArray[np.float64] = np.full(len(weights), np.nan)
+        return np.divide(weights @ np.where(there, over, 0.0), total, out=out, where=total > 0)

@@ -1,0 +1,94 @@
+"""What goes on side by side in a run: cases of an exam, and what is opened before the first step."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modelyard.cores import cores
+from tests.story.conftest import Story
+
+CODE = """
+import os, signal, threading, time
+from pathlib import Path
+from modelyard.errors import UserError
+from modelyard.workloads.echo import EchoWorkload, Echo
+
+ASKED = Path({log!r})
+
+class Slow(Echo):
+    def predict(self, request, call):
+        question = request["messages"][-1]["content"]
+        with ASKED.open("a") as log:
+            log.write(question + "\\n")
+        {predict}
+        yield from super().predict(request, call)
+
+class Shop(EchoWorkload):
+    name = "shop"
+    def load(self, ctx, artifact_dir):
+        return Slow("")
+    {more}
+"""
+TOGETHER = "MEET.wait(30)"
+"""Both cases of a pair have to be under way before either goes on."""
+LATER_FIRST = "time.sleep(0.3 / int(question))"
+INTERRUPTED = "os.kill(os.getpid(), signal.SIGINT) if question == '3' and 'STOP' in os.environ else time.sleep(0.05)"
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Story:
+    root = tmp_path / "shop"
+    command = [sys.executable, "-m", "modelyard", "init", str(root), "--workload", "shop:Shop"]
+    subprocess.run(command, check=True, capture_output=True)
+    return Story(root)
+
+
+def write(shop: Story, cases: int, predict: str = "pass", more: str = "") -> Path:
+    """The workload, and an exam that asks 1, 2, ... The file of what was asked."""
+    log = shop.root.parent / "asked"
+    shared = "\nMEET = threading.Barrier(2)\n"
+    (shop.root / "shop.py").write_text(CODE.format(log=str(log), predict=predict, more=more) + shared)
+    rows = [{"id": f"q{n}", "question": str(n), "answers": [str(n)]} for n in range(1, cases + 1)]
+    (shop.root / "evaluation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return log
+
+
+@pytest.mark.skipif(cores() < 2, reason="one core asks one case at a time")
+def test_cases_sit_the_exam_side_by_side(shop: Story) -> None:
+    write(shop, 6, TOGETHER)
+    assert shop("run", "--json").json["steps"]["evaluate"] == "done"
+
+
+def test_every_case_gets_its_own_answer_whichever_comes_first(shop: Story) -> None:
+    write(shop, 12, LATER_FIRST)
+    shop("run")
+    rows = [json.loads(line) for line in shop("evaluate", "--rows").out.splitlines()]
+    assert [row["case"] for row in rows] == [f"q{n}" for n in range(1, 13)]
+    assert all(row["output"]["answer"] == row["request"]["messages"][-1]["content"] for row in rows)
+
+
+def test_an_interrupted_exam_asks_no_more_and_is_sat_again(shop: Story) -> None:
+    log = write(shop, 60, INTERRUPTED)
+    shop("run", code=130, env={"STOP": "1"})
+    assert len(log.read_text().split()) < 20
+    assert shop("run", "--json").json["steps"]["evaluate"] == "done"
+
+
+def test_what_a_workload_opens_beside_the_registry_is_opened_once(shop: Story) -> None:
+    write(shop, 1, more="def warm(self, ctx): ASKED.write_text('warm\\n')")
+    shop("run")
+    log = shop.root.parent / "asked"
+    assert log.read_text().split() == ["warm", "1"]
+    shop("run")  # nothing to do, nothing to open
+    assert log.read_text().split() == ["warm", "1"]
+
+
+def test_what_cannot_be_opened_ends_the_run_with_its_line(shop: Story) -> None:
+    write(shop, 1, more="def warm(self, ctx): raise UserError('the model is nowhere: put it into models/')")
+    ended = shop("run", code=2)
+    assert ended.err.strip().splitlines()[-1].endswith("the model is nowhere: put it into models/")
