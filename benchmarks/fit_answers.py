@@ -65,7 +65,10 @@ THRESHOLDS = (0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 
 
 class Recorder(Extractor):
-    """Weighs statements as ever and remembers what it weighed last; put into the chain, which has no port for it."""
+    """Weighs statements as ever, none left out for being behind by the weights in use, and remembers what it weighed
+    last; put into the chain, which has no port for it."""
+
+    behind = (math.inf, math.inf, math.inf)
 
     def candidates(self, question: Question, *args: Any, **more: Any) -> list[Candidate]:
         found = super().candidates(question, *args, **{**more, "least": -math.inf})

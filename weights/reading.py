@@ -24,9 +24,9 @@ from pathlib import Path
 
 from modelyard.workloads.chatbot.cells import full_name, meet
 from modelyard.workloads.chatbot.conversation import Resolved
-from modelyard.workloads.chatbot.extract import NOTED, notes_on
 from modelyard.workloads.chatbot.page import PageView
 from modelyard.workloads.chatbot.question import Question, analyse_question
+from modelyard.workloads.chatbot.statements import NOTED, notes_on
 from modelyard.workloads.chatbot.table import Row, Table, is_value
 
 EMPTY = ("\u2013", "\u2014", "-", "")

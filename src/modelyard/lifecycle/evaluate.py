@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import uuid
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +25,7 @@ from modelyard.lifecycle.exam import CASES, Sheet
 from modelyard.lifecycle.world import World
 from modelyard.ports.records import Release
 from modelyard.ports.tables import TableSpec
-from modelyard.ports.workload import Call, Case, Row, Workload
+from modelyard.ports.workload import Call, Case, Response, Row, Workload
 from modelyard.serving.answer import answer
 from modelyard.serving.opened import OpenedRelease
 
@@ -48,8 +51,8 @@ ROWS = TableSpec(
 )
 
 
-_AT_ONCE = 4
-"""Cases that are asked at once, where there are as many cores: a release is opened to be asked by several."""
+_QUICK_MS = 5.0
+"""A case that takes less is not worth a thread."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,11 @@ def sit(world: World, release: Release, sheet: Sheet, label: str, *, again: bool
     with (
         world.heavy.open_release(world.layout.releases / release.id) as opened,
         world.progress.bar(f"{label} {short(release.id)} sits the exam", len(sheet.cases), "cases") as bar,
-        ThreadPoolExecutor(min(_AT_ONCE, cores()), "exam") as threads,
+        closing(_asked(world, opened, sheet.cases)) as asked,
     ):
-        # Where this loop is left before its end, the cases that have not begun are not begun.
-        for row, took in threads.map(lambda case: _sit_one(world, opened, case), sheet.cases):
+        for case, said, took in asked:
             world.heavy.context.check()
-            rows.append(row)
+            rows.append(_scored(opened, case, said))
             latency.append(took)
             bar.advance()
     sitting = Sitting(release.id, tuple(rows), tuple(latency))
@@ -89,20 +91,54 @@ def sit(world: World, release: Release, sheet: Sheet, label: str, *, again: bool
     return sitting
 
 
-def _sit_one(world: World, opened: OpenedRelease, case: Case) -> tuple[Row, float]:
-    call = Call(world.clock, key=f"exam-{case.id}", effects="exam", groups=case.groups)
-    start = world.clock.monotonic()
+def _asked(
+    world: World, opened: OpenedRelease, cases: Sequence[Case]
+) -> Generator[tuple[Case, Response | Exception, float]]:
+    """(case, its answer or why there is none, ms), in order. Some are asked at once; closed, it asks no more."""
+    at_once, ended = min(world.loaded.config.gate.at_once, cores()), threading.Event()
+
+    def ask(case: Case) -> tuple[Case, Response | Exception, float]:
+        call = Call(world.clock, f"exam-{case.id}", cancelled=ended.is_set, effects="exam", groups=case.groups)
+        start = world.clock.monotonic()
+        try:
+            said: Response | Exception = answer(opened, case.request, call)
+        except Exception as e:  # noqa: BLE001 a crash of the model is a row, never a pass
+            said = e
+        return case, said, (world.clock.monotonic() - start) * 1000
+
+    waiting: deque[Future[tuple[Case, Response | Exception, float]]] = deque()
+    quick = False
+    with ThreadPoolExecutor(at_once, "exam") as threads:
+        try:
+            for case in cases:
+                if quick and not waiting:
+                    told = ask(case)
+                else:
+                    waiting.append(threads.submit(ask, case))
+                    if len(waiting) < 2 * at_once:
+                        continue
+                    told = waiting.popleft().result()
+                quick = told[2] < _QUICK_MS
+                yield told
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            ended.set()
+            for each in waiting:
+                each.cancel()
+
+
+def _scored(opened: OpenedRelease, case: Case, said: Response | Exception) -> Row:
+    if isinstance(said, Cancelled):
+        raise said
     try:
-        response = answer(opened, case.request, call)
-        took = (world.clock.monotonic() - start) * 1000
-        row = opened.workload.score(case, response)
-    except Cancelled:
-        raise
+        if isinstance(said, Exception):
+            raise said
+        return opened.workload.score(case, said)
     except ModelyardError as e:
-        return _unscored(case, str(e)), (world.clock.monotonic() - start) * 1000
+        return _unscored(case, str(e))
     except Exception as e:  # noqa: BLE001 a crash of the model or the scorer is a row, never a pass
-        return _unscored(case, f"{type(e).__name__}: {e}"), (world.clock.monotonic() - start) * 1000
-    return row, took
+        return _unscored(case, f"{type(e).__name__}: {e}")
 
 
 def _unscored(case: Case, reason: str) -> Row:

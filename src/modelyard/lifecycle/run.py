@@ -93,7 +93,8 @@ class _Loop:
         """The registry, checked. To import and make one takes seconds, and so may what the workload opens: at once."""
         workload, ctx = self.world.heavy.workload, self.world.heavy.context
         with ThreadPoolExecutor(1, "warm") as aside:
-            warm = aside.submit(workload.warm, ctx) if isinstance(workload, CanWarm) else None
+            needed = any(map(self.options.asked, ("build", "evaluate", "gate")))
+            warm = aside.submit(workload.warm, ctx) if needed and isinstance(workload, CanWarm) else None
             registry = self.world.heavy.registry
             registry.check()
             if warm is not None:

@@ -7,7 +7,7 @@ exam: evaluation.jsonl
 chatbot: {embedder, index, chat, retrieval, answer, history_turns, reranker, glossary, access, ocr, ocr_languages,
 limits}
 model: {uri, label, recorded, task, positive, score, id, cluster, slices, ignore}
-gate: {floors, margins, min_cases, max_unscored, min_human, confidence, admit_unproven}
+gate: {floors, margins, min_cases, max_unscored, min_human, confidence, at_once, admit_unproven}
 ingest: {max_file, max_removals}
 settings: {...}              of a workload of your own (`workload: module:Class`)
 guards: {length: {request, answer}, patterns: [{name, deny, where, reason}]}
@@ -250,6 +250,7 @@ class Gate(Section):
     max_unscored: Share = 0.0
     min_human: int = Field(0, ge=0, description="least scored cases that a person wrote")
     confidence: float = Field(0.95, gt=0.5, lt=1)
+    at_once: int = Field(4, ge=1, le=64, description="cases of the exam asked at a time, where there are as many cores")
     admit_unproven: bool = Field(
         True, description="let an abstained release in where the champion is absent or unproven"
     )

@@ -51,13 +51,18 @@ def meet(terms: Sequence[Term], view: PageView, table: Table, glossary: Mapping[
             number = re.split(r"[ -]", term.text)[-1]
             by_column[:, i] = np.maximum(by_column[:, i], [0.95 * (c.strip() == number) for c in columns])
     by_cell = np.zeros((len(table.rows), len(columns), len(terms)))
+    # A label that meets a term by its column's head alone tells no row from another.
+    by_head = [
+        [t.kind not in ("id", "number") and strength(t, column) >= 0.5 for t in terms] for column in table.columns
+    ]
     for r, row in enumerate(table.rows):
         labels = row_labels(table, row)
         for j, cell in enumerate(row.cells):
             for i, term in enumerate(terms):
                 if j in labels:
                     text = f"{labels[j]} {view.legend.get(cell, '')}"
-                    by_cell[r, j, i] = strength(term, text, glossary) if not _only_head(term, table, j, cell) else 0.0
+                    if not by_head[j][i] or strength(term, cell) >= 0.5:
+                        by_cell[r, j, i] = strength(term, text, glossary)
                 elif term.kind == "number" and term.stem in bag(cell).stems:
                     by_cell[r, j, i] = 0.9  # the value itself may be named, with its row asked for
         if row.group:
@@ -172,13 +177,6 @@ def _sized(term: Term, columns: Sequence[str]) -> bool:
     """Whether the term is a size with the letters that stand for it ("DN 40"), and the columns are sizes without."""
     sizes = [int(c) for c in columns if c.strip().isdigit()]
     return not term.noun and len(sizes) > 2 and 12 < max(sizes) < 1900 and sizes == sorted(set(sizes))
-
-
-def _only_head(term: Term, table: Table, column: int, cell: str) -> bool:
-    """Whether a label meets the term by its column's head alone, which tells no row from another."""
-    if term.kind in ("id", "number"):
-        return False
-    return strength(term, cell) < 0.5 and strength(term, table.columns[column]) >= 0.5
 
 
 def section_words(path: str) -> str:

@@ -21,8 +21,8 @@ from modelyard.workloads.chatbot.page import PageView
 from modelyard.workloads.chatbot.question import Question
 from modelyard.workloads.chatbot.statements import Candidate, statements
 
-_READ, _READ_CLOSELY = 16, 4
-"""Statements that the quick reader reads, those that look best by the other marks; and then the close one."""
+_COMPARED, _READ_CLOSELY = 16, 4
+"""Statements that are compared with the question, and read by the quick reader; that the close one reads."""
 _FAR_AHEAD = 0.3
 """By how much more a statement is like the question than all others counts up to this."""
 _SURE = 6.0
@@ -30,7 +30,7 @@ _SURE = 6.0
 _REACH = 3.0
 """What the close reader is expected to add to a statement at most: of 1,262 questions it answered one from further
 below the threshold."""
-_BEHIND = (4.5, 3.5, 2.5)
+BEHIND = (4.5, 3.5, 2.5)
 """How far behind the first a statement may be that comes first in the end: before it is compared with the question by
 the embedder, before the quick reader, before the close one. Of 174 answered questions the furthest was 2.8, 2.4, 1.1
 behind."""
@@ -38,6 +38,8 @@ behind."""
 
 class Extractor:
     """Weighs statements. Keeps vectors of statements and words it has met (bounded)."""
+
+    behind: tuple[float, float, float] = BEHIND
 
     def __init__(
         self,
@@ -71,7 +73,7 @@ class Extractor:
         of what it asks without what leads up to it. least: log-odds below which nothing is told."""
         seen = [glimpse for view, rank in pages for glimpse in statements(question, view, rank, self._glossary)]
         found = [glimpse.made() for glimpse in sorted(seen, key=lambda glimpse: glimpse.place)[:most]]
-        return self.read(resolved, self.weigh(question, found)[:_READ], vectors, least)
+        return self.read(resolved, self.weigh(question, found)[:_COMPARED], vectors, least)
 
     def weigh(self, question: Question, found: list[Candidate]) -> list[Candidate]:
         """The same, best first, with what their words, and words like these, have for and against them."""
@@ -108,10 +110,13 @@ class Extractor:
         assert self._readers is not None, "whoever answers by quotes needs readers"
         reach = _SURE * abs(self._weights["read"]) + _REACH
         likeness = abs(self._weights["similar"]) + _FAR_AHEAD * abs(self._weights["lead"])
-        found = self._compared(_hopeful(found, least - reach - likeness, _BEHIND[0]), vectors)
-        found = _hopeful(found, least - reach, _BEHIND[1])
+        hopeful = _hopeful(found, least - reach - likeness, self.behind[0])
+        if all(_same_place(c, found[0]) for c in hopeful):  # to be ahead of nothing is no lead
+            hopeful += [c for c in found if not _same_place(c, found[0])][:1]
+        found = self._compared(hopeful, vectors)
+        found = _hopeful(found, least - reach, self.behind[1])
         found = self._read(self._readers.quick, found, "read", resolved.text)
-        found = _hopeful(found[:_READ_CLOSELY], least - _REACH, _BEHIND[2])
+        found = _hopeful(found[:_READ_CLOSELY], least - _REACH, self.behind[2])
         return self._read(self._readers.close, found, "close", resolved.text, resolved.spoken)
 
     def _compared(self, found: Sequence[Candidate], asked: NDArray[np.float32]) -> list[Candidate]:

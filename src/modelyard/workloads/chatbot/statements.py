@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +50,8 @@ _LEANS = re.compile(
 )
 
 Glossary = Mapping[str, frozenset[str]]
+_Strengths = Callable[[str], Sequence[float]]
+"""How surely a text speaks of each term of the question [t]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +90,7 @@ class Candidate:
 
 
 class Glimpse(NamedTuple):
-    """A statement at first look. Of most that is all: only those that look best are `made`."""
+    """A statement at first look. Of most that is all: the candidates of those that look best are `made`."""
 
     place: tuple[float, str, int, int, int]
     """To be sorted by: the best first, and of equals what comes first in the documents."""
@@ -97,11 +99,11 @@ class Glimpse(NamedTuple):
 
 def statements(question: Question, view: PageView, rank: float, glossary: Glossary) -> Iterator[Glimpse]:
     """All that a page states, in no order. rank: how well retrieval placed the page, from 0 to 1."""
+    # Sentences have their headings in common.
+    met = cache(lambda text: [strength(t, text, glossary) for t in question.terms])
     before: Sentence | None = None
     for sentence in view.sentences:
-        alone = _sentence(question, view, sentence, sentence.start, rank, glossary)
-        if question.polar or alone.marks["told"] < 0.99:  # what only says the question again answers nothing
-            yield _glimpse(question, alone)
+        yield from _sentence(question, view, sentence, sentence.start, rank, met)
         # Two sentences in a row may answer where neither does alone.
         if (
             before is not None
@@ -110,15 +112,10 @@ def statements(question: Question, view: PageView, rank: float, glossary: Glossa
             and not sentence.item
             and len(view.text[before.start : sentence.end].split()) <= MOST_WORDS
         ):
-            yield _glimpse(question, _sentence(question, view, sentence, before.start, rank, glossary))
+            yield from _sentence(question, view, sentence, before.start, rank, met)
         before = sentence
     for table in view.tables:
         yield from _Cells(question, view, table, rank, glossary).glimpses()
-
-
-def _glimpse(question: Question, c: Candidate) -> Glimpse:
-    look = _first_look(question, c.covered, c.marks)
-    return Glimpse((-look, c.view.document, c.view.page, c.start, c.column), lambda: c)
 
 
 def _first_look(question: Question, covered: Mapping[str, float], m: Mapping[str, float]) -> float:
@@ -133,31 +130,44 @@ def _first_look(question: Question, covered: Mapping[str, float], m: Mapping[str
 
 
 def _sentence(
-    question: Question, view: PageView, sentence: Sentence, start: int, rank: float, glossary: Glossary
-) -> Candidate:
+    question: Question, view: PageView, sentence: Sentence, start: int, rank: float, met: _Strengths
+) -> Iterator[Glimpse]:
+    """Of the text from `start` to the end of the sentence, unless it only says the question again: that answers
+    nothing."""
     text = squeeze(view.text[start : sentence.end])
+    echo = told(question, text)
+    pair = start < sentence.start
+    if echo >= 0.99 and not question.polar and not pair:
+        return
     lead = (
         squeeze(view.text[sentence.lead_start : start]) if 0 <= sentence.lead_start < start else squeeze(sentence.lead)
     )
-    section = section_words(sentence.section)
-    zones = ((text, 1.0), (lead, 0.7), (section, 0.9), (view.names, 0.8))
-    covered = _cover(question.terms, zones, glossary)
+    zones = ((text, 1.0), (lead, 0.7), (section_words(sentence.section), 0.9), (view.names, 0.8))
+    covered = _cover(question.terms, zones, met)
     for term in question.terms:
         # A sentence that names other years speaks of those.
         if term.kind == "year" and covered[term.stem] < 1 and _OWN_YEAR.search(text):
             covered[term.stem] = 0.0
         elif term.kind == "year" and term.stem in text and not re.search(rf"(?<!than in )\b{term.stem}\b", text):
             covered[term.stem] = 0.0  # "two fewer than in 2023"
+    fit = fits(question, text) if echo < 0.99 else 0.0
+    marks = {"fit": fit, "told": echo, "pair": float(pair), "rank": rank}
+    place = (-_first_look(question, covered, marks), view.document, view.page, start, -1)
+    yield Glimpse(place, partial(_of_sentence, view, sentence, start, zones, marks, covered))
+
+
+def _of_sentence(
+    view: PageView,
+    sentence: Sentence,
+    start: int,
+    zones: tuple[tuple[str, float], ...],
+    marks: Mapping[str, float],
+    covered: Mapping[str, float],
+) -> Candidate:
+    (text, _), (lead, _), (section, _), *_ = zones
     leans = _LEANS.match(text) is not None or sentence.item
     lead = lead[-200:] if leans else ""
     gist, reads = (_line(view.title, name, lead, text) for name in (section, without_numbers(section)))
-    echo = told(question, text)
-    marks = {
-        "fit": fits(question, text) if echo < 0.99 else 0.0,
-        "told": echo,
-        "pair": float(start < sentence.start),
-        "rank": rank,
-    }
     return Candidate(view, start, sentence.end, text, zones, "sentence", gist, reads, marks, covered=covered)
 
 
@@ -275,8 +285,9 @@ def _line(*parts: str) -> str:
     return ". ".join(part for part in parts if part)
 
 
-def _cover(terms: Sequence[Term], zones: Sequence[tuple[str, float]], glossary: Glossary) -> dict[str, float]:
-    found = {t.stem: max(strength(t, text, glossary) * weight for text, weight in zones) for t in terms}
+def _cover(terms: Sequence[Term], zones: Sequence[tuple[str, float]], met: _Strengths) -> dict[str, float]:
+    strengths = [(met(text), weight) for text, weight in zones]
+    found = {t.stem: max(each[i] * weight for each, weight in strengths) for i, t in enumerate(terms)}
     for term in terms:
         # A name that no zone says: of the Danish office speaks what speaks of Aarhus.
         if term.kind == "name" and found[term.stem] < NEARLY:
