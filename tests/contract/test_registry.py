@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,15 @@ def test_a_run_and_its_steps_keep_what_was_measured(registry: MlflowRegistry) ->
     assert part.data.params["k"] == "8" and len(part.data.params["long"]) == 6000
     assert part.data.metrics["recall_at_5"] == 0.5 and part.data.metrics["nDCG_at_10 _page_"] == 1.0
     assert len(part.data.metrics) == 123
+
+
+def test_what_is_over_is_recorded_with_the_time_it_began(registry: MlflowRegistry) -> None:
+    began = datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC)
+    with registry.run("run", since=began) as run, run.step("read", since=began) as over, run.step("build") as now:
+        pass
+    infos = [client(registry).get_run(each.id).info for each in (run, over, now)]
+    assert [info.start_time == began.timestamp() * 1000 for info in infos] == [True, True, False]
+    assert all(info.start_time <= info.end_time for info in infos)
 
 
 @pytest.mark.parametrize(

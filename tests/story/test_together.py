@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from modelyard.cores import cores
 from tests.story.conftest import Story
@@ -82,16 +84,45 @@ def test_an_interrupted_exam_asks_no_more_and_is_sat_again(shop: Story) -> None:
     assert shop("run", "--json").json["steps"]["evaluate"] == "done"
 
 
-def test_a_workload_is_opened_once_beside_the_registry_and_only_where_something_is_built(shop: Story) -> None:
-    log = write(shop, 1, more="def warm(self, ctx): ASKED.open('a').write(threading.current_thread().name + '\\n')")
+def test_a_workload_is_opened_once_beside_the_first_step_and_only_where_something_is_built(shop: Story) -> None:
+    # Neither goes on before both are under way.
+    warm = "def warm(self, ctx): MEET.wait(30); ASKED.open('a').write('warm\\n')"
+    ingest = "def ingest(self, ctx, changes): 'MEET' in os.environ and MEET.wait(30); super().ingest(ctx, changes)"
+    log = write(shop, 1, more=f"{warm}\n    {ingest}")
     shop("run", "--only", "prepare")
     assert not log.exists()
-    shop("run")
+    (shop.root / "documents" / "more.txt").write_text("more")
+    shop("run", env={"MEET": "1"})
     shop("run")  # nothing to do, nothing to open
-    assert log.read_text().split() == ["warm_0", "1"]
+    assert log.read_text().split() == ["warm", "1"]
 
 
-def test_what_cannot_be_opened_ends_the_run_with_its_line(shop: Story) -> None:
-    write(shop, 1, more="def warm(self, ctx): raise UserError('the model is nowhere: put it into models/')")
+ENDLESS = "def ingest(self, ctx, changes):\n        while True: time.sleep(0.01); ctx.check()"
+
+
+@pytest.mark.parametrize("more", ["", ENDLESS], ids=["prepared", "while documents are read"])
+def test_what_cannot_be_opened_ends_the_run_with_its_line(shop: Story, more: str) -> None:
+    write(
+        shop, 1, more=f"def warm(self, ctx): raise UserError('the model is nowhere: put it into models/')\n    {more}"
+    )
     ended = shop("run", code=2)
     assert ended.err.strip().splitlines()[-1].endswith("the model is nowhere: put it into models/")
+
+
+def test_a_registry_that_cannot_be_opened_ends_the_run_while_documents_are_read(shop: Story) -> None:
+    write(shop, 1, more=ENDLESS)
+    with (shop.root / "modelyard.yml").open("a") as file:
+        file.write("mlflow: {tracking_uri: 'http://127.0.0.1:9'}\n")
+    assert "127.0.0.1:9" in shop("run", code=7, env={"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}).err
+
+
+def test_a_step_that_failed_before_the_registry_was_open_is_in_it(shop: Story) -> None:
+    write(shop, 1, more="def ingest(self, ctx, changes): raise UserError('the documents are locked')")
+    before = int(time.time() * 1000)
+    assert "the documents are locked" in shop("run", code=2).err
+    store = f"sqlite:///{next(shop.root.rglob('mlflow.db'))}"
+    client = MlflowClient(store, store)
+    [experiment] = [e for e in client.search_experiments() if e.name != "Default"]
+    runs = {run.info.run_name: run.info for run in client.search_runs([experiment.experiment_id])}
+    assert {name: info.status for name, info in runs.items()} == {"run test": "FAILED", "prepare": "FAILED"}
+    assert all(before <= info.start_time < info.end_time for info in runs.values())

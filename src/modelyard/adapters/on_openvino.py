@@ -158,11 +158,12 @@ class _Engine:
         return taken + [self._compiled.create_infer_request() for _ in range(count - len(taken))]
 
     def ask_once(self, path: Path) -> None:
-        """So that the first who asks does not wait for what is made then. Raises Damaged."""
+        """As `Graph.run` does, so that what is made when first needed is made now. Raises Damaged."""
         [request] = self.borrow(1)
         one = np.ones((1, LENGTHS[0]), np.int64)
         try:
-            request.infer({"input_ids": one, "attention_mask": one})
+            request.start_async({"input_ids": one, "attention_mask": one}, share_inputs=False)
+            request.wait()
             _ = request.get_output_tensor(0).data
         except RuntimeError as error:
             raise Damaged(f"OpenVINO cannot run {path}: {error}") from error

@@ -18,6 +18,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 # Before mlflow is imported: it reads these once. A value the user set stays.
@@ -92,9 +93,9 @@ class MlflowRegistry:
         self._connect()
 
     @contextmanager
-    def run(self, name: str) -> Iterator[Run]:
+    def run(self, name: str, since: datetime | None = None) -> Iterator[Run]:
         client, experiment = self._connect()
-        run = _start(client, experiment, name, {"modelyard.version": __version__}, self._translated)
+        run = _start(client, experiment, name, since, {"modelyard.version": __version__}, self._translated)
         with run.ending():
             yield run
 
@@ -235,8 +236,8 @@ class _Run:
         self._client, self._experiment, self._translated = client, experiment, translated
 
     @contextmanager
-    def step(self, name: str) -> Iterator[Run]:
-        step = _start(self._client, self._experiment, name, {"mlflow.parentRunId": self.id}, self._translated)
+    def step(self, name: str, since: datetime | None = None) -> Iterator[Run]:
+        step = _start(self._client, self._experiment, name, since, {"mlflow.parentRunId": self.id}, self._translated)
         with step.ending():
             yield step
 
@@ -279,11 +280,13 @@ def _start(
     client: MlflowClient,
     experiment: str,
     name: str,
+    since: datetime | None,
     tags: Mapping[str, str],
     translated: Callable[[], AbstractContextManager[None]],
 ) -> _Run:
     with translated():
-        made = client.create_run(experiment, run_name=name, tags=dict(tags))
+        start = int(since.timestamp() * 1000) if since is not None else None
+        made = client.create_run(experiment, start, run_name=name, tags=dict(tags))
     return _Run(client, experiment, made.info.run_id, translated)
 
 

@@ -95,7 +95,8 @@ def _asked(
     world: World, opened: OpenedRelease, cases: Sequence[Case]
 ) -> Generator[tuple[Case, Response | Exception, float]]:
     """(case, its answer or why there is none, ms), in order. Some are asked at once; closed, it asks no more."""
-    at_once, ended = min(world.loaded.config.gate.at_once, cores()), threading.Event()
+    # More than there are cores, as a case is now and then at what only one can do.
+    at_once, ended = min(world.loaded.config.gate.at_once, cores() + cores() // 2), threading.Event()
 
     def ask(case: Case) -> tuple[Case, Response | Exception, float]:
         call = Call(world.clock, f"exam-{case.id}", cancelled=ended.is_set, effects="exam", groups=case.groups)

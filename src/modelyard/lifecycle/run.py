@@ -6,10 +6,11 @@ anywhere, the same command goes on where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeVar
 
 from modelyard.errors import Damaged, GateAbstained, GateFailed, ModelyardError, NotFound, UserError
 from modelyard.ids import digest, short
@@ -24,7 +25,9 @@ from modelyard.lifecycle.unchanged import Options, Outcome, known, moved_since, 
 from modelyard.lifecycle.world import World
 from modelyard.ports.records import Decision, Release, Rollout, Snapshot, State
 from modelyard.ports.registry import Registry, Run
-from modelyard.ports.workload import CanWarm, HasCorpus
+from modelyard.ports.workload import CanWarm, Context, HasCorpus
+
+T = TypeVar("T")
 
 _STATE: Mapping[str, State] = {"pass": "passed", "fail": "failed", "abstain": "abstained"}
 
@@ -59,14 +62,22 @@ class _Loop:
         self.out = Outcome()
 
     def go(self) -> Outcome:
-        world, registry = self.world, self._registry()
+        world, ctx, began = self.world, self.world.heavy.context, self.world.clock.now()
         if self.look.touched or self.look.changes:
             # Cut short from here on, the next run must not take the one before for its own: by then the files look
             # as they were last seen.
             world.journal.finish("run", "", {})
+        # The registry takes seconds to import and to make, and so does what the workload opens: meanwhile documents are
+        # read.
+        with ThreadPoolExecutor(2, "open") as aside:
+            opening = aside.submit(self._registry)
+            models = aside.submit(self._warm, ctx)
+            prepared = _attempted(lambda: self._prepare(ctx, opening, models))
+            registry = opening.result()
+            models.result()
         self.out.warnings += pointer.moved_by_hand(world)
-        with registry.run(f"run {world.loaded.target}") as record:
-            snapshot = self._prepare(record)
+        with registry.run(f"run {world.loaded.target}", since=began) as record:
+            snapshot = self._recorded(record, began, prepared)
             if self._ends_with("prepare"):
                 return self.out
             release = self.out.release = self._build(record, snapshot)
@@ -90,16 +101,14 @@ class _Loop:
         return self.out
 
     def _registry(self) -> Registry:
-        """The registry, checked. To import and make one takes seconds, and so may what the workload opens: at once."""
-        workload, ctx = self.world.heavy.workload, self.world.heavy.context
-        with ThreadPoolExecutor(1, "warm") as aside:
-            needed = any(map(self.options.asked, ("build", "evaluate", "gate")))
-            warm = aside.submit(workload.warm, ctx) if needed and isinstance(workload, CanWarm) else None
-            registry = self.world.heavy.registry
-            registry.check()
-            if warm is not None:
-                warm.result()
+        registry = self.world.heavy.registry
+        registry.check()
         return registry
+
+    def _warm(self, ctx: Context) -> None:
+        workload = self.world.heavy.workload
+        if isinstance(workload, CanWarm) and any(map(self.options.asked, ("build", "evaluate", "gate"))):
+            workload.warm(ctx)
 
     def _asked(self, step: str) -> bool:
         asked = self.options.asked(step)
@@ -110,8 +119,9 @@ class _Loop:
     def _ends_with(self, step: str) -> bool:
         return self.options.only == step
 
-    def _prepare(self, record: Run) -> Snapshot:
-        world, workload, ctx = self.world, self.world.heavy.workload, self.world.heavy.context
+    def _prepare(self, given: Context, *opening: Future[Any]) -> Snapshot:
+        world, workload = self.world, self.world.heavy.workload
+        ctx = replace(given, cancelled=lambda: given.cancelled() or any(map(_failed, opening)))
         if self._asked("prepare"):
             prepared = workload.prepared(ctx)
             stale = world.journal.done("prepare", prepared) is None
@@ -119,14 +129,20 @@ class _Loop:
                 share = 1.0 if self.options.allow_removals else world.loaded.config.ingest.max_removals
                 changes = replace(self.look.changes, max_removals=share)
                 world.journal.doubt([*(s.path for s in changes.changed), *changes.removed, *changes.unreadable])
-                with record.step("prepare") as child:
-                    workload.ingest(ctx, changes)
-                    child.params({"changed": str(len(changes.changed)), "files": str(len(self.look.paths))})
+                workload.ingest(ctx, changes)
                 world.journal.see(self.look.touched, self.look.changes.removed)
                 world.journal.finish("prepare", prepared, {})
             else:
                 self.out.steps["prepare"] = "skipped"
         return workload.snapshot(ctx)
+
+    def _recorded(self, record: Run, began: datetime, prepared: Callable[[], Snapshot]) -> Snapshot:
+        if self.out.steps["prepare"] != "done":
+            return prepared()
+        with record.step("prepare", since=began) as child:
+            snapshot = prepared()
+            child.params({"changed": str(len(self.look.changes.changed)), "files": str(len(self.look.paths))})
+        return snapshot
 
     def _build(self, record: Run, snapshot: Snapshot) -> Release:
         world, asked = self.world, self._asked("build")
@@ -184,6 +200,23 @@ class _Loop:
         self.out.warnings += moved.warnings
         if moved.before == release.id:
             self.out.steps["deploy"] = "skipped"
+
+
+def _attempted(work: Callable[[], T]) -> Callable[[], T]:
+    """`work` is done now; what it gives, or raises, comes when it is asked for."""
+    try:
+        found = work()
+    except BaseException as e:  # noqa: BLE001 raised again where it is recorded
+
+        def raised(e: BaseException = e) -> T:
+            raise e
+
+        return raised
+    return lambda: found
+
+
+def _failed(opening: Future[Any]) -> bool:
+    return opening.done() and opening.exception() is not None
 
 
 def _explain(decision: Decision) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -23,8 +24,8 @@ class Run(Protocol):
 
     id: str
 
-    def step(self, name: str) -> AbstractContextManager[Run]:
-        """A child run. An exception marks it failed and passes on."""
+    def step(self, name: str, since: datetime | None = None) -> AbstractContextManager[Run]:
+        """A child run. An exception marks it failed and passes on. `since`: when it began, where that is over."""
         ...
 
     def params(self, values: Mapping[str, str]) -> None: ...
@@ -44,8 +45,9 @@ class Registry(Protocol):
         """Raises UserError, with the command that helps, where the store is of another version or not reachable."""
         ...
 
-    def run(self, name: str) -> AbstractContextManager[Run]:
-        """A run, with `step`s inside. An exception marks it failed and passes on."""
+    def run(self, name: str, since: datetime | None = None) -> AbstractContextManager[Run]:
+        """A run, with `step`s inside. An exception marks it failed and passes on. `since`: when it began, where that is
+        over."""
         ...
 
     def log_release(
