@@ -525,6 +525,7 @@ def _killed(folder: Path, tables: Path, after: float) -> bool:
     return b"done" in rest
 
 
+@pytest.mark.proof
 def test_killed_at_random_moments_nothing_is_double_or_half(tmp_path: Path) -> None:
     folder, store = tmp_path / "documents", tmp_path / "tables"
     house = House(folder, engine=LocalEngine())

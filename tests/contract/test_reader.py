@@ -29,7 +29,7 @@ MAKERS: dict[str, Callable[[], Reader]] = {
 }
 OPENED: dict[str, Callable[[Path], Reader]] = {"minilm": MiniLMReader, "smollm2": SmolLMReader}
 QUESTION = "Where can my guests leave their car?"
-STATEMENTS = [f"Guide. Parking. Bay {i} is for {'visitors' if i % 3 else 'vans'}. " * (1 + i % 7) for i in range(30)]
+STATEMENTS = [f"Guide. Parking. Bay {i} is for {'visitors' if i % 3 else 'vans'}. " * (1 + i % 4) for i in range(14)]
 
 
 @pytest.fixture(scope="module", params=sorted(MAKERS))
@@ -52,11 +52,15 @@ def test_no_statements_give_no_figures(reader: Reader) -> None:
 
 
 def test_any_strings_can_be_read(reader: Reader) -> None:
-    for question in ODD:
-        assert np.isfinite(reader.read(question, [*ODD, *STATEMENTS[:2]])).all()
+    for question, statements in [
+        *((odd, STATEMENTS[:2]) for odd in ODD),
+        (QUESTION, ODD),
+        *((odd, [odd]) for odd in ODD),
+    ]:
+        assert np.isfinite(reader.read(question, statements)).all()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(question=st.text(max_size=60), statements=st.lists(st.text(max_size=80), min_size=1, max_size=6))
 def test_a_figure_does_not_depend_on_the_neighbours(reader: Reader, question: str, statements: list[str]) -> None:
     alone = np.concatenate([reader.read(question, [one]) for one in statements])

@@ -48,6 +48,7 @@ def schemathesis(folder: Path, gateway: Gateway, *options: str, links: int = 0) 
     assert done.returncode == 0 and int(followed[1] if followed else 0) >= links, report
 
 
+@pytest.mark.proof
 def test_nothing_is_found_of_a_chat(town: Town) -> None:
     release = town.release("you said: ", workload="echo")
     town.point(release)
@@ -57,6 +58,7 @@ def test_nothing_is_found_of_a_chat(town: Town) -> None:
         schemathesis(town.root, gateway, *without, links=5)
 
 
+@pytest.mark.proof
 def test_nothing_is_found_of_a_model_behind_a_token(town: Town) -> None:
     pytest.importorskip("lightgbm")
     release = put(town, "lightgbm", "lightgbm")

@@ -7,12 +7,18 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from modelyard.adapters.registry_mlflow_store import make
+from modelyard.project.layout import Layout
+from tests.story import imported
 
 LEAVE = """# Leave policy
 
@@ -75,6 +81,17 @@ class Result:
         return json.loads(self.out)
 
 
+def run(
+    arguments: Sequence[str], folder: Path, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command line, with `env` over what the environment is."""
+    both = {**os.environ, **(env or {})}
+    if sys.platform == "linux":  # elsewhere a fork is not safe after such imports
+        return imported.call(arguments, folder, both)
+    command = [sys.executable, "-m", "modelyard", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=150, env=both, check=False)
+
+
 @dataclass(frozen=True)
 class Story:
     """A project's folder, and its command line."""
@@ -82,10 +99,7 @@ class Story:
     root: Path
 
     def __call__(self, *arguments: str, code: int | None = 0, env: dict[str, str] | None = None) -> Result:
-        command = [sys.executable, "-m", "modelyard", *arguments]
-        done = subprocess.run(
-            command, cwd=self.root, capture_output=True, text=True, timeout=150, env={**os.environ, **(env or {})}
-        )
+        done = run(arguments, self.root, env)
         assert "Traceback" not in done.stderr, done.stderr
         if code is not None:
             assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -102,12 +116,28 @@ class Story:
         return [{k: v for k, v in json.loads(line).items() if k != "latency_ms"} for line in lines]
 
 
+def project(root: Path, *options: str) -> Story:
+    """A new project, whose MLflow store is there already: a second of migrations, that other tests are about."""
+    assert run(["init", str(root), *options], root.parent).returncode == 0
+    db = Layout(root, "test").mlflow_db
+    db.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(_store(), db)
+    return Story(root)
+
+
+@cache
+def _store() -> Path:
+    db = Path(tempfile.mkdtemp()) / "mlflow.db"
+    make(db)
+    return db
+
+
 def start(root: Path) -> Story:
-    subprocess.run([sys.executable, "-m", "modelyard", "init", str(root)], check=True, capture_output=True)
+    story = project(root)
     (root / "documents" / "leave.md").write_text(LEAVE)
     (root / "documents" / "travel.md").write_text(TRAVEL)
     (root / "evaluation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in EXAM))
-    return Story(root)
+    return story
 
 
 @pytest.fixture(scope="session")

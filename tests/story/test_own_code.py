@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.story.conftest import Story
+from tests.story.conftest import Story, project
 
 CODE = """
 from modelyard.workloads.echo import EchoWorkload, Echo
@@ -23,12 +21,11 @@ class Loud(EchoWorkload):
 
 @pytest.fixture
 def loud(tmp_path: Path) -> Story:
-    root = tmp_path / "loud"
-    command = [sys.executable, "-m", "modelyard", "init", str(root), "--workload", "loud:Loud"]
-    subprocess.run(command, check=True, capture_output=True)
-    (root / "loud.py").write_text(CODE.format(shout="HEY"))
-    (root / "evaluation.jsonl").write_text(json.dumps({"id": "1", "question": "you", "answers": ["HEY you", "HO you"]}))
-    story = Story(root)
+    story = project(tmp_path / "loud", "--workload", "loud:Loud")
+    (story.root / "loud.py").write_text(CODE.format(shout="HEY"))
+    (story.root / "evaluation.jsonl").write_text(
+        json.dumps({"id": "1", "question": "you", "answers": ["HEY you", "HO you"]})
+    )
     story("run")
     return story
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from modelyard.cores import cores
-from tests.story.conftest import Story
+from tests.story.conftest import Story, project
 
 CODE = """
 import os, signal, threading, time
@@ -47,10 +45,7 @@ INTERRUPTED = "os.kill(os.getpid(), signal.SIGINT) if question == '3' and 'STOP'
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Story:
-    root = tmp_path / "shop"
-    command = [sys.executable, "-m", "modelyard", "init", str(root), "--workload", "shop:Shop"]
-    subprocess.run(command, check=True, capture_output=True)
-    return Story(root)
+    return project(tmp_path / "shop", "--workload", "shop:Shop")
 
 
 def write(shop: Story, cases: int, predict: str = "pass", more: str = "") -> Path:
