@@ -107,12 +107,12 @@ def test_a_run_and_its_steps_keep_what_was_measured(registry: MlflowRegistry) ->
 
 
 def test_what_is_over_is_recorded_with_the_time_it_began(registry: MlflowRegistry) -> None:
-    began = datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC)
-    with registry.run("run", since=began) as run, run.step("read", since=began) as over, run.step("build") as now:
+    began, ended = (datetime(2026, 1, 2, 3, 4, second, 678_000, UTC) for second in (5, 7))
+    with registry.run("run", since=began) as run, run.step("build") as now, run.step("read", began, ended) as over:
         pass
-    infos = [client(registry).get_run(each.id).info for each in (run, over, now)]
-    assert [info.start_time == began.timestamp() * 1000 for info in infos] == [True, True, False]
-    assert all(info.start_time <= info.end_time for info in infos)
+    whole, read, build = (client(registry).get_run(each.id).info for each in (run, over, now))
+    assert whole.start_time == read.start_time == began.timestamp() * 1000 < build.start_time
+    assert read.end_time == ended.timestamp() * 1000 < build.end_time <= whole.end_time
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """The command line, with `env` over what the environment is."""
     both = {**os.environ, **(env or {})}
-    if sys.platform == "linux":  # elsewhere a fork is not safe after such imports
+    if sys.platform == "linux":  # elsewhere a system's own libraries do not bear a fork
         return imported.call(arguments, folder, both)
     command = [sys.executable, "-m", "modelyard", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=150, env=both, check=False)
@@ -121,15 +121,16 @@ def project(root: Path, *options: str) -> Story:
     assert run(["init", str(root), *options], root.parent).returncode == 0
     db = Layout(root, "test").mlflow_db
     db.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(_store(), db)
+    db.write_bytes(_store())
     return Story(root)
 
 
 @cache
-def _store() -> Path:
-    db = Path(tempfile.mkdtemp()) / "mlflow.db"
-    make(db)
-    return db
+def _store() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        db = Path(folder) / "mlflow.db"
+        make(db)
+        return db.read_bytes()
 
 
 def start(root: Path) -> Story:
@@ -143,7 +144,9 @@ def start(root: Path) -> Story:
 @pytest.fixture(scope="session")
 def _template(tmp_path_factory: pytest.TempPathFactory) -> Story:
     story = start(tmp_path_factory.mktemp("story") / "house")
-    story("run")
+    # As a user's first run: in a process that imports while it works, and makes the store.
+    Layout(story.root, "test").mlflow_db.unlink()
+    subprocess.run([sys.executable, "-m", "modelyard", "run"], cwd=story.root, check=True, capture_output=True)
     return story
 
 

@@ -3,7 +3,8 @@
     python -m tests.story.imported SOCKET
 
 A line on a connection is a call: {arguments, folder, environment, out, err}; its exit code comes back. Each is a fork
-of this process, with a folder, environment, output, threads and an end of its own. Ends when its stdin is closed.
+of this process, with a folder, environment, output, threads and an end of its own. A call whose connection is closed is
+killed, and with its stdin this process ends.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ import importlib
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 COMMANDS = ("cli.ask", "cli.run", "lifecycle.run", "wiring.opening", "workloads.chatbot.workload")
 ADAPTERS = ("engine_local", "registry_mlflow", "registry_mlflow_model", "tables_delta")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 def call(arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
@@ -41,12 +44,18 @@ def call(arguments: Sequence[str], folder: Path, environment: Mapping[str, str])
 
 @cache
 def _server() -> str:
-    path = tempfile.mkdtemp() + "/socket"
-    command = [sys.executable, "-m", "tests.story.imported", path]
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert server.stdin is not None and server.stdout is not None
-    atexit.register(server.stdin.close)
-    assert server.stdout.readline() == b"ready\n"
+    folder = tempfile.TemporaryDirectory()
+    path = f"{folder.name}/socket"
+    server = subprocess.Popen(
+        [sys.executable, "-m", __name__, path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, **ONE_THREAD},
+    )
+    atexit.register(folder.cleanup)
+    atexit.register(server.communicate)
+    assert server.stdout is not None and server.stdout.readline() == b"ready\n"
     return path
 
 
@@ -56,32 +65,28 @@ def _serve(path: str) -> None:
     for name in (*COMMANDS, *(f"adapters.{each}" for each in ADAPTERS)):
         importlib.import_module(f"modelyard.{name}")
     importlib.import_module("mlflow.pyfunc")
-    gc.freeze()  # to look through it would copy it
     added = {name: value for name, value in os.environ.items() if name not in before}
+    gc.freeze()  # to look through it would copy it
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
+        # Only the thread that forks goes on in a fork; jemalloc starts its own again.
+        tasks = [task for task in Path("/proc/self/task").iterdir() if task.name != str(os.getpid())]
+        assert {(task / "comm").read_text() for task in tasks} <= {"jemalloc_bg_thd\n"}
         print("ready", flush=True)
         while True:
             if sys.stdin in select.select([listener, sys.stdin], [], [])[0]:
                 os._exit(0)
             connection, _ = listener.accept()
-            if (waits := os.fork()) == 0:
+            if os.fork() == 0:
                 break
             connection.close()
-            os.waitpid(waits, 0)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with connection, connection.makefile("rb") as lines:
         asked = json.loads(lines.readline())
-        # Twice, so that this process has nobody to wait for.
-        if os.fork() != 0:
-            os._exit(0)
         if (command := os.fork()) != 0:
-            connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(command, 0)[1]))
-            os._exit(0)
-    _become(asked, added)
-
-
-def _become(asked: Mapping[str, Any], added: Mapping[str, str]) -> None:
+            _watch(command, connection)
     os.environ.clear()
     os.environ.update(added | asked["environment"])
     os.chdir(asked["folder"])
@@ -90,6 +95,15 @@ def _become(asked: Mapping[str, Any], added: Mapping[str, str]) -> None:
         os.dup2(stream, number)
         os.close(stream)
     sys.argv, sys.path[0] = ["modelyard", *asked["arguments"]], asked["folder"]
+
+
+def _watch(command: int, connection: socket.socket) -> None:
+    if connection in select.select([connection, os.pidfd_open(command)], [], [])[0]:
+        os.kill(command, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(command, 0)[1])
+    with suppress(OSError):
+        connection.sendall(b"%d\n" % code)
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -236,9 +236,9 @@ class _Run:
         self._client, self._experiment, self._translated = client, experiment, translated
 
     @contextmanager
-    def step(self, name: str, since: datetime | None = None) -> Iterator[Run]:
+    def step(self, name: str, since: datetime | None = None, until: datetime | None = None) -> Iterator[Run]:
         step = _start(self._client, self._experiment, name, since, {"mlflow.parentRunId": self.id}, self._translated)
-        with step.ending():
+        with step.ending(until):
             yield step
 
     def params(self, values: Mapping[str, str]) -> None:
@@ -263,7 +263,7 @@ class _Run:
                 )
 
     @contextmanager
-    def ending(self) -> Iterator[None]:
+    def ending(self, until: datetime | None = None) -> Iterator[None]:
         try:
             yield
         except BaseException as e:
@@ -273,7 +273,7 @@ class _Run:
                 self._client.set_terminated(self.id, "KILLED" if stopped else "FAILED")
             raise
         with self._translated():
-            self._client.set_terminated(self.id, "FINISHED")
+            self._client.set_terminated(self.id, "FINISHED", _milliseconds(until))
 
 
 def _start(
@@ -285,8 +285,7 @@ def _start(
     translated: Callable[[], AbstractContextManager[None]],
 ) -> _Run:
     with translated():
-        start = int(since.timestamp() * 1000) if since is not None else None
-        made = client.create_run(experiment, start, run_name=name, tags=dict(tags))
+        made = client.create_run(experiment, _milliseconds(since), run_name=name, tags=dict(tags))
     return _Run(client, experiment, made.info.run_id, translated)
 
 
@@ -327,6 +326,10 @@ def _local(uri: str) -> Path | None:
     if parts.scheme not in ("", "file"):
         return None
     return Path(urllib.request.url2pathname(parts.path) if parts.scheme else uri)
+
+
+def _milliseconds(moment: datetime | None) -> int | None:
+    return int(moment.timestamp() * 1000) if moment is not None else None
 
 
 def _key(name: str) -> str:

@@ -6,13 +6,15 @@ anywhere, the same command goes on where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from modelyard.errors import Damaged, GateAbstained, GateFailed, ModelyardError, NotFound, UserError
+from modelyard.errors import Cancelled, Damaged, GateAbstained, GateFailed, ModelyardError, NotFound, UserError
 from modelyard.ids import digest, short
 from modelyard.lifecycle import canary
 from modelyard.lifecycle import release as pointer
@@ -25,7 +27,7 @@ from modelyard.lifecycle.unchanged import Options, Outcome, known, moved_since, 
 from modelyard.lifecycle.world import World
 from modelyard.ports.records import Decision, Release, Rollout, Snapshot, State
 from modelyard.ports.registry import Registry, Run
-from modelyard.ports.workload import CanWarm, Context, HasCorpus
+from modelyard.ports.workload import CanWarm, Context, HasCorpus, Workload
 
 T = TypeVar("T")
 
@@ -62,22 +64,28 @@ class _Loop:
         self.out = Outcome()
 
     def go(self) -> Outcome:
-        world, ctx, began = self.world, self.world.heavy.context, self.world.clock.now()
+        world, workload, ctx = self.world, self.world.heavy.workload, self.world.heavy.context
         if self.look.touched or self.look.changes:
             # Cut short from here on, the next run must not take the one before for its own: by then the files look
             # as they were last seen.
             world.journal.finish("run", "", {})
         # The registry takes seconds to import and to make, and so does what the workload opens: meanwhile documents are
         # read.
-        with ThreadPoolExecutor(2, "open") as aside:
-            opening = aside.submit(self._registry)
-            models = aside.submit(self._warm, ctx)
-            prepared = _attempted(lambda: self._prepare(ctx, opening, models))
-            registry = opening.result()
-            models.result()
+        opening, models = _aside(self._registry), _aside(lambda: self._warm(workload, ctx))
+        began, name = world.clock.now(), f"run {world.loaded.target}"
+        try:
+            snapshot = self._prepare(workload, ctx, (opening, models))
+        except BaseException as e:
+            _end_early(e, opening, models, name, began)
+            raise
+        over = world.clock.now()
+        models.result()
+        registry = opening.result()
         self.out.warnings += pointer.moved_by_hand(world)
-        with registry.run(f"run {world.loaded.target}", since=began) as record:
-            snapshot = self._recorded(record, began, prepared)
+        with registry.run(name, since=began) as record:
+            if self.out.steps["prepare"] == "done":
+                with record.step("prepare", since=began, until=over) as child:
+                    child.params({"changed": str(len(self.look.changes.changed)), "files": str(len(self.look.paths))})
             if self._ends_with("prepare"):
                 return self.out
             release = self.out.release = self._build(record, snapshot)
@@ -105,8 +113,7 @@ class _Loop:
         registry.check()
         return registry
 
-    def _warm(self, ctx: Context) -> None:
-        workload = self.world.heavy.workload
+    def _warm(self, workload: Workload, ctx: Context) -> None:
         if isinstance(workload, CanWarm) and any(map(self.options.asked, ("build", "evaluate", "gate"))):
             workload.warm(ctx)
 
@@ -119,8 +126,9 @@ class _Loop:
     def _ends_with(self, step: str) -> bool:
         return self.options.only == step
 
-    def _prepare(self, given: Context, *opening: Future[Any]) -> Snapshot:
-        world, workload = self.world, self.world.heavy.workload
+    def _prepare(self, workload: Workload, given: Context, opening: Sequence[Future[Any]]) -> Snapshot:
+        """Ends where one of `opening` failed."""
+        world = self.world
         ctx = replace(given, cancelled=lambda: given.cancelled() or any(map(_failed, opening)))
         if self._asked("prepare"):
             prepared = workload.prepared(ctx)
@@ -135,14 +143,6 @@ class _Loop:
             else:
                 self.out.steps["prepare"] = "skipped"
         return workload.snapshot(ctx)
-
-    def _recorded(self, record: Run, began: datetime, prepared: Callable[[], Snapshot]) -> Snapshot:
-        if self.out.steps["prepare"] != "done":
-            return prepared()
-        with record.step("prepare", since=began) as child:
-            snapshot = prepared()
-            child.params({"changed": str(len(self.look.changes.changed)), "files": str(len(self.look.paths))})
-        return snapshot
 
     def _build(self, record: Run, snapshot: Snapshot) -> Release:
         world, asked = self.world, self._asked("build")
@@ -202,21 +202,42 @@ class _Loop:
             self.out.steps["deploy"] = "skipped"
 
 
-def _attempted(work: Callable[[], T]) -> Callable[[], T]:
-    """`work` is done now; what it gives, or raises, comes when it is asked for."""
-    try:
-        found = work()
-    except BaseException as e:  # noqa: BLE001 raised again where it is recorded
+def _aside(work: Callable[[], T]) -> Future[T]:
+    """`work` under way in a thread that the end of the process does not wait for: a server may take minutes."""
+    found: Future[T] = Future()
 
-        def raised(e: BaseException = e) -> T:
-            raise e
+    def run() -> None:
+        try:
+            found.set_result(work())
+        except BaseException as e:  # noqa: BLE001 raised where it is asked for
+            found.set_exception(e)
 
-        return raised
-    return lambda: found
+    threading.Thread(target=run, name="open", daemon=True).start()
+    return found
 
 
 def _failed(opening: Future[Any]) -> bool:
     return opening.done() and opening.exception() is not None
+
+
+def _end_early(
+    error: BaseException, opening: Future[Registry], models: Future[None], name: str, began: datetime
+) -> None:
+    """Raises what failed of the two where that is why the first step was cancelled; else records the error, as far as
+    can be: it is the one to show, whatever the registry says."""
+    wait([models])  # the end of the process must not cut compiling short
+    if isinstance(error, Cancelled):
+        for each in (opening, models):
+            if _failed(each):
+                each.result()
+    if isinstance(error, KeyboardInterrupt | SystemExit | Cancelled) and not opening.done():
+        return  # nobody waits for a registry after Ctrl-C
+    with (
+        suppress(BaseException),
+        opening.result().run(name, since=began) as record,
+        record.step("prepare", since=began),
+    ):
+        raise error
 
 
 def _explain(decision: Decision) -> str:

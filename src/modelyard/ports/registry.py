@@ -24,8 +24,11 @@ class Run(Protocol):
 
     id: str
 
-    def step(self, name: str, since: datetime | None = None) -> AbstractContextManager[Run]:
-        """A child run. An exception marks it failed and passes on. `since`: when it began, where that is over."""
+    def step(
+        self, name: str, since: datetime | None = None, until: datetime | None = None
+    ) -> AbstractContextManager[Run]:
+        """A child run. An exception marks it failed and passes on. `since`, `until`: when it began and ended, where
+        that is over."""
         ...
 
     def params(self, values: Mapping[str, str]) -> None: ...
@@ -46,8 +49,8 @@ class Registry(Protocol):
         ...
 
     def run(self, name: str, since: datetime | None = None) -> AbstractContextManager[Run]:
-        """A run, with `step`s inside. An exception marks it failed and passes on. `since`: when it began, where that is
-        over."""
+        """A run, with `step`s inside. An exception marks it failed and passes on. `since`: when it began, where
+        that was before now."""
         ...
 
     def log_release(

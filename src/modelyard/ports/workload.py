@@ -365,8 +365,8 @@ class CanWarm(Protocol):
     """Capability of a workload: opens what its steps will need."""
 
     def warm(self, ctx: Context) -> None:
-        """Called by a run that has something to build or to evaluate, in a thread of its own, beside `ingest`. Raises
-        what these steps would."""
+        """Called by a run that has something to build or to evaluate, in a thread of its own, beside `prepared`,
+        `ingest` and `snapshot`. Raises what these steps would."""
         ...
 
 
