@@ -46,7 +46,7 @@ class ChatbotWorkload(BaseWorkload):
     `answer: {max_words, threshold}`, `history_turns`, `limits: {max_file, seconds, memory, pages}`."""
 
     name = "chatbot"
-    answer_version = 8
+    answer_version = 9
     accepts = frozenset({"messages"})
     metrics: Mapping[str, Metric] = METRICS
     floors: Mapping[str, float] = {"citation_validity": 0.98, "abstention_recall": 0.5}
