@@ -307,7 +307,10 @@ def test_whatever_is_sent_is_answered_or_refused(sent: bytes) -> None:
 def test_models_of_other_kinds_answer_as_mlflow_lets_them(name: str, sent: dict[str, Any]) -> None:
     _needed(name)
     body = json.dumps(sent).encode()
-    assert ours(name, RUNTIME.get(name, "pyfunc"), body) == theirs(name, body) is not None
+    both = [ours(name, RUNTIME.get(name, "pyfunc"), body), theirs(name, body)]
+    if name == "chain":  # the second in which it was made
+        both = [[{**each, "created": None} for each in said] for said in both]
+    assert both[0] == both[1] is not None
 
 
 @pytest.mark.parametrize("messages", [5, [], [5], [{"content": "x"}], [{"role": "user"}]])
