@@ -250,7 +250,7 @@ class Gate(Section):
     max_unscored: Share = 0.0
     min_human: int = Field(0, ge=0, description="least scored cases that a person wrote")
     confidence: float = Field(0.95, gt=0.5, lt=1)
-    at_once: int = Field(4, ge=1, le=64, description="cases of the exam asked at a time, at most one and a half for each core")
+    at_once: int = Field(4, ge=1, le=64, description="cases of the exam asked at a time, at most 1.5 for each core")
     admit_unproven: bool = Field(
         True, description="let an abstained release in where the champion is absent or unproven"
     )
