@@ -2,7 +2,7 @@
 # make demo     an example project from documents to served answers   (DOCS=folder: your own documents)
 # make test     lint, types, layers, tests
 # make proofs   whole runs that are killed, damaged, of every format; 500 requests of each kind through promote, canary, rollback and kills;
-#               generated requests for all of /openapi.json
+#               generated requests for all of /openapi.json; the commands of the README and the tutorial
 # make bench    the figures of the README, one JSON line each
 # make bench-retrieval   quality, cost beside other libraries, scale, snapshots of retrieval   (benchmarks/peers/install.sh first)
 # make bench-serving     figures of serving beside other servers, and 3,000 requests through every fault   (benchmarks/peers/serving.sh first)

@@ -18,6 +18,7 @@ def commands(path: Path) -> list[str]:
     return [body for skipped, body in BLOCK.findall(path.read_text(encoding="utf-8")) if not skipped]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("name", ["docs/tutorial.md", "README.md"])
 def test_the_commands_of_a_page_run(name: str, tmp_path: Path) -> None:
     blocks = commands(ROOT / name)

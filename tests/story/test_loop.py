@@ -126,6 +126,7 @@ def test_a_release_that_breaks_a_floor_fails_and_the_champion_stays(house: Story
     assert house.answers(LEAVE_QUESTION) == before
 
 
+@pytest.mark.proof
 def test_losing_most_documents_at_once_needs_to_be_meant(house: Story) -> None:
     before = house.answers(LEAVE_QUESTION)
     for path in house.documents.iterdir():
@@ -240,6 +241,7 @@ print(json.dumps(out))
     assert first[0]["release"] == shown["id"] and first[0]["choices"][0]["message"]["content"] == first[0]["answer"]
 
 
+@pytest.mark.proof
 def test_an_alias_moved_by_hand_is_reported_and_put_back(house: Story, tmp_path: Path) -> None:
     shown = house("release", "show", "champion", "--json").json
     script = f"""
@@ -281,6 +283,7 @@ def test_a_rollback_holds_even_where_the_journal_was_lost(house: Story) -> None:
     assert house("run", "--from", "deploy", "--json").json["deployed"]
 
 
+@pytest.mark.proof
 def test_a_case_whose_page_changed_is_set_aside_until_it_was_looked_at(house: Story) -> None:
     leave = house.documents / "leave.md"
     leave.write_text(leave.read_text().replace("Every employee has 27 days", "Every employee has 28 days"))
@@ -331,6 +334,7 @@ def test_a_damaged_segment_is_refused_and_the_next_run_mends_it_everywhere(
     assert "damaged" not in house("run").err
 
 
+@pytest.mark.proof
 def test_a_damaged_segment_gets_into_no_later_release(house: Story) -> None:
     victim = next((house.root / ".modelyard" / "store" / "index" / "segments").rglob("vectors.bin"))
     good = victim.read_bytes()
@@ -342,6 +346,7 @@ def test_a_damaged_segment_gets_into_no_later_release(house: Story) -> None:
     assert all(path.read_bytes() != good[:-9] + bytes(9) for path in release.rglob("vectors.bin"))
 
 
+@pytest.mark.proof
 def test_an_exam_without_cases_is_too_little_evidence_not_a_failure(house: Story) -> None:
     (house.root / "evaluation.jsonl").write_text("")
     for path in house.documents.iterdir():
