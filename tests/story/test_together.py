@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import RunInfo
 
 from modelyard.cores import cores
 from tests.story.conftest import Story, project
@@ -56,6 +58,14 @@ def write(shop: Story, cases: int, predict: str = "pass", more: str = "") -> Pat
     rows = [{"id": f"q{n}", "question": str(n), "answers": [str(n)]} for n in range(1, cases + 1)]
     (shop.root / "evaluation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return log
+
+
+def recorded(shop: Story) -> dict[str, RunInfo]:
+    """Runs and steps in the registry."""
+    store = f"sqlite:///{next(shop.root.rglob('mlflow.db'))}"
+    client = MlflowClient(store, store)
+    [experiment] = [e for e in client.search_experiments() if e.name != "Default"]
+    return {run.info.run_name: run.info for run in client.search_runs([experiment.experiment_id])}
 
 
 @pytest.mark.skipif(cores() < 2, reason="one core asks one case at a time")
@@ -111,25 +121,27 @@ def test_a_registry_that_cannot_be_opened_ends_the_run_while_documents_are_read(
     assert "127.0.0.1:9" in shop("run", code=7, env={"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}).err
 
 
-@pytest.mark.parametrize("registry", ["", "mlflow: {tracking_uri: 'http://10.255.255.1'}\n"], ids=["open", "silent"])
-def test_an_interrupted_first_step_waits_for_no_registry(shop: Story, registry: str) -> None:
-    write(
-        shop,
-        1,
-        more="def ingest(self, ctx, changes): time.sleep(3); os.kill(os.getpid(), signal.SIGINT); time.sleep(9)",
-    )
-    with (shop.root / "modelyard.yml").open("a") as file:
-        file.write(registry)
+INTERRUPT = "def ingest(self, ctx, changes): time.sleep(3); os.kill(os.getpid(), signal.SIGINT); time.sleep(9)"
+
+
+def test_an_interrupted_first_step_is_in_an_open_registry(shop: Story) -> None:
+    write(shop, 1, more=INTERRUPT)
     assert "interrupted" in shop("run", code=130).err
+    assert {name: info.status for name, info in recorded(shop).items()} == {"run test": "KILLED", "prepare": "KILLED"}
+
+
+def test_an_interrupted_first_step_waits_for_no_registry_that_is_silent(shop: Story) -> None:
+    write(shop, 1, more=INTERRUPT)
+    with socket.create_server(("127.0.0.1", 0)) as silent, (shop.root / "modelyard.yml").open("a") as file:
+        file.write(f"mlflow: {{tracking_uri: 'http://127.0.0.1:{silent.getsockname()[1]}'}}\n")
+        file.flush()
+        assert "interrupted" in shop("run", code=130).err
 
 
 def test_a_step_that_failed_before_the_registry_was_open_is_in_it(shop: Story) -> None:
     write(shop, 1, more="def ingest(self, ctx, changes): raise UserError('the documents are locked')")
     before = int(time.time() * 1000)
     assert "the documents are locked" in shop("run", code=2).err
-    store = f"sqlite:///{next(shop.root.rglob('mlflow.db'))}"
-    client = MlflowClient(store, store)
-    [experiment] = [e for e in client.search_experiments() if e.name != "Default"]
-    runs = {run.info.run_name: run.info for run in client.search_runs([experiment.experiment_id])}
+    runs = recorded(shop)
     assert {name: info.status for name, info in runs.items()} == {"run test": "FAILED", "prepare": "FAILED"}
     assert all(before <= info.start_time <= info.end_time for info in runs.values())
